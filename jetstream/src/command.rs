@@ -1,0 +1,95 @@
+//! Administrative commands: what the metadata group and a stream's group are told to do.
+//!
+//! They are rare and travel as JSON in entries of [`crate::ports::EntryKind::Command`]. Messages
+//! and consumer events have binary codecs of their own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::consumer::ConsumerConfig;
+use crate::ids::{AccountName, StreamSeq};
+use crate::stream::StreamConfig;
+use crate::time::Timestamp;
+
+/// A command of the metadata group: which streams exist.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum MetaCommand {
+    /// Makes a stream; the group number is given when this is applied.
+    CreateStream {
+        /// Owner.
+        account: AccountName,
+        /// Normalised configuration.
+        config: Box<StreamConfig>,
+        /// Time of the proposal.
+        now: Timestamp,
+    },
+    /// Replaces the configuration of a stream.
+    UpdateStream {
+        /// Owner.
+        account: AccountName,
+        /// Normalised configuration; its name selects the stream.
+        config: Box<StreamConfig>,
+        /// Time of the proposal.
+        now: Timestamp,
+    },
+    /// Removes a stream, its messages and its consumers.
+    DeleteStream {
+        /// Owner.
+        account: AccountName,
+        /// Name of the stream.
+        name: String,
+    },
+}
+
+/// A command of one stream's group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum StreamCommand {
+    /// Removes messages.
+    Purge(Purge),
+    /// Removes one message.
+    DeleteMessage {
+        /// Which one.
+        seq: StreamSeq,
+    },
+    /// Moves log time on, so that what is due expires.
+    Advance {
+        /// The new log time.
+        now: Timestamp,
+    },
+    /// Makes a consumer.
+    CreateConsumer {
+        /// Its name, durable or not.
+        name: String,
+        /// Normalised configuration.
+        config: Box<ConsumerConfig>,
+        /// Time of the proposal.
+        now: Timestamp,
+    },
+    /// Replaces the configuration of a consumer.
+    UpdateConsumer {
+        /// Its name.
+        name: String,
+        /// Normalised configuration.
+        config: Box<ConsumerConfig>,
+    },
+    /// Removes a consumer and its position.
+    DeleteConsumer {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// What a purge removes; nothing set means everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purge {
+    /// Only messages whose subject matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// Only messages below this sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<StreamSeq>,
+    /// Keep this many of the newest that match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u64>,
+}

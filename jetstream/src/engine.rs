@@ -1,0 +1,1 @@
+//! The engine that owns every stream of a server.

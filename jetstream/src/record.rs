@@ -1,0 +1,242 @@
+//! A block: the messages one stream gathered in a turn, as they lie in the log.
+//!
+//! ```text
+//! block:   version u8 | base_time i64 | count u32 | record*
+//! record:  len u32 | time_delta u32 | subject_len u16 | header_len u32 | subject | header | payload
+//! ```
+//!
+//! All numbers are little endian. `len` counts the bytes after itself. Subject, header and payload
+//! are kept in wire form, so that a delivery is a line of text and slices of the block. A block
+//! holds what was *proposed*; which of its records were stored, and under which sequences, is
+//! decided when it is applied and kept in the index, never in the block.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::time::Timestamp;
+
+/// Version byte of the layout above.
+pub const BLOCK_VERSION: u8 = 1;
+const BLOCK_HEADER: usize = 1 + 8 + 4;
+const RECORD_HEADER: usize = 4 + 4 + 2 + 4;
+
+/// Collects the records of a block.
+#[derive(Debug)]
+pub struct BlockBuilder {
+    buffer: BytesMut,
+    base: Timestamp,
+    count: u32,
+}
+
+impl BlockBuilder {
+    /// An empty block whose records carry times from `base` on.
+    #[must_use]
+    pub fn new(base: Timestamp) -> Self {
+        let mut buffer = BytesMut::with_capacity(4096);
+        buffer.put_u8(BLOCK_VERSION);
+        buffer.put_i64_le(base.0);
+        buffer.put_u32_le(0);
+        Self { buffer, base, count: 0 }
+    }
+
+    /// Adds a record. `time` must not lie before the base nor 4 s after it; it is clamped.
+    pub fn push(&mut self, time: Timestamp, subject: &[u8], header: &[u8], payload: &[u8]) {
+        let delta = u32::try_from(time.0.saturating_sub(self.base.0).max(0)).unwrap_or(u32::MAX);
+        let len = RECORD_HEADER - 4 + subject.len() + header.len() + payload.len();
+        self.buffer.reserve(len + 4);
+        self.buffer.put_u32_le(u32::try_from(len).expect("a record is bounded by max_payload"));
+        self.buffer.put_u32_le(delta);
+        self.buffer.put_u16_le(u16::try_from(subject.len()).expect("a subject fits a control line"));
+        self.buffer.put_u32_le(u32::try_from(header.len()).expect("bounded by max_payload"));
+        self.buffer.put_slice(subject);
+        self.buffer.put_slice(header);
+        self.buffer.put_slice(payload);
+        self.count += 1;
+    }
+
+    /// Records so far.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether no record was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The finished block.
+    #[must_use]
+    pub fn finish(mut self) -> Bytes {
+        self.buffer[9..13].copy_from_slice(&self.count.to_le_bytes());
+        self.buffer.freeze()
+    }
+}
+
+/// Offsets of one record inside its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordSpan {
+    /// When it was proposed.
+    pub time: Timestamp,
+    subject: u32,
+    header: u32,
+    payload: u32,
+    end: u32,
+}
+
+impl RecordSpan {
+    /// The subject, out of the block this span belongs to.
+    #[must_use]
+    pub fn subject<'a>(&self, block: &'a [u8]) -> &'a [u8] {
+        block.get(self.subject as usize..self.header as usize).unwrap_or(&[])
+    }
+
+    /// The header block, empty when there is none.
+    #[must_use]
+    pub fn header<'a>(&self, block: &'a [u8]) -> &'a [u8] {
+        block.get(self.header as usize..self.payload as usize).unwrap_or(&[])
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload<'a>(&self, block: &'a [u8]) -> &'a [u8] {
+        block.get(self.payload as usize..self.end as usize).unwrap_or(&[])
+    }
+
+    /// Header and payload together, as they follow each other on the wire.
+    #[must_use]
+    pub fn body<'a>(&self, block: &'a [u8]) -> &'a [u8] {
+        block.get(self.header as usize..self.end as usize).unwrap_or(&[])
+    }
+
+    /// Bytes this message counts for in stream limits: subject, header, payload and the fixed
+    /// overhead that nats-server's file store adds (22 bytes, 4 more with a header).
+    #[must_use]
+    pub fn stored_size(&self) -> u64 {
+        let raw = u64::from(self.end - self.subject);
+        let overhead = if self.header == self.payload { 22 + 8 } else { 22 + 4 + 8 };
+        raw + overhead
+    }
+}
+
+/// Walks the records of a block; stops at the first one that does not fit.
+#[derive(Debug)]
+pub struct Records<'a> {
+    block: &'a [u8],
+    base: i64,
+    at: usize,
+    left: u32,
+}
+
+/// The records of `block`, or `None` when it is no block this version understands.
+#[must_use]
+pub fn records(block: &[u8]) -> Option<Records<'_>> {
+    if block.len() < BLOCK_HEADER || block[0] != BLOCK_VERSION {
+        return None;
+    }
+    let base = i64::from_le_bytes(block[1..9].try_into().ok()?);
+    let left = u32::from_le_bytes(block[9..13].try_into().ok()?);
+    Some(Records { block, base, at: BLOCK_HEADER, left })
+}
+
+impl Iterator for Records<'_> {
+    type Item = RecordSpan;
+
+    fn next(&mut self) -> Option<RecordSpan> {
+        if self.left == 0 {
+            return None;
+        }
+        let head = self.block.get(self.at..self.at + RECORD_HEADER)?;
+        let len = u32::from_le_bytes(head[0..4].try_into().ok()?) as usize;
+        let delta = u32::from_le_bytes(head[4..8].try_into().ok()?);
+        let subject_len = u16::from_le_bytes(head[8..10].try_into().ok()?) as usize;
+        let header_len = u32::from_le_bytes(head[10..14].try_into().ok()?) as usize;
+        let subject = self.at + RECORD_HEADER;
+        let end = self.at.checked_add(4)?.checked_add(len)?;
+        let header = subject.checked_add(subject_len)?;
+        let payload = header.checked_add(header_len)?;
+        if payload > end || end > self.block.len() {
+            return None;
+        }
+        self.at = end;
+        self.left -= 1;
+        Some(RecordSpan {
+            time: Timestamp(self.base.saturating_add(i64::from(delta))),
+            subject: u32::try_from(subject).ok()?,
+            header: u32::try_from(header).ok()?,
+            payload: u32::try_from(payload).ok()?,
+            end: u32::try_from(end).ok()?,
+        })
+    }
+}
+
+/// One stored message: its place in the stream and a shared view of the block it lies in.
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    /// Sequence in the stream.
+    pub seq: crate::StreamSeq,
+    /// The whole block, shared.
+    pub block: Bytes,
+    /// Where in the block.
+    pub span: RecordSpan,
+}
+
+impl StoredMessage {
+    /// When it was proposed.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.span.time
+    }
+    /// Its subject.
+    #[must_use]
+    pub fn subject(&self) -> &[u8] {
+        self.span.subject(&self.block)
+    }
+    /// Its header block, empty when there is none.
+    #[must_use]
+    pub fn header(&self) -> &[u8] {
+        self.span.header(&self.block)
+    }
+    /// Its payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        self.span.payload(&self.block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_in_comes_out() {
+        let mut builder = BlockBuilder::new(Timestamp(1000));
+        builder.push(Timestamp(1001), b"a.b", b"", b"hello");
+        builder.push(Timestamp(1002), b"c", b"NATS/1.0\r\nA: b\r\n\r\n", b"");
+        let block = builder.finish();
+        let spans: Vec<_> = records(&block).expect("a block").collect();
+        assert_eq!(spans.len(), 2);
+        assert_eq!(spans[0].subject(&block), b"a.b");
+        assert_eq!(spans[0].payload(&block), b"hello");
+        assert_eq!(spans[1].header(&block), b"NATS/1.0\r\nA: b\r\n\r\n");
+        assert_eq!(spans[1].time, Timestamp(1002));
+    }
+
+    #[test]
+    fn a_cut_block_gives_the_whole_records_only() {
+        let mut builder = BlockBuilder::new(Timestamp(0));
+        builder.push(Timestamp(0), b"a", b"", b"x");
+        builder.push(Timestamp(0), b"b", b"", b"y");
+        let block = builder.finish();
+        for cut in 0..block.len() {
+            let count = records(&block[..cut]).map_or(0, Iterator::count);
+            assert!(count <= 1, "cut at {cut} gave {count}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Stream configuration as NATS clients write it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// Which messages a stream keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retention {
+    /// Until a limit removes them.
+    #[default]
+    Limits,
+    /// Until every consumer that wants them has settled them.
+    Interest,
+    /// Until one consumer has settled them.
+    WorkQueue,
+}
+
+/// What happens when a limit is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Discard {
+    /// The oldest messages go.
+    #[default]
+    Old,
+    /// The new message is refused.
+    New,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// On disk, durable before the ack.
+    #[default]
+    File,
+    /// In memory, gone with the process.
+    Memory,
+}
+
+/// Compression of stored messages; kept for clients, blocks are stored as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// None.
+    #[default]
+    None,
+    /// S2.
+    S2,
+}
+
+/// Limits that a stream puts on its consumers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerLimits {
+    /// Longest inactive threshold, nanoseconds; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inactive_threshold: i64,
+    /// Highest `max_ack_pending`; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_ack_pending: i64,
+}
+
+/// Renames subjects on their way in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubjectTransform {
+    /// Pattern.
+    #[serde(default)]
+    pub src: String,
+    /// Replacement.
+    #[serde(default)]
+    pub dest: String,
+}
+
+/// Configuration of a stream. Field names, order and omissions on the wire are those of
+/// nats-server; numbers are normalised (`-1` for "no limit") before they get here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StreamConfig {
+    /// Name, 1 to 255 characters.
+    #[serde(default)]
+    pub name: String,
+    /// Free text, at most 4096 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Subjects the stream captures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<String>,
+    /// Retention policy.
+    #[serde(default)]
+    pub retention: Retention,
+    /// Most consumers, -1 for no limit.
+    #[serde(default)]
+    pub max_consumers: i64,
+    /// Most messages, -1 for no limit.
+    #[serde(default)]
+    pub max_msgs: i64,
+    /// Most bytes, -1 for no limit.
+    #[serde(default)]
+    pub max_bytes: i64,
+    /// Longest age of a message, nanoseconds, 0 for no limit.
+    #[serde(default)]
+    pub max_age: i64,
+    /// Most messages per subject, -1 for no limit.
+    #[serde(default)]
+    pub max_msgs_per_subject: i64,
+    /// Largest message, header and payload, -1 for no limit.
+    #[serde(default, skip_serializing_if = "is_zero_i32")]
+    pub max_msg_size: i32,
+    /// What to do at a limit.
+    #[serde(default)]
+    pub discard: Discard,
+    /// Storage kind.
+    #[serde(default)]
+    pub storage: Storage,
+    /// Replicas.
+    #[serde(default)]
+    pub num_replicas: i64,
+    /// No publish acks.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_ack: bool,
+    /// Duplicate window, nanoseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duplicate_window: i64,
+    /// Where replicas should live; kept as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<serde_json::Value>,
+    /// Origin of a mirror; kept as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<serde_json::Value>,
+    /// Sources; kept as they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<serde_json::Value>,
+    /// Compression.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Sequence of the first message, 0 for 1.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub first_seq: u64,
+    /// Subject transform on the way in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject_transform: Option<SubjectTransform>,
+    /// Republish; kept as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub republish: Option<serde_json::Value>,
+    /// Direct get allowed.
+    #[serde(default)]
+    pub allow_direct: bool,
+    /// Direct get through mirrors.
+    #[serde(default)]
+    pub mirror_direct: bool,
+    /// Discard new per subject.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub discard_new_per_subject: bool,
+    /// No more changes.
+    #[serde(default)]
+    pub sealed: bool,
+    /// Messages cannot be deleted by request.
+    #[serde(default)]
+    pub deny_delete: bool,
+    /// The stream cannot be purged by request.
+    #[serde(default)]
+    pub deny_purge: bool,
+    /// `Nats-Rollup` allowed.
+    #[serde(default)]
+    pub allow_rollup_hdrs: bool,
+    /// Limits on consumers.
+    #[serde(default)]
+    pub consumer_limits: ConsumerLimits,
+    /// `Nats-TTL` allowed.
+    #[serde(default)]
+    pub allow_msg_ttl: bool,
+    /// Time that delete markers stay, nanoseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub subject_delete_marker_ttl: i64,
+    /// Counter stream.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_msg_counter: bool,
+    /// Atomic batches allowed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_atomic: bool,
+    /// Scheduled messages allowed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_msg_schedules: bool,
+    /// Fast batches allowed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_batched: bool,
+    /// Persist mode, `default` or `async`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persist_mode: Option<String>,
+    /// Free key-value pairs, at most 128 KiB in all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Counters of a stream as its info shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamState {
+    /// Messages stored.
+    pub messages: u64,
+    /// Bytes stored.
+    pub bytes: u64,
+    /// First sequence; last + 1 when empty.
+    pub first_seq: u64,
+    /// Time of the first message.
+    pub first_ts: Timestamp,
+    /// Last sequence given.
+    pub last_seq: u64,
+    /// Time of the last message.
+    pub last_ts: Timestamp,
+    /// Distinct subjects.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub num_subjects: u64,
+    /// Messages per subject, only where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subjects: Option<BTreeMap<String, u64>>,
+    /// Deleted between first and last.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub num_deleted: u64,
+    /// Their sequences, only where asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Vec<u64>>,
+    /// Consumers.
+    pub consumer_count: u64,
+}
+
+pub(crate) fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+pub(crate) fn is_zero_i32(value: &i32) -> bool {
+    *value == 0
+}
+pub(crate) fn is_zero_u64(value: &u64) -> bool {
+    *value == 0
+}
+pub(crate) fn is_false(value: &bool) -> bool {
+    !*value
+}
