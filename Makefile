@@ -1,0 +1,61 @@
+# Every verb a person needs; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+SEEDS ?= 1000
+KILLS ?= 50
+DATA ?= ./menes-data
+ARGS ?=
+PROFILE_DIR := target/debug
+
+export ROCKSDB_STATIC := 1
+export ROCKSDB_LIB_DIR := $(shell scripts/rocksdb-cache.sh --path)
+
+help: ## List the verbs
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+doctor: ## Check what a build needs and say how to install what is missing
+	@scripts/doctor.sh
+
+setup: ## Install what is missing (or say how), build RocksDB once, prepare cargo
+	@scripts/setup.sh
+
+build: setup ## Build the release binary, target/release/menes
+	cargo build --release --locked -p menes-cli
+
+run: build ## Set up, build and start one node with data in ./menes-data
+	target/release/menes serve --data $(DATA) $(ARGS)
+
+test: setup clients ## Set up, build, run every test, the real clients included
+	scripts/test.sh
+
+unit: setup ## Only the Rust tests of the crates, without foreign clients
+	cargo test --locked --workspace --exclude menes-compat-tests
+
+clients: ## Prepare the stock clients that the compatibility tests drive
+	@scripts/setup-clients.sh
+
+kill-loop: setup clients ## Kill -9 under load KILLS times and check every acknowledged message
+	cargo build --locked -p menes-cli
+	MENES_KILLS=$(KILLS) cargo test --locked -p menes-compat-tests --test kill_loop -- --nocapture
+
+sim: setup ## Run the simulator over SEEDS seeds
+	cargo run --locked -p menes-sim -- --seeds $(SEEDS) $(ARGS)
+
+bench: setup ## Micro-benchmarks of parser, routing and engine
+	cargo bench --locked -p menes-protocol $(ARGS)
+
+fuzz: ## Fuzz every target for SECONDS_EACH (default 60) each; wants nightly and cargo-fuzz
+	scripts/fuzz.sh
+
+verify: setup ## Format, lints, dependency rules, docs: the gate that never writes
+	scripts/verify.sh
+
+fix: ## Format and apply what clippy can
+	cargo fmt --all
+	cargo clippy --fix --allow-dirty --allow-staged --workspace --all-targets
+
+clean: ## Remove build output (the RocksDB archive in the home cache stays)
+	cargo clean
+
+.PHONY: help doctor setup build run test unit clients kill-loop sim bench fuzz verify fix clean
