@@ -16,6 +16,7 @@ pub mod command;
 pub mod consumer;
 pub mod engine;
 pub mod ids;
+pub mod memory;
 pub mod ports;
 pub mod record;
 pub mod stream;

@@ -109,7 +109,10 @@ pub struct StoreError {
 impl StoreError {
     /// An error of this kind.
     pub fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into() }
+        Self {
+            kind,
+            what: what.into(),
+        }
     }
 }
 
@@ -135,12 +138,20 @@ pub trait LogStore {
     ///
     /// # Errors
     /// `Corrupt` when the bytes there are not what was appended for this group and index.
-    fn read(&self, location: EntryLocation, group: GroupId, index: u64) -> Result<Bytes, StoreError>;
+    fn read(
+        &self,
+        location: EntryLocation,
+        group: GroupId,
+        index: u64,
+    ) -> Result<Bytes, StoreError>;
 
-    /// Visits every durable entry from `from` on, in order. Called once, before the first append.
+    /// Visits every durable entry after the one at `from`, in order. `from` is the position of the
+    /// last entry applied; the default position means from the very first entry on. Called once,
+    /// before the first append.
     ///
     /// # Errors
-    /// `Corrupt` for damage that is not a torn tail, and whatever `visit` returns.
+    /// `Corrupt` for damage that is not a torn tail, when no entry starts at `from`, and when a
+    /// segment after it is missing. Whatever `visit` returns.
     fn replay(
         &mut self,
         from: LogPosition,
@@ -312,5 +323,6 @@ pub trait Outbox {
 
     /// Whether anyone subscribes to `subject`; with a `queue`, only members of that queue group
     /// count.
-    fn has_interest(&mut self, account: &AccountName, subject: &[u8], queue: Option<&[u8]>) -> bool;
+    fn has_interest(&mut self, account: &AccountName, subject: &[u8], queue: Option<&[u8]>)
+    -> bool;
 }
