@@ -2,8 +2,44 @@
 
 use bytes::BufMut;
 
-use super::{put_arg, put_len};
-use crate::connect::Connect;
+use super::{OK, PING, PONG, put_arg, put_len};
+use crate::{connect::Connect, parser::client::ClientOp};
+
+/// Writes an operation as it was parsed, in its plainest spelling.
+pub fn op(out: &mut impl BufMut, op: &ClientOp<'_>) {
+    match *op {
+        ClientOp::Connect(json) => put_line(out, b"CONNECT ", json),
+        ClientOp::Pub(message) if message.header_len == 0 => {
+            publish(out, message.subject, message.reply, message.body);
+        }
+        ClientOp::Pub(message) => {
+            hpub(
+                out,
+                message.subject,
+                message.reply,
+                message.header(),
+                message.payload(),
+            );
+        }
+        ClientOp::Sub {
+            subject,
+            queue,
+            sid,
+        } => sub(out, subject, queue, sid),
+        ClientOp::Unsub { sid, max } => unsub(out, sid, max),
+        ClientOp::Ping => out.put_slice(PING),
+        ClientOp::Pong => out.put_slice(PONG),
+        ClientOp::Ok => out.put_slice(OK),
+        ClientOp::Err(text) => put_line(out, b"-ERR ", text),
+        ClientOp::Info(json) => put_line(out, b"INFO ", json),
+    }
+}
+
+fn put_line(out: &mut impl BufMut, verb: &[u8], rest: &[u8]) {
+    out.put_slice(verb);
+    out.put_slice(rest);
+    out.put_slice(b"\r\n");
+}
 
 /// Writes `PUB`.
 pub fn publish(out: &mut impl BufMut, subject: &[u8], reply: Option<&[u8]>, payload: &[u8]) {

@@ -2,8 +2,8 @@
 
 use bytes::BufMut;
 
-use super::{put_arg, put_len};
-use crate::{headers, info::Info};
+use super::{OK, PING, PONG, put_arg, put_len};
+use crate::{headers, info::Info, parser::server::ServerOp};
 
 /// A message on its way to subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,34 @@ pub fn info(out: &mut impl BufMut, info: &Info) {
     out.put_slice(b"INFO ");
     out.put_slice(&info.to_json());
     out.put_slice(b" \r\n");
+}
+
+/// Writes an operation as it was parsed, in its plainest spelling.
+pub fn op(out: &mut impl BufMut, op: &ServerOp<'_>) {
+    match *op {
+        ServerOp::Info(json) => {
+            out.put_slice(b"INFO ");
+            out.put_slice(json);
+            out.put_slice(b" \r\n");
+        }
+        ServerOp::Msg(message) => {
+            let lengths = Lengths {
+                header: message.header_len,
+                payload: message.payload().len(),
+            };
+            message_line(out, message.subject, message.sid, message.reply, lengths);
+            out.put_slice(message.body);
+            out.put_slice(b"\r\n");
+        }
+        ServerOp::Ping => out.put_slice(PING),
+        ServerOp::Pong => out.put_slice(PONG),
+        ServerOp::Ok => out.put_slice(OK),
+        ServerOp::Err(text) => {
+            out.put_slice(b"-ERR '");
+            out.put_slice(text);
+            out.put_slice(b"'\r\n");
+        }
+    }
 }
 
 #[cfg(test)]
