@@ -108,9 +108,6 @@ pub struct ConsumerConfig {
     /// Flow control, push only.
     #[serde(default, skip_serializing_if = "is_false")]
     pub flow_control: bool,
-    /// Heartbeat, nanoseconds, push only.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub idle_heartbeat: i64,
     /// Headers without payload.
     #[serde(default, skip_serializing_if = "is_false")]
     pub headers_only: bool,
@@ -129,6 +126,9 @@ pub struct ConsumerConfig {
     /// Queue group of the push target.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub deliver_group: String,
+    /// Heartbeat, nanoseconds, push only.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub idle_heartbeat: i64,
     /// Time without interest after which the consumer goes, nanoseconds.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub inactive_threshold: i64,

@@ -183,12 +183,12 @@ pub struct StreamConfig {
     /// Scheduled messages allowed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub allow_msg_schedules: bool,
-    /// Fast batches allowed.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub allow_batched: bool,
     /// Persist mode, `default` or `async`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persist_mode: Option<String>,
+    /// Fast batches allowed.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub allow_batched: bool,
     /// Free key-value pairs, at most 128 KiB in all.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
