@@ -1,0 +1,131 @@
+"""What every nats-py scenario shares: the connection, the checks, and what gets printed.
+
+A scenario is an async function of one connection. It prints what it saw, one line per thing, with
+times, ids and addresses replaced by their kind, so that the lines of two servers can be compared.
+"""
+
+import asyncio
+import enum
+import dataclasses
+import datetime
+import json
+import os
+import re
+import sys
+
+import nats
+
+# Values that differ from run to run, whatever the server.
+VARYING_KEYS = {
+    "active": "<duration>",
+    "cluster": "<cluster>",
+    "created": "<time>",
+    "consumer_id": "<id>",
+    "domain": "<domain>",
+    "first_ts": "<time>",
+    "id": "<id>",
+    "inflight": "<number>",
+    "last_active": "<time>",
+    "last_ts": "<time>",
+    "lead": "<server>",
+    "leader": "<server>",
+    "leader_since": "<time>",
+    "time": "<time>",
+    "timestamp": "<time>",
+    "ts": "<time>",
+    "_nats.ver": "<version>",
+}
+
+
+def normalise(value):
+    """Replaces what differs from run to run; sorts keys; turns objects into plain values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return normalise({k: v for k, v in fields.items() if v is not None})
+    if isinstance(value, dict):
+        return {k: VARYING_KEYS[k] if k in VARYING_KEYS else normalise(v) for k, v in sorted(value.items())}
+    if isinstance(value, (list, tuple)):
+        return [normalise(v) for v in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return "<time>"
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, str):
+        value = re.sub(r"_INBOX\.[A-Za-z0-9.]+", "<inbox>", value)
+        return re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>", value)
+    return value
+
+
+def note(label, value):
+    """Prints what was seen."""
+    value = normalise(value)
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    print(f"{label}: {text}", flush=True)
+
+
+def check(label, seen, expected):
+    """Prints what was seen and fails the scenario if it is not what was expected."""
+    note(label, seen)
+    if seen != expected:
+        raise AssertionError(f"{label}: saw {seen!r}, expected {expected!r}")
+
+
+async def check_error(label, awaitable, kind, **fields):
+    """Expects an error of a class, with certain attributes; prints its class and codes."""
+    try:
+        result = await awaitable
+    except kind as error:
+        seen = {"error": type(error).__name__}
+        for name in ("code", "err_code", "description"):
+            if getattr(error, name, None) is not None:
+                seen[name] = getattr(error, name)
+        note(label, seen)
+        for name, expected in fields.items():
+            if getattr(error, name) != expected:
+                raise AssertionError(f"{label}: {name} is {getattr(error, name)!r}, not {expected!r}")
+        return error
+    raise AssertionError(f"{label}: expected {kind.__name__}, got {result!r}")
+
+
+async def eventually(label, probe, limit=5.0):
+    """Repeats a question until its answer is true."""
+    deadline = asyncio.get_running_loop().time() + limit
+    while not await probe():
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"{label}: not within {limit} s")
+        await asyncio.sleep(0.01)
+
+
+async def connect(**options):
+    """Connects as the server's user."""
+    options.setdefault("user", os.environ["NATS_USER"])
+    options.setdefault("password", os.environ["NATS_PASSWORD"])
+    return await nats.connect(os.environ["NATS_URL"], **options)
+
+
+def is_reference():
+    """Whether nats-server answers, not the server under test."""
+    return os.environ.get("MENES_TEST_SERVER") == "nats-server"
+
+
+def run(scenario):
+    """Runs a scenario on a connection of its own; fails on errors nobody awaited, too."""
+
+    async def main():
+        unexpected = []
+
+        async def on_error(error):
+            unexpected.append(error)
+
+        nc = await connect(error_cb=on_error)
+        try:
+            await scenario(nc)
+        finally:
+            await nc.close()
+        if unexpected:
+            raise AssertionError(f"errors on the connection: {unexpected!r}")
+
+    asyncio.run(asyncio.wait_for(main(), 55))
+    sys.stdout.flush()

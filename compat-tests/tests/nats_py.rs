@@ -1,0 +1,36 @@
+//! nats-py, the Python client.
+
+use anyhow::Result;
+use menes_compat_tests::scenario::Scenario;
+use menes_compat_tests::{ServerOptions, TestServer};
+
+fn run(script: &str) -> Result<()> {
+    let server = TestServer::start(ServerOptions::default())?;
+    Scenario::new(script).run(&server)?;
+    Ok(())
+}
+
+#[test]
+fn core_nats() -> Result<()> {
+    run("nats-py/core.py")
+}
+
+#[test]
+fn streams() -> Result<()> {
+    run("nats-py/streams.py")
+}
+
+#[test]
+fn consumers() -> Result<()> {
+    run("nats-py/consumers.py")
+}
+
+#[test]
+fn key_value() -> Result<()> {
+    run("nats-py/key_value.py")
+}
+
+#[test]
+fn object_store() -> Result<()> {
+    run("nats-py/object_store.py")
+}
