@@ -35,7 +35,11 @@ impl BlockBuilder {
         buffer.put_u8(BLOCK_VERSION);
         buffer.put_i64_le(base.0);
         buffer.put_u32_le(0);
-        Self { buffer, base, count: 0 }
+        Self {
+            buffer,
+            base,
+            count: 0,
+        }
     }
 
     /// Adds a record. `time` must not lie before the base nor 4 s after it; it is clamped.
@@ -43,10 +47,13 @@ impl BlockBuilder {
         let delta = u32::try_from(time.0.saturating_sub(self.base.0).max(0)).unwrap_or(u32::MAX);
         let len = RECORD_HEADER - 4 + subject.len() + header.len() + payload.len();
         self.buffer.reserve(len + 4);
-        self.buffer.put_u32_le(u32::try_from(len).expect("a record is bounded by max_payload"));
+        self.buffer
+            .put_u32_le(u32::try_from(len).expect("a record is bounded by max_payload"));
         self.buffer.put_u32_le(delta);
-        self.buffer.put_u16_le(u16::try_from(subject.len()).expect("a subject fits a control line"));
-        self.buffer.put_u32_le(u32::try_from(header.len()).expect("bounded by max_payload"));
+        self.buffer
+            .put_u16_le(u16::try_from(subject.len()).expect("a subject fits a control line"));
+        self.buffer
+            .put_u32_le(u32::try_from(header.len()).expect("bounded by max_payload"));
         self.buffer.put_slice(subject);
         self.buffer.put_slice(header);
         self.buffer.put_slice(payload);
@@ -94,25 +101,33 @@ impl RecordSpan {
     /// The subject, out of the block this span belongs to.
     #[must_use]
     pub fn subject<'a>(&self, block: &'a [u8]) -> &'a [u8] {
-        block.get(self.subject as usize..self.header as usize).unwrap_or(&[])
+        block
+            .get(self.subject as usize..self.header as usize)
+            .unwrap_or(&[])
     }
 
     /// The header block, empty when there is none.
     #[must_use]
     pub fn header<'a>(&self, block: &'a [u8]) -> &'a [u8] {
-        block.get(self.header as usize..self.payload as usize).unwrap_or(&[])
+        block
+            .get(self.header as usize..self.payload as usize)
+            .unwrap_or(&[])
     }
 
     /// The payload.
     #[must_use]
     pub fn payload<'a>(&self, block: &'a [u8]) -> &'a [u8] {
-        block.get(self.payload as usize..self.end as usize).unwrap_or(&[])
+        block
+            .get(self.payload as usize..self.end as usize)
+            .unwrap_or(&[])
     }
 
     /// Header and payload together, as they follow each other on the wire.
     #[must_use]
     pub fn body<'a>(&self, block: &'a [u8]) -> &'a [u8] {
-        block.get(self.header as usize..self.end as usize).unwrap_or(&[])
+        block
+            .get(self.header as usize..self.end as usize)
+            .unwrap_or(&[])
     }
 
     /// Bytes this message counts for in stream limits: subject, header, payload and the fixed
@@ -120,7 +135,11 @@ impl RecordSpan {
     #[must_use]
     pub fn stored_size(&self) -> u64 {
         let raw = u64::from(self.end - self.subject);
-        let overhead = if self.header == self.payload { 22 + 8 } else { 22 + 4 + 8 };
+        let overhead = if self.header == self.payload {
+            22 + 8
+        } else {
+            22 + 4 + 8
+        };
         raw + overhead
     }
 }
@@ -142,7 +161,20 @@ pub fn records(block: &[u8]) -> Option<Records<'_>> {
     }
     let base = i64::from_le_bytes(block[1..9].try_into().ok()?);
     let left = u32::from_le_bytes(block[9..13].try_into().ok()?);
-    Some(Records { block, base, at: BLOCK_HEADER, left })
+    Some(Records {
+        block,
+        base,
+        at: BLOCK_HEADER,
+        left,
+    })
+}
+
+impl Records<'_> {
+    /// How many records the block says it has from here on.
+    #[must_use]
+    pub fn declared(&self) -> u32 {
+        self.left
+    }
 }
 
 impl Iterator for Records<'_> {

@@ -19,7 +19,11 @@ impl<'a> Txn<'a> {
     /// An empty set of changes over `base`.
     #[must_use]
     pub fn new(base: &'a dyn StateStore) -> Self {
-        Self { base, overlay: BTreeMap::new(), cleared: Vec::new() }
+        Self {
+            base,
+            overlay: BTreeMap::new(),
+            cleared: Vec::new(),
+        }
     }
 
     /// Sets a row.
@@ -104,29 +108,101 @@ impl<'a> Txn<'a> {
         };
         Ok(match (overlaid, based) {
             (Some(a), Some(b)) => Some(match seek {
-                Seek::AtOrAfter => if a.0 <= b.0 { a } else { b },
-                Seek::AtOrBefore => if a.0 >= b.0 { a } else { b },
+                Seek::AtOrAfter => {
+                    if a.0 <= b.0 {
+                        a
+                    } else {
+                        b
+                    }
+                }
+                Seek::AtOrBefore => {
+                    if a.0 >= b.0 {
+                        a
+                    } else {
+                        b
+                    }
+                }
             }),
             (a, b) => a.or(b),
         })
     }
 
+    /// Visits rows with `from <= key < to` in rising order until `visit` returns false.
+    ///
+    /// # Errors
+    /// As [`StateStore::scan`].
+    pub fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        let mut own = self
+            .overlay
+            .range((table, from.to_vec())..(table, to.to_vec()))
+            .peekable();
+        let mut wanted = true;
+        self.base.scan(table, from, to, &mut |key, value| {
+            while let Some(((_, own_key), own_value)) =
+                own.next_if(|((_, own_key), _)| own_key.as_slice() < key)
+            {
+                if let Some(own_value) = own_value {
+                    wanted = visit(own_key, own_value);
+                    if !wanted {
+                        return false;
+                    }
+                }
+            }
+            wanted = match own.next_if(|((_, own_key), _)| own_key.as_slice() == key) {
+                Some((_, Some(own_value))) => visit(key, own_value),
+                Some((_, None)) => true,
+                None if self.is_cleared(table, key) => true,
+                None => visit(key, value),
+            };
+            wanted
+        })?;
+        if wanted {
+            for ((_, key), value) in own {
+                if let Some(value) = value
+                    && !visit(key, value)
+                {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The changes, ready to be written.
     #[must_use]
     pub fn into_writes(self) -> WriteSet {
-        let mut writes: Vec<Write> =
-            self.cleared.into_iter().map(|(t, from, to)| Write::DeleteRange(t, from, to)).collect();
-        writes.extend(self.overlay.into_iter().map(|((table, key), value)| match value {
-            Some(value) => Write::Put(table, key, value),
-            None => Write::Delete(table, key),
-        }));
-        WriteSet { writes, applied: None }
+        let mut writes: Vec<Write> = self
+            .cleared
+            .into_iter()
+            .map(|(t, from, to)| Write::DeleteRange(t, from, to))
+            .collect();
+        writes.extend(
+            self.overlay
+                .into_iter()
+                .map(|((table, key), value)| match value {
+                    Some(value) => Write::Put(table, key, value),
+                    None => Write::Delete(table, key),
+                }),
+        );
+        WriteSet {
+            writes,
+            applied: None,
+        }
     }
 
     fn is_cleared(&self, table: Table, key: &[u8]) -> bool {
-        self.cleared.iter().any(|(t, from, to)| {
-            *t == table && from.as_slice() <= key && key < to.as_slice()
-        })
+        self.cleared
+            .iter()
+            .any(|(t, from, to)| *t == table && from.as_slice() <= key && key < to.as_slice())
     }
 
     fn skip_cleared_up(&self, table: Table, key: Vec<u8>) -> Vec<u8> {

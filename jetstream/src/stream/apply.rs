@@ -1,0 +1,428 @@
+//! Deciding what becomes of each record of a block, in the order nats-server decides.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::api::ApiError;
+use crate::ids::StreamSeq;
+use crate::ports::{EntryLocation, StoreError, Table};
+use crate::record::{RecordSpan, records};
+use crate::time::Timestamp;
+
+use super::codec::corrupt;
+use super::dedup::Dedup;
+use super::directives::{Directives, Rollup, Ttl, number};
+use super::edit::{Edit, Open};
+use super::filters::Filters;
+use super::rows::Rows;
+use super::subject::each_subject;
+use super::{Context, PublishOutcome, Removed, Stream, ttl};
+
+/// Longest header block that is stored, bytes.
+const MAX_HEADER_BYTES: usize = 65_535;
+
+/// A rollup of at most this many messages reports each of them.
+const MAX_REPORTED: u64 = 256;
+
+/// Whether anybody wants messages of a subject.
+type Interest<'i> = &'i mut dyn FnMut(&[u8]) -> bool;
+
+impl Stream {
+    /// Applies a block of proposed messages: one outcome per record, in order, is added to
+    /// `outcomes`, and what went to make room to `removed`.
+    ///
+    /// `at` is where the entry lies, `None` for a stream in memory; `index` is its index in the log
+    /// of the group. `interest` is asked only by a stream with interest retention.
+    ///
+    /// # Errors
+    /// `Corrupt` when `block` is no block or the index contradicts itself, and what the stores
+    /// return. The stream is unusable then.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "where, what and the three ways out"
+    )]
+    pub fn apply_publish(
+        &mut self,
+        at: Option<EntryLocation>,
+        index: u64,
+        block: &Bytes,
+        interest: Interest<'_>,
+        cx: &mut Context<'_, '_>,
+        outcomes: &mut Vec<PublishOutcome>,
+        removed: &mut Vec<Removed>,
+    ) -> Result<(), StoreError> {
+        let group = self.group;
+        let Some(records) = records(block) else {
+            return Err(corrupt(group, format_args!("entry {index} holds no block")));
+        };
+        let declared = records.declared();
+        let before = outcomes.len();
+        outcomes.reserve(declared as usize);
+        let mut edit = Edit::new(self, cx, removed);
+        edit.open_block(at, index, declared, block);
+        let mut stored = None;
+        for (ordinal, span) in (0u32..).zip(records) {
+            let outcome = edit.publish(block, ordinal, span, interest, &mut stored)?;
+            outcomes.push(outcome);
+        }
+        if outcomes.len() - before != declared as usize {
+            return Err(corrupt(
+                group,
+                format_args!("entry {index} holds a cut block"),
+            ));
+        }
+        if let Some(subject) = stored {
+            edit.remember(subject);
+        }
+        edit.finish()
+    }
+}
+
+impl Edit<'_, '_, '_> {
+    fn publish(
+        &mut self,
+        block: &Bytes,
+        ordinal: u32,
+        span: RecordSpan,
+        interest: Interest<'_>,
+        stored: &mut Option<usize>,
+    ) -> Result<PublishOutcome, StoreError> {
+        let Some(open) = self.open else {
+            return Err(corrupt(self.stream.group, "no block is open"));
+        };
+        let outcome = self.decide(open, block, span, interest, stored)?;
+        if matches!(
+            outcome,
+            PublishOutcome::Duplicate { .. } | PublishOutcome::Refused(_)
+        ) {
+            self.cx.cache.block_mut(open.slot).skipped.insert(ordinal);
+        }
+        Ok(outcome)
+    }
+
+    fn decide(
+        &mut self,
+        open: Open,
+        block: &Bytes,
+        mut span: RecordSpan,
+        interest: Interest<'_>,
+        stored: &mut Option<usize>,
+    ) -> Result<PublishOutcome, StoreError> {
+        let counters = &mut self.stream.counters;
+        span.time = span.time.max(counters.last_time);
+        counters.log_time = counters.log_time.max(span.time);
+        if self.stream.limits.sealed {
+            return Ok(PublishOutcome::Refused(ApiError::stream_sealed()));
+        }
+        let header = span.header(block);
+        let subject = span.subject(block);
+        let mut rollup = None;
+        let mut directives = Directives::default();
+        if !header.is_empty() && header.len() <= MAX_HEADER_BYTES {
+            directives = match Directives::parse(header) {
+                Ok(directives) => directives,
+                Err(error) => return Ok(PublishOutcome::Refused(error)),
+            };
+            match self.check(&directives, block, subject)? {
+                ControlFlow::Continue(found) => rollup = found,
+                ControlFlow::Break(outcome) => return Ok(outcome),
+            }
+        }
+        let limits = &self.stream.limits;
+        let (header_len, payload_len) = (header.len(), span.payload(block).len());
+        if (header_len + payload_len) as u64 > limits.message_bytes {
+            return Ok(PublishOutcome::Refused(ApiError::message_too_large()));
+        }
+        if header_len > MAX_HEADER_BYTES {
+            return Ok(PublishOutcome::Refused(ApiError::headers_too_large()));
+        }
+        if limits.interest && !interest(subject) {
+            return self.pass_by(open, block, span, &directives, rollup);
+        }
+        let expires = match directives.ttl() {
+            Ok(ttl) => ttl,
+            Err(error) => return Ok(PublishOutcome::Refused(error)),
+        };
+        let size = self
+            .stream
+            .limits
+            .stored_size(subject.len(), header_len, payload_len);
+        let number = self.subject(block, subject)?;
+        if self.stream.limits.discard_new
+            && let Some(error) = self.no_room(number, size, rollup.is_some())?
+        {
+            return Ok(PublishOutcome::Refused(error));
+        }
+
+        let previous = StreamSeq(self.subject_last(number)?);
+        let seq = self.store(open, span, number, size)?;
+        *stored = Some(number);
+        self.note_id(&directives, seq, span.time);
+        if let Some(Ttl::Seconds(seconds)) = expires {
+            self.note_ttl(seconds, seq, span.time);
+        }
+        self.make_room(number)?;
+        if let Some(rollup) = rollup {
+            self.roll_up(rollup, number, seq)?;
+        }
+        Ok(PublishOutcome::Stored {
+            seq: StreamSeq(seq),
+            previous,
+        })
+    }
+
+    /// Checks what the header asks for, and returns the rollup it asks for.
+    fn check(
+        &mut self,
+        directives: &Directives<'_>,
+        block: &Bytes,
+        subject: &[u8],
+    ) -> Result<ControlFlow<PublishOutcome, Option<Rollup>>, StoreError> {
+        let refuse = |error| Ok(ControlFlow::Break(PublishOutcome::Refused(error)));
+        if !directives.increment.is_empty() {
+            return refuse(ApiError::counter_disabled());
+        }
+        if !directives.batch.is_empty() {
+            return refuse(ApiError::atomic_disabled());
+        }
+        let stream = directives.expected_stream;
+        if !stream.is_empty() && stream != self.stream.config.name.as_bytes() {
+            return refuse(ApiError::expected_stream_does_not_match());
+        }
+        if !self.stream.limits.ttl && matches!(directives.ttl(), Ok(Some(_))) {
+            return refuse(ApiError::message_ttl_disabled());
+        }
+        if !directives.expected_last_in_subject.is_empty() {
+            let last = self.last_expected(directives, block, subject)?;
+            if number(directives.expected_last_in_subject) != Some(last) {
+                return refuse(ApiError::wrong_last_sequence(last));
+            }
+        } else if !directives.expected_subject.is_empty() {
+            return refuse(ApiError::expected_subject_without_sequence());
+        }
+        let last = self.stream.counters.last;
+        if !directives.expected_last.is_empty() && number(directives.expected_last) != Some(last) {
+            return refuse(ApiError::wrong_last_sequence(last));
+        }
+        if !directives.schedule.is_empty() || !directives.scheduler.is_empty() {
+            return refuse(ApiError::schedules_disabled());
+        }
+        if !directives.source.is_empty() {
+            return refuse(ApiError::source_header_not_allowed());
+        }
+        if let Some(seq) = self.seen(directives.id)? {
+            return Ok(ControlFlow::Break(PublishOutcome::Duplicate {
+                seq: StreamSeq(seq),
+            }));
+        }
+        let last_id = &self.stream.counters.last_id;
+        if !directives.expected_last_id.is_empty() && directives.expected_last_id != last_id {
+            let last_id = String::from_utf8_lossy(last_id);
+            return refuse(ApiError::wrong_last_msg_id(last_id));
+        }
+        if !directives.rollup.is_empty() && !self.stream.limits.rollup {
+            return refuse(ApiError::rollup("rollup not permitted"));
+        }
+        match directives.rollup() {
+            Ok(rollup) => Ok(ControlFlow::Continue(rollup)),
+            Err(error) => refuse(error),
+        }
+    }
+
+    /// The sequence that `Nats-Expected-Last-Subject-Sequence` is compared with.
+    fn last_expected(
+        &mut self,
+        directives: &Directives<'_>,
+        block: &Bytes,
+        subject: &[u8],
+    ) -> Result<u64, StoreError> {
+        let filter = directives.expected_subject;
+        if filter.is_empty() || filter == subject {
+            let number = self.subject(block, subject)?;
+            return self.subject_last(number);
+        }
+        if menes_protocol::subject::is_literal(filter) {
+            let number = self.subject(block, filter)?;
+            return self.subject_last(number);
+        }
+        let Ok(filter) = std::str::from_utf8(filter) else {
+            return Ok(0);
+        };
+        self.write_subjects()?;
+        let mut last = 0;
+        each_subject(
+            Rows::Txn(self.cx.txn),
+            self.stream.group,
+            &Filters::new([filter]),
+            &mut |_, row| {
+                last = last.max(row.last);
+                ControlFlow::Continue(())
+            },
+        )?;
+        Ok(last)
+    }
+
+    /// The sequence that a message id got inside the duplicate window.
+    fn seen(&mut self, id: &[u8]) -> Result<Option<u64>, StoreError> {
+        let stream = &mut *self.stream;
+        let Some(window) = stream.limits.duplicate_window.filter(|_| !id.is_empty()) else {
+            return Ok(None);
+        };
+        let now = stream.counters.log_time;
+        let dedup = match &mut stream.dedup {
+            Some(dedup) => dedup,
+            none => {
+                let loaded = Dedup::load(self.cx.txn, stream.group, window, now)?;
+                none.insert(Box::new(loaded))
+            }
+        };
+        dedup.expire(self.cx.txn, stream.group, window, now);
+        Ok(dedup.get(id))
+    }
+
+    fn note_id(&mut self, directives: &Directives<'_>, seq: u64, time: Timestamp) {
+        let last_id = &mut self.stream.counters.last_id;
+        last_id.clear();
+        last_id.extend_from_slice(directives.id);
+        if !directives.id.is_empty()
+            && let Some(dedup) = &mut self.stream.dedup
+            && self.stream.limits.duplicate_window.is_some()
+        {
+            dedup.insert(directives.id, seq, time);
+        }
+    }
+
+    fn note_ttl(&mut self, seconds: u64, seq: u64, time: Timestamp) {
+        let expires = time.plus(std::time::Duration::from_secs(seconds));
+        self.cx.txn.put(
+            Table::Meta,
+            ttl::key(self.stream.group, expires, seq),
+            Vec::new(),
+        );
+        let next = self
+            .stream
+            .next_ttl
+            .map_or(expires, |next| next.min(expires));
+        self.stream.next_ttl = Some(next);
+    }
+
+    /// Gives a record a sequence and keeps nothing of it.
+    fn pass_by(
+        &mut self,
+        open: Open,
+        block: &Bytes,
+        span: RecordSpan,
+        directives: &Directives<'_>,
+        rollup: Option<Rollup>,
+    ) -> Result<PublishOutcome, StoreError> {
+        let seq = self.skip(open, span);
+        self.note_id(directives, seq, span.time);
+        if let Some(rollup) = rollup {
+            let number = self.subject(block, span.subject(block))?;
+            self.roll_up(rollup, number, seq)?;
+        }
+        Ok(PublishOutcome::NotKept {
+            seq: StreamSeq(seq),
+        })
+    }
+
+    /// Why a stream that discards new messages has no room for one.
+    fn no_room(
+        &mut self,
+        subject: usize,
+        size: u64,
+        is_rollup: bool,
+    ) -> Result<Option<ApiError>, StoreError> {
+        let (max_messages, max_bytes, per_subject, discard_per_subject) = {
+            let limits = &self.stream.limits;
+            (
+                limits.messages,
+                limits.bytes,
+                limits.per_subject,
+                limits.discard_new_per_subject,
+            )
+        };
+        // A message that replaces the oldest of its subject takes its place.
+        let replaces = self.subject_count(subject) >= per_subject;
+        if replaces && discard_per_subject && !is_rollup {
+            return Ok(Some(ApiError::store(
+                "maximum messages per subject exceeded",
+            )));
+        }
+        if self.stream.counters.messages >= max_messages && !replaces {
+            return Ok(Some(ApiError::store("maximum messages exceeded")));
+        }
+        if self.stream.counters.bytes.saturating_add(size) > max_bytes {
+            let freed = match self.subject_first(subject)? {
+                Some((first, block_first)) if replaces => {
+                    self.size_of(subject, first, block_first)?
+                }
+                _ => 0,
+            };
+            if !replaces || freed < size {
+                return Ok(Some(ApiError::store("maximum bytes exceeded")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes what is too much after a message of `subject` was stored.
+    fn make_room(&mut self, subject: usize) -> Result<(), StoreError> {
+        let per_subject = self.stream.limits.per_subject;
+        while self.subject_count(subject) > per_subject {
+            let Some((first, block_first)) = self.subject_first(subject)? else {
+                break;
+            };
+            self.bound_memory();
+            let slot = self.slot_of(block_first)?;
+            self.take(slot, subject, first, true)?;
+        }
+        if !self.stream.limits.discard_new {
+            self.evict_to_limits()?;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest messages until the stream is within its limits.
+    pub(super) fn evict_to_limits(&mut self) -> Result<(), StoreError> {
+        let (max_messages, max_bytes) = (self.stream.limits.messages, self.stream.limits.bytes);
+        loop {
+            let (messages, bytes) = (self.stream.counters.messages, self.stream.counters.bytes);
+            if messages == 0 || (messages <= max_messages && bytes <= max_bytes) {
+                return Ok(());
+            }
+            let slot = self.slot_at(self.stream.counters.first)?;
+            let block = self.cx.cache.block(slot);
+            let whole = messages.saturating_sub(u64::from(block.live)) >= max_messages
+                || bytes.saturating_sub(block.live_bytes) >= max_bytes;
+            let end = block.end();
+            if whole && block.live > 1 && self.open.is_none_or(|open| open.slot != slot) {
+                self.take_block(slot)?;
+                self.removed.push(Removed::Below(StreamSeq(end)));
+            } else {
+                self.evict_first()?;
+            }
+        }
+    }
+
+    fn roll_up(&mut self, rollup: Rollup, subject: usize, seq: u64) -> Result<(), StoreError> {
+        match rollup {
+            Rollup::Subject => {
+                let report = self.subject_count(subject) <= MAX_REPORTED;
+                let purged = self.purge_subject(subject, seq, report)?;
+                if purged > 0 && !report {
+                    let filter = self.subject_name(subject).clone();
+                    self.removed.push(Removed::Matching {
+                        filter,
+                        below: StreamSeq(seq),
+                    });
+                }
+            }
+            Rollup::All => {
+                self.purge_below(seq)?;
+            }
+        }
+        Ok(())
+    }
+}

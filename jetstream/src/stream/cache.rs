@@ -1,0 +1,344 @@
+//! Recently used blocks, shared by all streams of an engine.
+//!
+//! A slot holds the index row of a block, decoded, and, once somebody read a message of it, its
+//! bytes with the place of every message. Rows are changed in their slot and written to the store
+//! from there, so a slot is never older than the store.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::ids::{GroupId, StreamSeq};
+use crate::record::{RecordSpan, StoredMessage};
+
+use super::block::Block;
+
+/// Bound of a cache made with [`BlockCache::default`].
+pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
+
+/// What a slot costs besides its bytes.
+const SLOT_BYTES: usize = 256;
+
+/// Number of a slot; good until the next insertion unless the slot is pinned.
+pub(super) type SlotId = usize;
+
+/// A slot as it was once; tells whether it still is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cursor {
+    slot: u32,
+    generation: u32,
+}
+
+/// Blocks in memory, bounded in bytes; those not used for longest go first.
+#[derive(Debug)]
+pub struct BlockCache {
+    slots: Vec<Slot>,
+    free: Vec<SlotId>,
+    index: BTreeMap<(GroupId, u64), SlotId>,
+    bytes: usize,
+    limit: usize,
+    /// Where the search for a slot to drop goes on.
+    hand: usize,
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Slot {
+    group: GroupId,
+    /// Zero for a slot that holds nothing.
+    generation: u32,
+    /// Used since the hand came by.
+    hot: bool,
+    /// Holds changes that the store does not have.
+    pinned: bool,
+    cost: usize,
+    block: Block,
+    data: Option<Data>,
+}
+
+#[derive(Debug)]
+struct Data {
+    bytes: Bytes,
+    /// One per sequence of the block.
+    spans: Vec<RecordSpan>,
+}
+
+impl Default for BlockCache {
+    fn default() -> Self {
+        Self::new(DEFAULT_CACHE_BYTES)
+    }
+}
+
+impl BlockCache {
+    /// An empty cache that holds about `limit` bytes. It goes beyond that only for blocks that are
+    /// being changed.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            index: BTreeMap::new(),
+            bytes: 0,
+            limit,
+            hand: 0,
+            generation: 0,
+        }
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Changes the bound, and drops what is beyond it.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+        self.shrink(None);
+    }
+
+    /// Drops everything of a group.
+    pub(super) fn forget_group(&mut self, group: GroupId) {
+        let gone: Vec<_> = self
+            .index
+            .range((group, 0)..=(group, u64::MAX))
+            .map(|(_, slot)| *slot)
+            .collect();
+        for slot in gone {
+            self.drop_slot(slot);
+        }
+    }
+
+    pub(super) fn cursor(&self, slot: SlotId) -> Cursor {
+        let generation = self.slots[slot].generation;
+        Cursor {
+            slot: u32::try_from(slot).expect("fewer slots than 2^32"),
+            generation,
+        }
+    }
+
+    /// The slot a cursor points to, when it still holds the same block.
+    pub(super) fn at_cursor(&self, cursor: Cursor) -> Option<SlotId> {
+        let slot = self.slots.get(cursor.slot as usize)?;
+        (slot.generation == cursor.generation && cursor.generation != 0)
+            .then_some(cursor.slot as usize)
+    }
+
+    /// The cached block of `group` that begins at or before `seq`, nearest to it.
+    pub(super) fn at_or_before(&self, group: GroupId, seq: u64) -> Option<SlotId> {
+        self.index
+            .range((group, 0)..=(group, seq))
+            .next_back()
+            .map(|(_, slot)| *slot)
+    }
+
+    /// The first cached block of `group` that begins at or after `seq`.
+    pub(super) fn at_or_after(&self, group: GroupId, seq: u64) -> Option<SlotId> {
+        self.index
+            .range((group, seq)..=(group, u64::MAX))
+            .next()
+            .map(|(_, slot)| *slot)
+    }
+
+    pub(super) fn exact(&self, group: GroupId, first_seq: u64) -> Option<SlotId> {
+        self.index.get(&(group, first_seq)).copied()
+    }
+
+    pub(super) fn block(&self, slot: SlotId) -> &Block {
+        &self.slots[slot].block
+    }
+
+    /// The row, to be changed; the caller sees to it that the store gets it.
+    pub(super) fn block_mut(&mut self, slot: SlotId) -> &mut Block {
+        &mut self.slots[slot].block
+    }
+
+    /// Marks a slot as used.
+    pub(super) fn touch(&mut self, slot: SlotId) {
+        self.slots[slot].hot = true;
+    }
+
+    /// Keeps a slot from being dropped; false when it was pinned already.
+    pub(super) fn pin(&mut self, slot: SlotId) -> bool {
+        !std::mem::replace(&mut self.slots[slot].pinned, true)
+    }
+
+    /// Undoes [`Self::pin`] and accounts for what the slot has grown by.
+    pub(super) fn unpin(&mut self, slot: SlotId) {
+        self.slots[slot].pinned = false;
+        self.slots[slot].hot = true;
+        self.account(slot);
+        self.shrink(Some(slot));
+    }
+
+    pub(super) fn has_data(&self, slot: SlotId) -> bool {
+        self.slots[slot].data.is_some()
+    }
+
+    /// Bytes and places of the messages of a slot, when they were attached.
+    pub(super) fn data(&self, slot: SlotId) -> Option<(&Bytes, &[RecordSpan])> {
+        self.slots[slot]
+            .data
+            .as_ref()
+            .map(|data| (&data.bytes, data.spans.as_slice()))
+    }
+
+    /// The message at a sequence of a slot that has its data.
+    pub(super) fn message(&self, slot: SlotId, seq: u64) -> Option<StoredMessage> {
+        let slot = &self.slots[slot];
+        let data = slot.data.as_ref()?;
+        let span = *data.spans.get(slot.block.ordinal(seq) as usize)?;
+        Some(StoredMessage {
+            seq: StreamSeq(seq),
+            block: data.bytes.clone(),
+            span,
+        })
+    }
+
+    /// Gives a slot its bytes.
+    pub(super) fn attach(&mut self, slot: SlotId, bytes: Bytes, spans: Vec<RecordSpan>) {
+        self.slots[slot].data = Some(Data { bytes, spans });
+        self.slots[slot].hot = true;
+        self.account(slot);
+        self.shrink(Some(slot));
+    }
+
+    /// Adds the place of one more sequence to a slot that is being filled.
+    pub(super) fn push_span(&mut self, slot: SlotId, span: RecordSpan) {
+        if let Some(data) = &mut self.slots[slot].data {
+            data.spans.push(span);
+        }
+    }
+
+    /// Puts a block in.
+    pub(super) fn insert(&mut self, group: GroupId, block: Block) -> SlotId {
+        debug_assert!(self.exact(group, block.first_seq).is_none());
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let key = (group, block.first_seq);
+        let new = Slot {
+            group,
+            generation: self.generation,
+            hot: true,
+            pinned: false,
+            cost: 0,
+            block,
+            data: None,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = new;
+                slot
+            }
+            None => {
+                self.slots.push(new);
+                self.slots.len() - 1
+            }
+        };
+        self.index.insert(key, slot);
+        self.account(slot);
+        self.shrink(Some(slot));
+        slot
+    }
+
+    /// Takes a block out.
+    pub(super) fn drop_slot(&mut self, slot: SlotId) {
+        let gone = &mut self.slots[slot];
+        self.index.remove(&(gone.group, gone.block.first_seq));
+        self.bytes -= gone.cost;
+        *gone = Slot {
+            group: GroupId(0),
+            generation: 0,
+            hot: false,
+            pinned: false,
+            cost: 0,
+            block: Block::default(),
+            data: None,
+        };
+        self.free.push(slot);
+    }
+
+    fn account(&mut self, slot: SlotId) {
+        let slot = &mut self.slots[slot];
+        let mut cost = SLOT_BYTES + slot.block.heap_bytes();
+        if let Some(data) = &slot.data {
+            cost += data.bytes.len() + data.spans.capacity() * size_of::<RecordSpan>();
+        }
+        self.bytes = self.bytes - slot.cost + cost;
+        slot.cost = cost;
+    }
+
+    /// Drops slots until the bound holds; `keep` and pinned slots stay.
+    fn shrink(&mut self, keep: Option<SlotId>) {
+        // Two rounds: one to cool everything down, one to find what stayed cold.
+        let mut steps = self.slots.len() * 2;
+        while self.bytes > self.limit && steps > 0 {
+            steps -= 1;
+            self.hand = if self.hand + 1 < self.slots.len() {
+                self.hand + 1
+            } else {
+                0
+            };
+            let at = self.hand;
+            let slot = &mut self.slots[at];
+            if slot.generation == 0 || slot.pinned || Some(at) == keep {
+                continue;
+            }
+            if std::mem::take(&mut slot.hot) {
+                continue;
+            }
+            self.drop_slot(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(first_seq: u64) -> Block {
+        Block {
+            first_seq,
+            records: 10,
+            seqs: 10,
+            live: 10,
+            ..Block::default()
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_and_pinned_blocks_stay() {
+        let mut cache = BlockCache::new(SLOT_BYTES * 4);
+        let pinned = cache.insert(GroupId(16), block(1));
+        assert!(cache.pin(pinned));
+        for n in 1..100 {
+            cache.insert(GroupId(16), block(1 + n * 10));
+            assert!(cache.bytes() <= SLOT_BYTES * 4);
+        }
+        assert_eq!(cache.exact(GroupId(16), 1), Some(pinned));
+        assert_eq!(cache.exact(GroupId(16), 11), None);
+    }
+
+    #[test]
+    fn a_cursor_knows_that_its_slot_was_given_to_another_block() {
+        let mut cache = BlockCache::default();
+        let slot = cache.insert(GroupId(16), block(1));
+        let cursor = cache.cursor(slot);
+        assert_eq!(cache.at_cursor(cursor), Some(slot));
+        cache.drop_slot(slot);
+        assert_eq!(cache.at_cursor(cursor), None);
+        assert_eq!(cache.insert(GroupId(17), block(1)), slot);
+        assert_eq!(cache.at_cursor(cursor), None);
+    }
+
+    #[test]
+    fn groups_do_not_see_each_other() {
+        let mut cache = BlockCache::default();
+        cache.insert(GroupId(16), block(1));
+        let other = cache.insert(GroupId(17), block(5));
+        assert_eq!(cache.at_or_before(GroupId(17), 4), None);
+        assert_eq!(cache.at_or_after(GroupId(16), 2), None);
+        cache.forget_group(GroupId(16));
+        assert_eq!(cache.at_or_before(GroupId(17), 9), Some(other));
+        assert_eq!(cache.at_or_before(GroupId(16), 9), None);
+    }
+}
