@@ -1,0 +1,187 @@
+//! What happens because time passes.
+
+use std::time::Duration;
+
+use super::event::Change;
+use super::{Consumer, Turn};
+use crate::ids::StreamSeq;
+use crate::ports::StoreError;
+use crate::time::Timestamp;
+
+/// Deliveries are recorded after this time at the latest.
+const FLUSH_AFTER: Duration = Duration::from_millis(10);
+/// Added to the inactive threshold of a pull consumer, for requests that are on their way.
+const GRACE: Duration = Duration::from_millis(100);
+/// Time after which an abandoned consumer that is still there says so again.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Consumer {
+    /// Does what is due: requests expire, heartbeats go out, deliveries become due again and are
+    /// recorded. Messages are not sent here; call [`Consumer::deliver`] after it.
+    ///
+    /// # Errors
+    /// Whatever reading the stream reports.
+    pub fn tick(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        self.clock = turn.now;
+        self.find_gone(turn)?;
+        self.collect_due(turn);
+        self.expire_requests(turn);
+        self.beat(turn);
+        if !self.unlogged.is_empty() && self.unlogged_since.plus(FLUSH_AFTER) <= turn.now {
+            self.flush(turn);
+        }
+        Ok(())
+    }
+
+    /// When [`Consumer::tick`] and [`Consumer::deliver`] should be called although nothing
+    /// happened. May be early, never late.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let flush = (!self.unlogged.is_empty()).then(|| self.unlogged_since.plus(FLUSH_AFTER));
+        let someone_waits = self.config.is_push() || !self.waiting.is_empty();
+        let ahead = |time: &Timestamp| someone_waits && *time > self.clock;
+        let hold = Some(self.hold_until).filter(|_| !self.is_caught_up);
+        [
+            (self.suspect_below > 0).then_some(self.clock),
+            self.deadlines.earliest().map(Timestamp),
+            self.waiting.wake().map(Timestamp),
+            flush,
+            hold.filter(ahead),
+            self.config.pause_until.filter(ahead),
+            self.abandoned_at(),
+            self.push_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Whether nobody used it for longer than its inactive threshold, so that it should go.
+    pub fn is_abandoned(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.config.is_push() && self.check_interest(turn) {
+            return false;
+        }
+        if self.abandoned_at().is_none_or(|at| at > turn.now) {
+            return false;
+        }
+        self.drop_deserted(turn);
+        if !self.waiting.is_empty() {
+            self.last_activity = turn.now;
+            return false;
+        }
+        // Whoever asked will see to it; ask again only if that fails.
+        self.abandoned_after = turn.now.plus(RETRY);
+        true
+    }
+
+    /// When it may be abandoned if nothing happens.
+    fn abandoned_at(&self) -> Option<Timestamp> {
+        let threshold = u64::try_from(self.config.inactive_threshold)
+            .ok()
+            .filter(|ns| *ns > 0)?;
+        let threshold = Duration::from_nanos(threshold);
+        if self.config.is_push() {
+            let since = self.push.inactive_since()?;
+            return Some(since.plus(threshold).max(self.abandoned_after));
+        }
+        // Someone may still be working on what was handed out last.
+        let busy_until = if self.state.pending.is_empty() {
+            0
+        } else {
+            self.latest_due
+        };
+        let busy_until = self.last_activity.max(Timestamp(busy_until));
+        Some(
+            busy_until
+                .plus(threshold)
+                .plus(GRACE)
+                .max(self.abandoned_after),
+        )
+    }
+
+    /// Queues the deliveries that are due again; gives up those that had enough.
+    pub(super) fn collect_due(&mut self, turn: &mut Turn<'_>) {
+        let mut due = Vec::new();
+        while let Some((at, seq)) = self.deadlines.pop_due(turn.now.0) {
+            let still_holds = self.state.pending.get(seq).is_some_and(|delivery| {
+                delivery.due == at && !delivery.queued && !delivery.is_settling()
+            });
+            if still_holds {
+                due.push(seq);
+            }
+        }
+        due.sort_unstable();
+        due.dedup();
+        for seq in due {
+            let Some(delivery) = self.state.pending.get_mut(seq) else {
+                continue;
+            };
+            let sent = delivery.sent;
+            if self.config.max_deliver > 0 && i64::from(sent) >= self.config.max_deliver {
+                self.give_up(seq, sent, turn);
+            } else {
+                delivery.queued = true;
+                self.redeliver.push_back(seq);
+            }
+        }
+    }
+
+    /// Ends the deliveries of a message that was delivered as often as allowed.
+    pub(super) fn give_up(&mut self, seq: u64, deliveries: u32, turn: &mut Turn<'_>) {
+        if !self.state.pending.mark_settling(seq) {
+            return;
+        }
+        let stream_seq = StreamSeq(seq);
+        self.advise_max_deliveries(stream_seq, deliveries, turn);
+        turn.notices
+            .push(self.max_deliveries(stream_seq, deliveries));
+        self.propose(
+            Change::Exhausted {
+                stream_seq,
+                deliveries,
+            },
+            b"",
+            turn,
+        );
+    }
+
+    /// After a filtered purge: finds the pending deliveries that it took.
+    fn find_gone(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        let below = std::mem::take(&mut self.suspect_below);
+        if below == 0 {
+            return Ok(());
+        }
+        let suspects: Vec<_> = self
+            .state
+            .pending
+            .range(0, below)
+            .map(|delivery| delivery.seq)
+            .collect();
+        for seq in suspects {
+            if turn.source.message(StreamSeq(seq))?.is_none() {
+                self.forget_gone(seq, turn);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the deliveries of a message that left the stream.
+    pub(super) fn forget_gone(&mut self, seq: u64, turn: &mut Turn<'_>) {
+        let Some(delivery) = self.state.pending.get(seq) else {
+            return;
+        };
+        let (first, sent) = (delivery.first, delivery.sent);
+        if !self.state.pending.mark_settling(seq) {
+            return;
+        }
+        let reason = "Unacknowledged message was deleted";
+        self.advise_terminated(StreamSeq(seq), first, sent, reason, turn);
+        self.propose(
+            Change::Gone {
+                stream_seq: StreamSeq(seq),
+            },
+            b"",
+            turn,
+        );
+    }
+}
