@@ -1,1 +1,24 @@
-//! Placeholder line, replaced by the first real code.
+//! WebSocket for servers: an HTTP upgrade, then frames, given out as a plain byte stream.
+//!
+//! ```text
+//! socket ─▶ upgrade ─▶ WsStream ─▶ AsyncRead + AsyncWrite, as if it were the socket
+//! ```
+//!
+//! [`upgrade`] answers one HTTP request; [`WsStream`] carries bytes in binary frames. What the
+//! bytes mean is the caller's. A frame is never held in memory: payload is unmasked where the
+//! socket put it, in the caller's buffer, so no number from the network sizes an allocation, and
+//! an idle connection costs a few hundred bytes.
+//!
+//! Compression is not offered.
+
+mod frame;
+mod handshake;
+mod origin;
+mod stream;
+
+pub use frame::{Control, Decoder, Limits, Violation};
+pub use handshake::{Config, HttpRequest, UpgradeError, Upgraded, upgrade};
+pub use origin::{Origin, OriginError, OriginRules};
+pub use stream::WsStream;
+pub use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
+pub use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
