@@ -366,6 +366,17 @@ pub struct FlushedState {
 }
 
 impl MemoryState {
+    /// Another store with the same rows, flushed apart from this one.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            tables: self.tables.clone(),
+            applied: self.applied,
+            durable_applied: self.durable_applied,
+            flushed: FlushedState::default(),
+        }
+    }
+
     /// An empty store.
     #[must_use]
     pub fn new() -> Self {

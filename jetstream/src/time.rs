@@ -85,6 +85,9 @@ mod tests {
         assert_eq!(time.to_string(), "2023-11-14T22:13:20.123456789Z");
         assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
         assert_eq!(Timestamp::ZERO.to_string(), "0001-01-01T00:00:00Z");
-        assert_eq!(Timestamp::parse("2023-11-14T23:13:20+01:00"), Some(Timestamp(1_700_000_000_000_000_000)));
+        assert_eq!(
+            Timestamp::parse("2023-11-14T23:13:20+01:00"),
+            Some(Timestamp(1_700_000_000_000_000_000))
+        );
     }
 }

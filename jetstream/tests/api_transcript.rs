@@ -14,7 +14,7 @@ use menes_jetstream::api::request::{
 };
 use menes_jetstream::api::response::{
     self, ClusterInfo, ConsumerBody, ConsumerInfo, ConsumerList, ConsumerNames, ConsumerReset,
-    Empty, LIST_LIMIT, NAMES_LIMIT, Page, Paused, PriorityGroupState, Purged, SequenceInfo,
+    Empty, LIST_LIMIT, NAMES_LIMIT, Page, Paused, PriorityGroupInfo, Purged, SequenceInfo,
     StreamCreated, StreamInfo, StreamInfoBody, StreamList, StreamNames, StreamUpdated, Success,
 };
 use menes_jetstream::api::stream_config::{self, overlapping};
@@ -522,7 +522,7 @@ impl Server {
             stream_seq: consumer.delivered,
             ..Default::default()
         };
-        let group = |group: &String| PriorityGroupState {
+        let group = |group: &String| PriorityGroupInfo {
             group: group.clone(),
             ..Default::default()
         };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::error::ApiError;
 use super::json;
 use super::subject::Call;
-use crate::consumer::ConsumerConfig;
+pub use crate::consumer::info::{ConsumerInfo, PriorityGroupInfo, SequenceInfo};
 use crate::stream::{StreamConfig, StreamState};
 use crate::time::Timestamp;
 
@@ -370,75 +370,6 @@ pub struct PeerInfo {
     /// Hash of its name.
     #[serde(default)]
     pub peer: String,
-}
-
-/// Everything about a consumer.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ConsumerInfo {
-    /// Name of the stream.
-    pub stream_name: String,
-    /// Name.
-    pub name: String,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Configuration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<ConsumerConfig>,
-    /// Last delivery.
-    pub delivered: SequenceInfo,
-    /// Up to where everything is settled.
-    pub ack_floor: SequenceInfo,
-    /// Messages handed out and not settled.
-    pub num_ack_pending: u64,
-    /// Of them, those delivered more than once.
-    pub num_redelivered: u64,
-    /// Waiting pull requests.
-    pub num_waiting: u64,
-    /// Messages not yet handed out.
-    pub num_pending: u64,
-    /// Where it lives.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<ClusterInfo>,
-    /// Whether somebody listens on the deliver subject.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub push_bound: bool,
-    /// Whether it is paused.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub paused: bool,
-    /// Nanoseconds until the pause ends.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub pause_remaining: i64,
-    /// When this was gathered.
-    #[serde(default)]
-    pub ts: Timestamp,
-    /// Priority groups and who holds them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub priority_groups: Vec<PriorityGroupState>,
-}
-
-/// A position of a consumer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SequenceInfo {
-    /// Number of the delivery.
-    pub consumer_seq: u64,
-    /// Sequence of the message.
-    pub stream_seq: u64,
-    /// When it moved last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_active: Option<Timestamp>,
-}
-
-/// A priority group and who holds it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PriorityGroupState {
-    /// Name of the group.
-    pub group: String,
-    /// Id of the pinned client.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub pinned_client_id: String,
-    /// Since when it is pinned.
-    #[serde(default)]
-    pub pinned_ts: Timestamp,
 }
 
 /// Answer of `INFO`.

@@ -7,7 +7,7 @@ use crate::stream::config::{is_false, is_zero};
 use crate::time::Timestamp;
 
 /// A position in both countings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequenceInfo {
     /// Deliveries up to here.
     pub consumer_seq: u64,
@@ -32,7 +32,7 @@ pub struct PriorityGroupInfo {
 }
 
 /// A consumer as `CONSUMER.INFO` and its kin show it; names, order and omissions are nats-server's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ConsumerInfo {
     /// Stream.
     pub stream_name: String,

@@ -1,1 +1,0 @@
-//! The engine that owns every stream of a server.

@@ -1,0 +1,1026 @@
+//! Requests of the JetStream API, acks and pulls: what clients ask the engine directly.
+//!
+//! A question is answered at once from applied state. A change is checked against applied state,
+//! so that what can never succeed is refused early, and then proposed; its answer leaves when it
+//! is applied.
+
+use std::cell::RefCell;
+
+use menes_protocol::headers::HeaderBlock;
+
+use super::{Application, Completion, Engine, Origin, StreamGroup};
+use crate::api::consumer_config::{self, Consumers, Decision, Endpoint};
+use crate::api::request::{self, MessageSelector, REQUIRED_LEVEL_HEADER, Start};
+use crate::api::response::{self, Page};
+use crate::api::stream_config;
+use crate::api::{API_LEVEL, ApiError, Call, metadata};
+use crate::command::{MetaCommand, StreamCommand};
+use crate::consumer::{AckToken, ConsumerConfig, ConsumerInfo, parse_flow_subject};
+use crate::ids::{AccountName, GroupId, StreamSeq};
+use crate::ports::{LogStore, Outbox, Outgoing, StateStore, StoreError};
+use crate::record::StoredMessage;
+use crate::stream::config::Storage;
+use crate::stream::{Filters, Stream, StreamConfig, StreamState, View};
+use crate::time::Timestamp;
+
+/// Most sequences of deleted messages in one answer.
+const MAX_DELETED: usize = 100_000;
+
+/// A message to the engine itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiRequest<'a> {
+    /// Account of the client.
+    pub account: &'a AccountName,
+    /// Subject, which says what is wanted.
+    pub subject: &'a [u8],
+    /// Where the answer goes, empty for nowhere.
+    pub reply: &'a [u8],
+    /// Header block, empty for none.
+    pub header: &'a [u8],
+    /// Body.
+    pub payload: &'a [u8],
+}
+
+/// What the driver asks for on behalf of the application.
+#[derive(Clone, Debug)]
+pub enum InternalCall {
+    /// Make a stream; one with the same configuration is success.
+    CreateStream(Box<StreamConfig>),
+    /// Remove a stream.
+    DeleteStream(String),
+    /// Make a consumer or change one.
+    CreateConsumer {
+        /// Name of the stream.
+        stream: String,
+        /// What it should be.
+        config: Box<ConsumerConfig>,
+    },
+    /// Remove a consumer.
+    DeleteConsumer {
+        /// Name of the stream.
+        stream: String,
+        /// Name of the consumer.
+        consumer: String,
+    },
+}
+
+impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
+    /// A request of the JetStream API.
+    pub fn request(&mut self, request: ApiRequest<'_>, now: Timestamp, out: &mut dyn Outbox) {
+        let call = Call::parse(request.subject);
+        match call {
+            Call::MessageNext { stream, consumer } => {
+                self.pull(&request, stream, consumer, now, out);
+            }
+            Call::DirectGet { stream, subject } => {
+                self.direct_get(&request, stream, subject, out);
+            }
+            _ => {
+                self.api_total += 1;
+                let origin = Origin::Client {
+                    account: request.account.clone(),
+                    reply: request.reply.to_vec(),
+                    subject: request.subject.to_vec(),
+                };
+                if let Err(error) = self.handle(&request, &call, origin.clone(), now, out) {
+                    self.answer(origin, Err(error), now, out);
+                }
+            }
+        }
+    }
+
+    /// A call of the application; its outcome comes as a [`Completion`] with `token`.
+    pub fn call(
+        &mut self,
+        account: &AccountName,
+        call: InternalCall,
+        token: u64,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        let origin = Origin::Internal(token);
+        let result = match call {
+            InternalCall::CreateStream(config) => {
+                let name = config.name.clone();
+                let request = request::StreamRequest {
+                    config: *config,
+                    pedantic: false,
+                };
+                self.propose_create_stream(account, &name, request, origin.clone(), now)
+            }
+            InternalCall::DeleteStream(name) => {
+                self.propose_delete_stream(account, &name, origin.clone())
+            }
+            InternalCall::CreateConsumer { stream, config } => {
+                let name = config.durable_name.clone().unwrap_or_default();
+                let request = request::ConsumerRequest {
+                    stream_name: stream.clone(),
+                    config: *config,
+                    action: request::Action::default(),
+                    pedantic: false,
+                };
+                let endpoint = Endpoint::Named {
+                    consumer: &name,
+                    filter: None,
+                };
+                self.propose_create_consumer(
+                    account,
+                    &stream,
+                    endpoint,
+                    request,
+                    origin.clone(),
+                    now,
+                    out,
+                )
+            }
+            InternalCall::DeleteConsumer { stream, consumer } => {
+                self.propose_delete_consumer(account, &stream, &consumer, origin.clone())
+            }
+        };
+        if let Err(error) = result {
+            self.answer(origin, Err(error), now, out);
+        }
+    }
+
+    /// Whether there is a stream of this name.
+    #[must_use]
+    pub fn has_stream(&self, account: &AccountName, name: &str) -> bool {
+        self.meta.group(account, name).is_some()
+    }
+
+    /// Whether the stream has a consumer of this name.
+    #[must_use]
+    pub fn has_consumer(&self, account: &AccountName, stream: &str, name: &str) -> bool {
+        self.find(account, stream, name).is_some()
+    }
+
+    /// The counters of a stream, if it exists.
+    ///
+    /// # Errors
+    /// 10059, or what reading it gave.
+    pub fn stream_state(
+        &mut self,
+        account: &AccountName,
+        name: &str,
+    ) -> Result<StreamState, ApiError> {
+        let (group, _) = self.stream_config(account, name)?;
+        self.with_view(group, |target, view| target.stream.state(view))
+    }
+
+    /// An acknowledgement of a delivery.
+    pub fn ack(&mut self, request: ApiRequest<'_>, now: Timestamp, out: &mut dyn Outbox) {
+        let Some(token) = AckToken::parse(request.subject) else {
+            return;
+        };
+        let Some((group, id)) = self.find_bytes(request.account, token.stream, token.consumer)
+        else {
+            return;
+        };
+        let result = self.with_consumer(group, id, now, out, |consumer, turn| {
+            consumer.ack(&token, request.payload, request.reply, turn)
+        });
+        report(result);
+        self.ready.insert((group, id));
+    }
+
+    /// A client's answer to a flow control request.
+    pub fn flow_control(&mut self, request: ApiRequest<'_>, now: Timestamp, out: &mut dyn Outbox) {
+        let Some((stream, consumer)) = parse_flow_subject(request.subject) else {
+            return;
+        };
+        let Some((group, id)) = self.find_bytes(request.account, stream, consumer) else {
+            return;
+        };
+        let more = self.with_consumer(group, id, now, out, |consumer, _| {
+            consumer.flow_confirmed(request.subject)
+        });
+        if more == Some(true) {
+            self.ready.insert((group, id));
+        }
+    }
+
+    fn pull(
+        &mut self,
+        request: &ApiRequest<'_>,
+        stream: &str,
+        consumer: &str,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        // As nats-server: who asks a consumer that is not there hears nothing.
+        let Some((group, id)) = self.find(request.account, stream, consumer) else {
+            return;
+        };
+        let result = self.with_consumer(group, id, now, out, |consumer, turn| {
+            consumer.pull(request.reply, request.payload, turn)
+        });
+        report(result);
+        self.ready.insert((group, id));
+    }
+
+    fn handle(
+        &mut self,
+        request: &ApiRequest<'_>,
+        call: &Call<'_>,
+        origin: Origin,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) -> Result<(), ApiError> {
+        if !request.header.is_empty()
+            && let Ok(header) = HeaderBlock::parse(request.header)
+        {
+            request::check_required_level(header.get(REQUIRED_LEVEL_HEADER), API_LEVEL)?;
+        }
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        let account = request.account;
+        let body = request.payload;
+        match *call {
+            Call::AccountInfo => {
+                let info = self.account_info(account);
+                self.reply(request, call, &info, out);
+            }
+            Call::StreamCreate { stream } => {
+                let wanted = request::StreamRequest::parse(body)?;
+                self.propose_create_stream(account, stream, wanted, origin, now)?;
+            }
+            Call::StreamUpdate { stream } => {
+                let wanted = request::StreamRequest::parse(body)?;
+                self.propose_update_stream(account, stream, wanted, origin, now)?;
+            }
+            Call::StreamInfo { stream } => {
+                let wanted = request::StreamInfoRequest::parse(body)?;
+                let answer = self.stream_info(account, stream, &wanted, now)?;
+                self.reply(request, call, &answer, out);
+            }
+            Call::StreamNames => {
+                let wanted = request::StreamListRequest::parse(body)?;
+                let names = self.matching_streams(account, wanted.subject.as_deref());
+                let page = Page::new(names.len(), wanted.offset, response::NAMES_LIMIT);
+                let streams = names.get(page.range()).unwrap_or_default();
+                let streams = streams.iter().map(|(name, _)| name.clone()).collect();
+                self.reply(request, call, &response::StreamNames { page, streams }, out);
+            }
+            Call::StreamList => {
+                let wanted = request::StreamListRequest::parse(body)?;
+                let names = self.matching_streams(account, wanted.subject.as_deref());
+                let page = Page::new(names.len(), wanted.offset, response::LIST_LIMIT);
+                let streams = names.get(page.range()).unwrap_or_default();
+                let streams = streams
+                    .iter()
+                    .map(|(_, group)| self.info_of(*group, now))
+                    .collect::<Result<_, _>>()?;
+                let answer = response::StreamList {
+                    page,
+                    streams,
+                    ..Default::default()
+                };
+                self.reply(request, call, &answer, out);
+            }
+            Call::StreamDelete { stream } => {
+                require_empty(body)?;
+                self.propose_delete_stream(account, stream, origin)?;
+            }
+            Call::StreamPurge { stream } => {
+                let purge = request::parse_purge(body)?;
+                let (group, config) = self.stream_config(account, stream)?;
+                if config.sealed {
+                    return Err(ApiError::stream_sealed());
+                }
+                if config.deny_purge {
+                    return Err(ApiError::purge("stream purge not permitted"));
+                }
+                self.propose_stream(group, StreamCommand::Purge(purge), origin);
+            }
+            Call::MessageGet { stream } => {
+                let wanted = request::MessageGetRequest::parse(body)?;
+                let found = self
+                    .select(account, stream, &wanted.selector)?
+                    .ok_or_else(ApiError::message_not_found)?;
+                let header = if wanted.no_headers {
+                    &b""[..]
+                } else {
+                    found.header()
+                };
+                let message = response::StoredMessage::new(
+                    found.subject(),
+                    found.seq.0,
+                    header,
+                    found.payload(),
+                    found.time(),
+                );
+                let answer = response::MessageFound {
+                    message: Some(message),
+                };
+                self.reply(request, call, &answer, out);
+            }
+            Call::MessageDelete { stream } => {
+                let wanted = request::MessageDeleteRequest::parse(body)?;
+                let (group, config) = self.stream_config(account, stream)?;
+                if config.sealed {
+                    return Err(ApiError::stream_sealed());
+                }
+                if config.deny_delete {
+                    return Err(ApiError::message_delete("message delete not permitted"));
+                }
+                self.propose_stream(
+                    group,
+                    StreamCommand::DeleteMessage { seq: wanted.seq },
+                    origin,
+                );
+            }
+            Call::ConsumerCreate { .. } | Call::ConsumerDurableCreate { .. } => {
+                let Some((stream, endpoint)) = Endpoint::of(*call) else {
+                    return Err(ApiError::bad_request());
+                };
+                let wanted = request::ConsumerRequest::parse(body)?;
+                self.propose_create_consumer(account, stream, endpoint, wanted, origin, now, out)?;
+            }
+            Call::ConsumerInfo { stream, consumer } => {
+                if !body.is_empty() && !is_nothing(body) {
+                    return Err(ApiError::request_not_empty());
+                }
+                self.stream_config(account, stream)?;
+                let (group, id) = self
+                    .find(account, stream, consumer)
+                    .ok_or_else(ApiError::consumer_not_found)?;
+                let info = self.consumer_info(group, id, now, out)?;
+                self.reply(
+                    request,
+                    call,
+                    &response::ConsumerBody { info: Some(info) },
+                    out,
+                );
+            }
+            Call::ConsumerNames { stream } => {
+                let wanted = request::ConsumerListRequest::parse(body)?;
+                let (group, _) = self.stream_config(account, stream)?;
+                let names: Vec<String> = self.groups.get(&group).map_or_else(Vec::new, |target| {
+                    target.consumers.keys().cloned().collect()
+                });
+                let page = Page::new(names.len(), wanted.offset, response::NAMES_LIMIT);
+                let consumers = names.get(page.range()).unwrap_or_default().to_vec();
+                self.reply(
+                    request,
+                    call,
+                    &response::ConsumerNames { page, consumers },
+                    out,
+                );
+            }
+            Call::ConsumerList { stream } => {
+                let wanted = request::ConsumerListRequest::parse(body)?;
+                let (group, _) = self.stream_config(account, stream)?;
+                let ids: Vec<u32> = self.groups.get(&group).map_or_else(Vec::new, |target| {
+                    target
+                        .consumers
+                        .values()
+                        .map(crate::consumer::Consumer::id)
+                        .collect()
+                });
+                let page = Page::new(ids.len(), wanted.offset, response::LIST_LIMIT);
+                let mut consumers = Vec::new();
+                for id in ids.get(page.range()).unwrap_or_default() {
+                    consumers.push(self.consumer_info(group, *id, now, out)?);
+                }
+                let answer = response::ConsumerList {
+                    page,
+                    consumers,
+                    ..Default::default()
+                };
+                self.reply(request, call, &answer, out);
+            }
+            Call::ConsumerDelete { stream, consumer } => {
+                require_empty(body)?;
+                self.propose_delete_consumer(account, stream, consumer, origin)?;
+            }
+            Call::ConsumerPause { stream, consumer } => {
+                let until = request::parse_pause(body)?;
+                self.stream_config(account, stream)?;
+                let (group, _) = self
+                    .find(account, stream, consumer)
+                    .ok_or_else(ApiError::consumer_not_found)?;
+                let target = self
+                    .groups
+                    .get(&group)
+                    .ok_or_else(ApiError::stream_not_found)?;
+                let current = target
+                    .consumers
+                    .get(consumer)
+                    .ok_or_else(ApiError::consumer_not_found)?;
+                let mut config = current.config().clone();
+                config.pause_until = (until > now).then_some(until);
+                let command = StreamCommand::UpdateConsumer {
+                    name: consumer.to_owned(),
+                    config: Box::new(config),
+                };
+                self.propose_stream(group, command, origin);
+            }
+            Call::StreamLeaderStepDown { .. }
+            | Call::ConsumerLeaderStepDown { .. }
+            | Call::StreamPeerRemove { .. }
+            | Call::MetaLeaderStepDown
+            | Call::ServerRemove => return Err(ApiError::clustering_required()),
+            Call::Unknown => return Err(ApiError::bad_request()),
+            Call::StreamSnapshot { .. }
+            | Call::StreamRestore { .. }
+            | Call::StreamPeerEvacuate { .. }
+            | Call::StreamCancelMove { .. }
+            | Call::ConsumerUnpin { .. }
+            | Call::ConsumerReset { .. }
+            | Call::ConsumerPeerRemove { .. }
+            | Call::ConsumerPeerEvacuate { .. }
+            | Call::ServerEvacuate
+            | Call::MetaRescue
+            | Call::AccountPurge { .. }
+            | Call::AccountStreamMove { .. }
+            | Call::AccountStreamCancelMove { .. }
+            | Call::MessageNext { .. }
+            | Call::DirectGet { .. } => return Err(not_built()),
+        }
+        Ok(())
+    }
+
+    fn propose_create_stream(
+        &mut self,
+        account: &AccountName,
+        name: &str,
+        wanted: request::StreamRequest,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        let mut config = stream_config::create(wanted, name, &self.options.stream_bounds)?;
+        if let Some(group) = self.meta.group(account, name) {
+            let target = self
+                .groups
+                .get(&group)
+                .ok_or_else(ApiError::stream_not_found)?;
+            if !stream_config::same(target.stream.config(), &config) {
+                return Err(ApiError::stream_name_in_use());
+            }
+        } else if self.overlaps_another(account, name, &config.subjects) {
+            return Err(ApiError::subjects_overlap());
+        }
+        metadata::stamp_stream(&mut config);
+        let command = MetaCommand::CreateStream {
+            account: account.clone(),
+            config: Box::new(config),
+            now,
+        };
+        self.propose_meta(command, origin);
+        Ok(())
+    }
+
+    fn propose_update_stream(
+        &mut self,
+        account: &AccountName,
+        name: &str,
+        wanted: request::StreamRequest,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Result<(), ApiError> {
+        let target = self
+            .meta
+            .group(account, name)
+            .and_then(|group| self.groups.get(&group));
+        let current = target.map(|target| target.stream.config());
+        let mut config = stream_config::update(wanted, name, current, &self.options.stream_bounds)?;
+        if let Some(target) = target {
+            let consumers = target
+                .consumers
+                .iter()
+                .map(|(name, c)| (name.as_str(), c.config()));
+            stream_config::check_consumers(target.stream.config(), &config, consumers)?;
+        }
+        if self.overlaps_another(account, name, &config.subjects) {
+            return Err(ApiError::subjects_overlap());
+        }
+        metadata::stamp_stream(&mut config);
+        let command = MetaCommand::UpdateStream {
+            account: account.clone(),
+            config: Box::new(config),
+            now,
+        };
+        self.propose_meta(command, origin);
+        Ok(())
+    }
+
+    fn propose_delete_stream(
+        &mut self,
+        account: &AccountName,
+        name: &str,
+        origin: Origin,
+    ) -> Result<(), ApiError> {
+        let group = self
+            .meta
+            .group(account, name)
+            .ok_or_else(ApiError::stream_not_found)?;
+        // What came before is ordered before the end of the stream.
+        self.seal_publishes(group);
+        self.seal_events(group);
+        let command = MetaCommand::DeleteStream {
+            account: account.clone(),
+            name: name.to_owned(),
+        };
+        self.propose_meta(command, origin);
+        Ok(())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one request and where its answer goes"
+    )]
+    fn propose_create_consumer(
+        &mut self,
+        account: &AccountName,
+        stream: &str,
+        endpoint: Endpoint<'_>,
+        wanted: request::ConsumerRequest,
+        origin: Origin,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) -> Result<(), ApiError> {
+        let random = self.next_random();
+        let group = self.meta.group(account, stream);
+        let target = group.and_then(|group| self.groups.get(&group));
+        let known = target.map(|target| Known {
+            target,
+            out: RefCell::new(out),
+        });
+        let existing = known
+            .as_ref()
+            .map(|known| (known.target.stream.config(), known as &dyn Consumers));
+        let decision = consumer_config::create(
+            wanted,
+            stream,
+            endpoint,
+            existing,
+            &self.options.consumer_bounds,
+            random,
+        )?;
+        let Some(group) = group else {
+            return Err(ApiError::stream_not_found());
+        };
+        let command = match decision {
+            Decision::Create { name, mut config } => {
+                metadata::stamp_consumer(&mut config);
+                StreamCommand::CreateConsumer { name, config, now }
+            }
+            Decision::Update { name, mut config } => {
+                metadata::stamp_consumer(&mut config);
+                StreamCommand::UpdateConsumer { name, config }
+            }
+            Decision::Keep { name } => {
+                let target = self
+                    .groups
+                    .get(&group)
+                    .ok_or_else(ApiError::stream_not_found)?;
+                let current = target
+                    .consumers
+                    .get(&name)
+                    .ok_or_else(ApiError::consumer_not_found)?;
+                let config = Box::new(current.config().clone());
+                StreamCommand::CreateConsumer { name, config, now }
+            }
+        };
+        self.propose_stream(group, command, origin);
+        Ok(())
+    }
+
+    fn propose_delete_consumer(
+        &mut self,
+        account: &AccountName,
+        stream: &str,
+        consumer: &str,
+        origin: Origin,
+    ) -> Result<(), ApiError> {
+        let (group, _) = self.stream_config(account, stream)?;
+        if self.find(account, stream, consumer).is_none() {
+            return Err(ApiError::consumer_not_found());
+        }
+        let command = StreamCommand::DeleteConsumer {
+            name: consumer.to_owned(),
+        };
+        self.propose_stream(group, command, origin);
+        Ok(())
+    }
+
+    /// Tells whoever waits for a command what became of it.
+    pub(super) fn answer(
+        &mut self,
+        origin: Origin,
+        result: Result<Applied, ApiError>,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        let (account, reply, subject) = match origin {
+            Origin::None => return,
+            Origin::Internal(token) => {
+                let result = result.map(|_| ());
+                self.completions.push(Completion { token, result });
+                return;
+            }
+            Origin::Client {
+                account,
+                reply,
+                subject,
+            } => (account, reply, subject),
+        };
+        let call = Call::parse(&subject);
+        let body = result.and_then(|applied| self.body(&call, applied, now, out));
+        let payload = match body {
+            Ok(body) => body,
+            Err(error) => {
+                self.api_errors += 1;
+                response::error(&call, &error)
+            }
+        };
+        if !reply.is_empty() {
+            send(&account, &reply, b"", &payload, out);
+        }
+    }
+
+    /// The answer to a change that was applied.
+    fn body(
+        &mut self,
+        call: &Call<'_>,
+        applied: Applied,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) -> Result<Vec<u8>, ApiError> {
+        Ok(match applied {
+            Applied::Done => response::ok(call, &response::Success::DONE),
+            Applied::Purged(purged) => response::ok(
+                call,
+                &response::Purged {
+                    success: true,
+                    purged,
+                },
+            ),
+            Applied::Stream(group) => {
+                let info = self.info_of(group, now)?;
+                if matches!(call, Call::StreamUpdate { .. }) {
+                    response::ok(call, &response::StreamUpdated { info: Some(info) })
+                } else {
+                    let answer = response::StreamCreated {
+                        info: Some(info),
+                        did_create: true,
+                    };
+                    response::ok(call, &answer)
+                }
+            }
+            Applied::Consumer(group, id) => {
+                let info = self.consumer_info(group, id, now, out)?;
+                if matches!(call, Call::ConsumerPause { .. }) {
+                    let until = info.config.as_ref().and_then(|c| c.pause_until);
+                    let paused = response::Paused::at(now, until.unwrap_or(Timestamp::ZERO));
+                    response::ok(call, &paused)
+                } else {
+                    response::ok(call, &response::ConsumerBody { info: Some(info) })
+                }
+            }
+        })
+    }
+
+    fn reply<B: response::Body>(
+        &self,
+        request: &ApiRequest<'_>,
+        call: &Call<'_>,
+        body: &B,
+        out: &mut dyn Outbox,
+    ) {
+        if !request.reply.is_empty() {
+            send(
+                request.account,
+                request.reply,
+                b"",
+                &response::ok(call, body),
+                out,
+            );
+        }
+    }
+
+    fn stream_config(
+        &self,
+        account: &AccountName,
+        name: &str,
+    ) -> Result<(GroupId, &StreamConfig), ApiError> {
+        let group = self
+            .meta
+            .group(account, name)
+            .ok_or_else(ApiError::stream_not_found)?;
+        let target = self
+            .groups
+            .get(&group)
+            .ok_or_else(ApiError::stream_not_found)?;
+        Ok((group, target.stream.config()))
+    }
+
+    fn find(&self, account: &AccountName, stream: &str, consumer: &str) -> Option<(GroupId, u32)> {
+        let group = self.meta.group(account, stream)?;
+        Some((
+            group,
+            self.groups.get(&group)?.consumers.get(consumer)?.id(),
+        ))
+    }
+
+    fn find_bytes(
+        &self,
+        account: &AccountName,
+        stream: &[u8],
+        consumer: &[u8],
+    ) -> Option<(GroupId, u32)> {
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        self.find(account, text(stream)?, text(consumer)?)
+    }
+
+    fn matching_streams(
+        &self,
+        account: &AccountName,
+        filter: Option<&str>,
+    ) -> Vec<(String, GroupId)> {
+        self.meta
+            .streams(account)
+            .filter(|(_, group)| {
+                let Some(filter) = filter else { return true };
+                self.groups.get(group).is_some_and(|target| {
+                    target.stream.config().subjects.iter().any(|subject| {
+                        menes_protocol::subject::overlaps(subject.as_bytes(), filter.as_bytes())
+                    })
+                })
+            })
+            .map(|(name, group)| (name.to_owned(), group))
+            .collect()
+    }
+
+    fn info_of(
+        &mut self,
+        group: GroupId,
+        now: Timestamp,
+    ) -> Result<response::StreamInfo, ApiError> {
+        let mut state = self.with_view(group, |target, view| target.stream.state(view))?;
+        let target = self
+            .groups
+            .get(&group)
+            .ok_or_else(ApiError::stream_not_found)?;
+        let mut config = target.stream.config().clone();
+        self.options.identity.show(&mut config.metadata);
+        state.consumer_count = target.consumers.len() as u64;
+        Ok(response::StreamInfo {
+            config,
+            created: target.created,
+            state,
+            domain: None,
+            cluster: None,
+            ts: now,
+        })
+    }
+
+    fn stream_info(
+        &mut self,
+        account: &AccountName,
+        name: &str,
+        wanted: &request::StreamInfoRequest,
+        now: Timestamp,
+    ) -> Result<response::StreamInfoBody, ApiError> {
+        let (group, _) = self.stream_config(account, name)?;
+        let mut info = self.info_of(group, now)?;
+        let mut page = Page::default();
+        self.with_view(group, |target, view| {
+            if wanted.deleted_details {
+                let deleted = target.stream.deleted(MAX_DELETED, view)?;
+                info.state.deleted = Some(deleted);
+            }
+            if let Some(filter) = &wanted.subjects_filter {
+                let offset = usize::try_from(wanted.offset).unwrap_or(usize::MAX);
+                let limit = usize::try_from(response::SUBJECTS_LIMIT).unwrap_or(usize::MAX);
+                let (subjects, total) = target.stream.subjects(filter, offset, limit, view)?;
+                page = Page::new(total, wanted.offset, response::SUBJECTS_LIMIT);
+                info.state.subjects = Some(subjects);
+            }
+            Ok(())
+        })?;
+        Ok(response::StreamInfoBody {
+            page,
+            info: Some(info),
+        })
+    }
+
+    fn consumer_info(
+        &mut self,
+        group: GroupId,
+        id: u32,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) -> Result<ConsumerInfo, ApiError> {
+        let info = self
+            .with_consumer(group, id, now, out, |consumer, turn| consumer.info(turn))
+            .ok_or_else(ApiError::consumer_not_found)?
+            .map_err(|error| broken(&error))?;
+        let mut info = info;
+        if let Some(config) = &mut info.config {
+            self.options.identity.show(&mut config.metadata);
+        }
+        Ok(info)
+    }
+
+    fn account_info(&self, account: &AccountName) -> response::AccountInfo {
+        let mut total = response::Tier::default();
+        for (_, group) in self.meta.streams(account) {
+            let Some(target) = self.groups.get(&group) else {
+                continue;
+            };
+            total.streams += 1;
+            total.consumers += target.consumers.len() as u64;
+            let reserved = u64::try_from(target.stream.config().max_bytes).unwrap_or(0);
+            match target.stream.config().storage {
+                Storage::File => {
+                    total.storage += target.stream.bytes();
+                    total.reserved_storage += reserved;
+                }
+                Storage::Memory => {
+                    total.memory += target.stream.bytes();
+                    total.reserved_memory += reserved;
+                }
+            }
+        }
+        let api = response::ApiStats {
+            level: API_LEVEL,
+            total: self.api_total,
+            errors: self.api_errors,
+            inflight: 0,
+        };
+        let stats = response::AccountStats {
+            total,
+            domain: None,
+            api,
+            ..Default::default()
+        };
+        response::AccountInfo { stats: Some(stats) }
+    }
+
+    /// Reads one stream.
+    pub(super) fn with_view<T>(
+        &mut self,
+        group: GroupId,
+        read: impl FnOnce(&StreamGroup, &mut View<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, ApiError> {
+        let target = self
+            .groups
+            .get(&group)
+            .ok_or_else(ApiError::stream_not_found)?;
+        let state: &dyn StateStore = if target.in_memory {
+            &self.volatile
+        } else {
+            &self.state
+        };
+        let mut view = View::new(state, &self.log, &mut self.cache);
+        read(target, &mut view).map_err(|error| broken(&error))
+    }
+
+    /// The message a selector names.
+    pub(super) fn select(
+        &mut self,
+        account: &AccountName,
+        stream: &str,
+        selector: &MessageSelector,
+    ) -> Result<Option<StoredMessage>, ApiError> {
+        let (group, _) = self.stream_config(account, stream)?;
+        self.with_view(group, |target, view| select(&target.stream, selector, view))
+    }
+}
+
+/// What a command that was applied leaves to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// Nothing more.
+    Done,
+    /// How many messages went.
+    Purged(u64),
+    /// The stream as it is now.
+    Stream(GroupId),
+    /// The consumer as it is now.
+    Consumer(GroupId, u32),
+}
+
+/// The consumers of a stream, as the rules ask about them.
+struct Known<'a> {
+    target: &'a StreamGroup,
+    out: RefCell<&'a mut dyn Outbox>,
+}
+
+impl Consumers for Known<'_> {
+    fn config(&self, name: &str) -> Option<&ConsumerConfig> {
+        self.target
+            .consumers
+            .get(name)
+            .map(|consumer| consumer.config())
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&str, &ConsumerConfig) -> bool) {
+        for (name, consumer) in &self.target.consumers {
+            if !visit(name, consumer.config()) {
+                return;
+            }
+        }
+    }
+
+    fn is_bound(&self, name: &str) -> bool {
+        self.target.consumers.get(name).is_some_and(|consumer| {
+            let config = consumer.config();
+            let group = Some(config.deliver_group.as_bytes()).filter(|group| !group.is_empty());
+            config.is_push()
+                && self.out.borrow_mut().has_interest(
+                    &self.target.account,
+                    config.deliver_subject.as_bytes(),
+                    group,
+                )
+        })
+    }
+}
+
+/// The message a selector names.
+pub(super) fn select(
+    stream: &Stream,
+    selector: &MessageSelector,
+    view: &mut View<'_>,
+) -> Result<Option<StoredMessage>, StoreError> {
+    match selector {
+        MessageSelector::Seq(seq) => stream.message(*seq, view),
+        MessageSelector::Time(time) => match stream.seq_at_time(*time, view)? {
+            Some(from) => stream.next_message(from, &Filters::all(), view),
+            None => Ok(None),
+        },
+        MessageSelector::Last(subject) => {
+            stream.last_for_subject(&Filters::new([subject.as_str()]), view)
+        }
+        MessageSelector::Next { filter, from } => {
+            let from = start(stream, *from, view)?;
+            stream.next_message(from, &Filters::new([filter.as_str()]), view)
+        }
+    }
+}
+
+/// Where a request wants to begin.
+pub(super) fn start(
+    stream: &Stream,
+    from: Start,
+    view: &mut View<'_>,
+) -> Result<StreamSeq, StoreError> {
+    match from {
+        Start::Seq(seq) => Ok(seq),
+        Start::Time(time) => Ok(stream
+            .seq_at_time(time, view)?
+            .unwrap_or_else(|| stream.last_seq().next())),
+    }
+}
+
+/// A consumer that cannot read its stream says so in the log; its clients wait and ask again.
+fn report(result: Option<Result<(), StoreError>>) {
+    if let Some(Err(error)) = result {
+        tracing::error!("a consumer cannot read its stream: {error}");
+    }
+}
+
+/// A stream that cannot be read: damage, told with its place.
+pub(super) fn broken(error: &StoreError) -> ApiError {
+    tracing::error!("a message cannot be read: {error}");
+    ApiError::store(error)
+}
+
+fn not_built() -> ApiError {
+    ApiError {
+        description: "this request is not supported by this version".into(),
+        ..ApiError::bad_request()
+    }
+}
+
+/// A body that says nothing, in one of the ways clients say it.
+fn is_nothing(body: &[u8]) -> bool {
+    matches!(body.trim_ascii(), b"" | b"{}" | b"null")
+}
+
+fn require_empty(body: &[u8]) -> Result<(), ApiError> {
+    if is_nothing(body) {
+        Ok(())
+    } else {
+        Err(ApiError::request_not_empty())
+    }
+}
+
+pub(super) fn send(
+    account: &AccountName,
+    reply: &[u8],
+    header: &[u8],
+    payload: &[u8],
+    out: &mut dyn Outbox,
+) {
+    out.send(Outgoing {
+        account,
+        target: reply,
+        subject: reply,
+        reply: b"",
+        header,
+        payload,
+    });
+}
