@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -155,6 +156,10 @@ impl Scenario {
 
     /// Builds a Go program; Go's own cache makes that quick.
     fn go_command(&self, tools: &Tools) -> Result<Command> {
+        // One test's build must not replace the program that another test runs.
+        static BUILDING: Mutex<()> = Mutex::new(());
+        let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+
         let folder = clients().join(&self.name);
         let test_binary = std::env::current_exe()?;
         let out: PathBuf = test_binary.with_file_name(format!("client-{}", self.name));

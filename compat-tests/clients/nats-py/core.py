@@ -3,7 +3,7 @@
 import asyncio
 
 import nats
-from scenario import check, check_error, connect, note, run
+from scenario import check, check_error, connect, note, run, settle
 
 
 async def received(sub, count, timeout=5):
@@ -42,10 +42,10 @@ async def wildcards(nc):
     exact = await nc.subscribe("w.a.b")
     star = await nc.subscribe("w.*.b")
     tail = await nc.subscribe("w.>")
-    await nc.flush()
+    await settle(nc)
     for subject in ("w.a.b", "w.x.b", "w.a", "w.a.b.c", "other.a.b"):
         await nc.publish(subject, subject.encode())
-    await nc.flush()
+    await settle(nc)
     check("exact", [m.subject for m in await received(exact, 1)], ["w.a.b"])
     check("star", [m.subject for m in await received(star, 2)], ["w.a.b", "w.x.b"])
     check("tail", [m.subject for m in await received(tail, 4)], ["w.a.b", "w.x.b", "w.a", "w.a.b.c"])
@@ -53,7 +53,7 @@ async def wildcards(nc):
         await silent(label, sub)
         await sub.unsubscribe()
     await nc.publish("w.a.b", b"late")
-    await nc.flush()
+    await settle(nc)
 
 
 async def queues(nc):
@@ -72,8 +72,8 @@ async def queues(nc):
     await nc.subscribe("q.*", queue="workers", cb=member(1))
     await other.subscribe("q.work", queue="workers", cb=member(2))
     await other.subscribe("q.work", queue="audit", cb=member(3))
-    await nc.flush()
-    await other.flush()
+    await settle(nc)
+    await settle(other)
     for _ in range(100):
         await nc.publish("q.work", b"x")
     await asyncio.wait_for(done.wait(), 5)
@@ -133,16 +133,16 @@ async def sizes(nc):
     await limited.unsubscribe(limit=3)
     for n in range(5):
         await nc.publish("limited", b"%d" % n)
-    await nc.flush()
+    await settle(nc)
     check("unsubscribe after three", [m.data for m in await received(limited, 3)], [b"0", b"1", b"2"])
 
 
 async def connections(nc):
     mute = await connect(no_echo=True)
     sub = await mute.subscribe("echo")
-    await mute.flush()
+    await settle(mute)
     await mute.publish("echo", b"own")
-    await mute.flush()
+    await settle(mute)
     await nc.publish("echo", b"other")
     check("no echo of its own", (await sub.next_msg(timeout=5)).data, b"other")
 
@@ -155,10 +155,10 @@ async def connections(nc):
         drained.append(msg.data)
 
     await mute.subscribe("drain", cb=slow)
-    await mute.flush()
+    await settle(mute)
     for n in range(50):
         await nc.publish("drain", b"%d" % n)
-    await nc.flush()
+    await settle(nc)
     await asyncio.wait_for(begun.wait(), 5)
     await mute.drain()
     check("drained", len(drained), 50)
@@ -168,10 +168,10 @@ async def connections(nc):
 async def ordering(nc):
     other = await connect()
     sub = await other.subscribe("order")
-    await other.flush()
+    await settle(other)
     for n in range(5000):
         await nc.publish("order", b"%d" % n)
-    await nc.flush()
+    await settle(nc)
     check("five thousand in order", [int(m.data) for m in await received(sub, 5000)] == list(range(5000)), True)
     await other.close()
 

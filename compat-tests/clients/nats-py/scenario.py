@@ -30,6 +30,7 @@ VARYING_KEYS = {
     "lead": "<server>",
     "leader": "<server>",
     "leader_since": "<time>",
+    "pause_remaining": "<duration>",
     "time": "<time>",
     "timestamp": "<time>",
     "ts": "<time>",
@@ -38,12 +39,12 @@ VARYING_KEYS = {
 
 
 def normalise(value):
-    """Replaces what differs from run to run; sorts keys; turns objects into plain values."""
+    """Replaces what differs from run to run; turns objects into plain values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         return normalise({k: v for k, v in fields.items() if v is not None})
     if isinstance(value, dict):
-        return {k: VARYING_KEYS[k] if k in VARYING_KEYS else normalise(v) for k, v in sorted(value.items())}
+        return {k: VARYING_KEYS[k] if k in VARYING_KEYS else normalise(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [normalise(v) for v in value]
     if isinstance(value, enum.Enum):
@@ -103,6 +104,16 @@ async def connect(**options):
     options.setdefault("user", os.environ["NATS_USER"])
     options.setdefault("password", os.environ["NATS_PASSWORD"])
     return await nats.connect(os.environ["NATS_URL"], **options)
+
+
+async def settle(nc):
+    """Waits until the server has everything this connection sent.
+
+    One flush is not enough: nats-py writes the PING straight to the socket, past what it still
+    holds back. When the PONG is here, what was held back has left; the second PING follows it.
+    """
+    await nc.flush()
+    await nc.flush()
 
 
 def is_reference():
