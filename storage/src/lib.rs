@@ -1,1 +1,16 @@
-//! Placeholder line, replaced by the first real code.
+//! The two stores behind the engine's traits, on real disks.
+//!
+//! [`log`] is the log: what was acknowledged, in segments, synced once for everybody. [`state`] is
+//! what was applied from it, in RocksDB, rebuilt from the log's tail after a crash. This crate knows
+//! files, checksums and databases, and nothing of what a message means.
+
+pub mod disk_space;
+mod error;
+mod files;
+mod lock;
+pub mod log;
+pub mod state;
+mod store;
+
+pub use error::OpenError;
+pub use store::{Store, StoreOptions};

@@ -1,0 +1,212 @@
+//! Keeps segment files ready and takes them back.
+//!
+//! Making, renaming and removing files of many megabytes takes milliseconds, so a thread of its own
+//! does it: it prepares the next segment while the current one fills, and turns recycled segments
+//! into spares. A recycled file has its blocks allocated and written once, which makes syncs on it
+//! cheaper. Names are synced before a file is handed out.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use menes_jetstream::ports::StoreError;
+use parking_lot::{Condvar, Mutex};
+
+use super::shared::Shared;
+use crate::disk_space::Ballast;
+use crate::error::{corrupt, io_error};
+use crate::files::{File, Files};
+
+/// Name of a segment's file.
+pub(super) fn segment_name(number: u64) -> String {
+    format!("{number:020}.segment")
+}
+
+/// The number of the segment whose file has this name.
+pub(super) fn segment_number(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(".segment")?;
+    if digits.len() != 20 {
+        None
+    } else {
+        digits.parse().ok()
+    }
+}
+
+fn spare_name(number: u64) -> String {
+    format!("spare-{number:020}")
+}
+
+pub(super) fn is_spare(name: &str) -> bool {
+    name.starts_with("spare-")
+}
+
+#[derive(Debug)]
+enum Job {
+    Prepare(u64),
+    Recycle(Vec<u64>),
+}
+
+/// A way to ask the keeper for something.
+#[derive(Clone, Debug)]
+pub(super) struct Keeper {
+    jobs: mpsc::Sender<Job>,
+    ready: Arc<Ready>,
+}
+
+/// The number of a segment, and its file or why there is none.
+type Prepared = (u64, Result<Arc<dyn File>, StoreError>);
+
+/// The prepared segment, or the end of the keeper.
+#[derive(Debug, Default)]
+struct Ready {
+    state: Mutex<ReadyState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct ReadyState {
+    prepared: Option<Prepared>,
+    ended: bool,
+}
+
+/// What the keeper starts with.
+#[derive(Debug)]
+pub(super) struct Stock {
+    pub(super) files: Arc<dyn Files>,
+    /// Length of a new segment in bytes.
+    pub(super) segment_bytes: u64,
+    /// Names of unused files of that length.
+    pub(super) spares: Vec<String>,
+    /// How many of them to keep.
+    pub(super) max_spares: usize,
+    /// A segment that is already prepared.
+    pub(super) prepared: Option<(u64, Arc<dyn File>)>,
+    /// Given up when there is no space for a segment.
+    pub(super) ballast: Option<Arc<Ballast>>,
+}
+
+impl Keeper {
+    /// Starts the thread. It ends when the last clone of the returned handle is gone.
+    pub(super) fn start(
+        mut stock: Stock,
+        shared: Arc<Shared>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let ready = Arc::new(Ready::default());
+        ready.state.lock().prepared = stock
+            .prepared
+            .take()
+            .map(|(number, file)| (number, Ok(file)));
+        let (jobs, inbox) = mpsc::channel();
+        let outcome = Arc::clone(&ready);
+        let thread = std::thread::Builder::new()
+            .name("menes-log-files".into())
+            .spawn(move || {
+                let _end = End(&outcome);
+                for job in inbox {
+                    if let Err(error) = stock.run(job, &outcome) {
+                        shared.fail(error);
+                        break;
+                    }
+                }
+            })?;
+        Ok((Self { jobs, ready }, thread))
+    }
+
+    /// Asks for a segment to be made ready. What goes wrong is reported by `take`.
+    pub(super) fn prepare(&self, segment: u64) {
+        // A keeper that has ended has poisoned the log, and `take` tells.
+        drop(self.jobs.send(Job::Prepare(segment)));
+    }
+
+    /// Gives segments back.
+    pub(super) fn recycle(&self, segments: Vec<u64>) {
+        // As in `prepare`.
+        drop(self.jobs.send(Job::Recycle(segments)));
+    }
+
+    /// The file of a segment that was prepared, waiting for it.
+    pub(super) fn take(&self, segment: u64) -> Result<Arc<dyn File>, StoreError> {
+        let mut state = self.ready.state.lock();
+        loop {
+            match state.prepared.take() {
+                Some((number, file)) if number == segment => return file,
+                _ if state.ended => {
+                    return Err(corrupt(format!(
+                        "no file could be prepared for segment {segment}"
+                    )));
+                }
+                other => state.prepared = other,
+            }
+            self.ready.changed.wait(&mut state);
+        }
+    }
+}
+
+/// Tells who waits for a file that none will come any more.
+struct End<'a>(&'a Ready);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Stock {
+    fn run(&mut self, job: Job, ready: &Ready) -> Result<(), StoreError> {
+        match job {
+            Job::Prepare(segment) => {
+                let name = segment_name(segment);
+                let file = self
+                    .prepare(&name)
+                    .map_err(|error| io_error("create segment", self.files.path(&name), &error));
+                ready.state.lock().prepared = Some((segment, file));
+                ready.changed.notify_all();
+                Ok(())
+            }
+            Job::Recycle(segments) => {
+                for segment in segments {
+                    let name = segment_name(segment);
+                    self.recycle(segment, &name).map_err(|error| {
+                        io_error("recycle segment", self.files.path(&name), &error)
+                    })?;
+                }
+                let synced = self.files.sync_names();
+                synced.map_err(|error| io_error("sync directory", self.files.path(""), &error))
+            }
+        }
+    }
+
+    fn prepare(&mut self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = if let Some(spare) = self.spares.pop() {
+            self.files.rename(&spare, name)?;
+            self.files.open(name)?
+        } else {
+            match self.files.create(name, self.segment_bytes) {
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    match &self.ballast {
+                        Some(ballast) => ballast.release()?,
+                        None => return Err(error),
+                    }
+                    self.files.create(name, self.segment_bytes)?
+                }
+                created => created?,
+            }
+        };
+        self.files.sync_names()?;
+        Ok(file)
+    }
+
+    fn recycle(&mut self, segment: u64, name: &str) -> io::Result<()> {
+        let fits = self.files.open(name)?.len()? == self.segment_bytes;
+        if fits && self.spares.len() < self.max_spares {
+            let spare = spare_name(segment);
+            self.files.rename(name, &spare)?;
+            self.spares.push(spare);
+            Ok(())
+        } else {
+            self.files.remove(name)
+        }
+    }
+}

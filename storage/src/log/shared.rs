@@ -1,0 +1,99 @@
+//! What the caller of the log and its threads share.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use menes_jetstream::ports::{StoreError, StoreErrorKind, Ticket};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::batch::Batch;
+
+/// Called whenever a sync ended or the log failed, from a thread of the log. It must not block.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// Between the caller and the log thread.
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    /// The queue has something for the log thread.
+    arrived: Condvar,
+    synced: AtomicU64,
+    failure: OnceLock<StoreError>,
+    wake: Wake,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) pending: Batch,
+    /// An empty batch whose buffers are worth keeping.
+    pub(super) spare: Batch,
+    pub(super) closing: bool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("synced", &self.synced)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(wake: Wake) -> Self {
+        Self {
+            queue: Mutex::new(Queue::default()),
+            arrived: Condvar::new(),
+            synced: AtomicU64::new(0),
+            failure: OnceLock::new(),
+            wake,
+        }
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock()
+    }
+
+    /// Tells the log thread that the queue changed.
+    pub(super) fn notify(&self) {
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn arrived(&self) -> &Condvar {
+        &self.arrived
+    }
+
+    /// The highest ticket that is durable.
+    pub(super) fn synced(&self) -> Ticket {
+        Ticket(self.synced.load(Ordering::Acquire))
+    }
+
+    /// Everything up to `ticket` is durable.
+    pub(super) fn publish(&self, ticket: Ticket) {
+        self.synced.store(ticket.0, Ordering::Release);
+        (self.wake)();
+    }
+
+    /// What poisoned the log, if anything did.
+    pub(super) fn failure(&self) -> Option<&StoreError> {
+        self.failure.get()
+    }
+
+    /// Poisons the log. Only the first failure counts.
+    pub(super) fn fail(&self, error: StoreError) {
+        if self.failure.set(error).is_ok() {
+            (self.wake)();
+        }
+    }
+
+    /// An error unless the log can still take entries.
+    pub(super) fn usable(&self) -> Result<(), StoreError> {
+        match self.failure() {
+            None => Ok(()),
+            Some(failure) => Err(StoreError::new(
+                StoreErrorKind::Closed,
+                format!("the log is out of service since an earlier error: {failure}"),
+            )),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The log thread: takes what is pending, writes it, syncs it, tells.
+//!
+//! One turn is one batch: everything appended while the last sync ran. There is no timer and no
+//! minimum; the next turn begins the moment the last one ends. The first error ends the thread and
+//! poisons the log: nothing is retried, and no second sync can claim what the first one lost.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, mem};
+
+use menes_jetstream::ports::{StoreError, StoreErrorKind};
+
+use super::batch::Batch;
+use super::keeper::{Keeper, segment_name};
+use super::shared::Shared;
+use super::sidecar::{Sidecar, Synced};
+use super::superblock::{self, Contents, Superblock};
+use super::{TailEvidence, sidecar};
+use crate::error::io_error;
+use crate::files::{File, Files};
+
+/// Owns the files that are written.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) files: Arc<dyn Files>,
+    pub(super) keeper: Keeper,
+    /// The segment being written.
+    pub(super) segment: u64,
+    pub(super) segment_bytes: u32,
+    pub(super) file: Arc<dyn File>,
+    /// Whether the segment after this one was asked for.
+    pub(super) next_requested: bool,
+    /// Length of the segments to come.
+    pub(super) next_segment_bytes: u32,
+    pub(super) sidecar: Sidecar,
+    pub(super) superblock: Superblock,
+    pub(super) evidence: TailEvidence,
+    /// What the last finished sync covered.
+    pub(super) synced: Synced,
+}
+
+enum Turn {
+    Commit(Batch),
+    /// Nothing to do for a while, and the sidecar is behind.
+    Idle,
+    Close,
+}
+
+impl Writer {
+    /// Starts the log thread. It ends when the queue is closing, or at the first error.
+    pub(super) fn start(self, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new()
+            .name("menes-log".into())
+            .spawn(move || {
+                let _guard = PanicGuard(&shared);
+                if let Err(error) = self.run(&shared) {
+                    shared.fail(error);
+                }
+            })
+    }
+
+    fn run(mut self, shared: &Shared) -> Result<(), StoreError> {
+        loop {
+            match self.next(shared) {
+                Turn::Commit(batch) => {
+                    // The keeper may have poisoned the log while this thread waited.
+                    shared.usable()?;
+                    let rolled = self.commit(&batch)?;
+                    if self.evidence == TailEvidence::BeforeAck {
+                        self.record()?;
+                    }
+                    shared.publish(batch.ticket);
+                    if rolled {
+                        self.record()?;
+                    }
+                    shared.queue().spare = batch.cleared();
+                }
+                Turn::Idle => self.record()?,
+                Turn::Close => {
+                    shared.usable()?;
+                    return self.close();
+                }
+            }
+        }
+    }
+
+    fn next(&self, shared: &Shared) -> Turn {
+        let mut queue = shared.queue();
+        loop {
+            if !queue.pending.is_empty() {
+                let empty = mem::take(&mut queue.spare);
+                return Turn::Commit(mem::replace(&mut queue.pending, empty));
+            }
+            if queue.closing {
+                return Turn::Close;
+            }
+            match self.evidence_delay() {
+                None => shared.arrived().wait(&mut queue),
+                Some(delay) => {
+                    let waited = shared.arrived().wait_for(&mut queue, delay);
+                    if waited.timed_out() && queue.pending.is_empty() && !queue.closing {
+                        return Turn::Idle;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long to stay idle before the sidecar is brought up to date; `None` when it is.
+    fn evidence_delay(&self) -> Option<Duration> {
+        match self.evidence {
+            TailEvidence::WhenIdle(delay) if self.sidecar.latest != self.synced => Some(delay),
+            TailEvidence::WhenIdle(_) | TailEvidence::BeforeAck => None,
+        }
+    }
+
+    /// Writes and syncs one batch. True when it began a segment.
+    fn commit(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+        let mut rolled = false;
+        let mut unsynced = false;
+        for run in batch.runs() {
+            if run.segment != self.segment {
+                // The old segment is durable before the new one shows up, so that a segment's
+                // existence proves the one before it.
+                if unsynced {
+                    self.sync()?;
+                }
+                self.roll(run.segment)?;
+                rolled = true;
+            }
+            batch
+                .write(run, &*self.file)
+                .map_err(|error| self.error("write", &error))?;
+            unsynced = true;
+        }
+        self.sync()?;
+        let (mark, batch_serial) = batch.mark;
+        self.synced = Synced {
+            segment: batch.end.segment,
+            batch_start: mark.offset,
+            end: batch.end.offset,
+            batch_serial,
+        };
+        if !self.next_requested && batch.end.offset > self.segment_bytes / 2 {
+            self.request_next();
+        }
+        Ok(rolled)
+    }
+
+    fn roll(&mut self, segment: u64) -> Result<(), StoreError> {
+        if !self.next_requested {
+            self.request_next();
+        }
+        self.file = self.keeper.take(segment)?;
+        self.segment = segment;
+        self.segment_bytes = self.next_segment_bytes;
+        self.next_requested = false;
+        Ok(())
+    }
+
+    fn request_next(&mut self) {
+        self.keeper.prepare(self.segment + 1);
+        self.next_requested = true;
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.file.sync().map_err(|error| self.error("sync", &error))
+    }
+
+    fn record(&mut self) -> Result<(), StoreError> {
+        if self.sidecar.latest == self.synced {
+            return Ok(());
+        }
+        let recorded = self.sidecar.record(self.synced);
+        recorded.map_err(|error| io_error("write", self.files.path(sidecar::NAME), &error))
+    }
+
+    fn close(mut self) -> Result<(), StoreError> {
+        self.record()?;
+        let contents = Contents {
+            clean_end: Some(self.synced.end()),
+            ..self.superblock.contents
+        };
+        let updated = self.superblock.update(contents);
+        updated.map_err(|error| io_error("write", self.files.path(superblock::NAME), &error))
+    }
+
+    fn error(&self, action: &str, error: &io::Error) -> StoreError {
+        io_error(action, self.files.path(&segment_name(self.segment)), error)
+    }
+}
+
+/// Poisons the log when its thread panics, so that nobody waits for it.
+struct PanicGuard<'a>(&'a Shared);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(StoreError::new(
+                StoreErrorKind::Io,
+                "the log thread panicked",
+            ));
+        }
+    }
+}
