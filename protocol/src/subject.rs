@@ -5,7 +5,7 @@
 //! `a*b` is literal. Comparison is bytewise and case-sensitive; no encoding is assumed.
 //!
 //! A published subject may contain tokens `*` and `>` (nats-server routes them outside pedantic
-//! mode): as the second argument of [`matches`] they are plain tokens.
+//! mode): as the second argument of [`matches()`] they are plain tokens.
 //!
 //! An empty token makes a subject malformed. Malformed subjects and filters match nothing, lie in
 //! nothing and overlap nothing.
