@@ -1,1 +1,23 @@
-//! Placeholder line, replaced by the first real code.
+//! The server: connections, routing, accounts, auth, configuration, and the drivers of the engine.
+//!
+//! ```text
+//!   listener ─▶ worker threads ─▶ connection (reader, session, writer)
+//!                                     │ RouteBatch
+//!                                     ▼
+//!                       account ─▶ sublist ─▶ other connections
+//!                                     └─────▶ streams::ingest ─▶ engine
+//! ```
+//!
+//! A connection lives on one worker thread. Decisions that belong to streams or stations are made
+//! in other crates; this one moves bytes, knows who may do what, and owns sockets and threads.
+
+pub mod account;
+pub mod auth;
+pub mod config;
+pub mod connection;
+pub mod error;
+mod listener;
+pub mod routing;
+pub mod server;
+mod shutdown;
+pub mod streams;

@@ -1,0 +1,505 @@
+//! Who may connect, and as whom.
+//!
+//! Checking a password in clear is done at once; checking a hash takes long on purpose and is given
+//! back as a [`HashCheck`] for a thread that may be held up.
+
+pub mod password;
+pub mod permissions;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use menes_jetstream::ids::AccountName;
+use menes_protocol::connect::Connect;
+use parking_lot::Mutex;
+
+use self::password::Secret;
+use self::permissions::Permissions;
+use crate::config::options::{AuthOptions, UserOptions};
+
+/// What an accepted login means.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The user as configured; `None` when nobody had to log in, or for the token.
+    pub user: Option<Arc<str>>,
+    /// The account bound.
+    pub account: AccountName,
+    /// What the user may do; `None` is everything.
+    pub permissions: Option<Arc<Permissions>>,
+}
+
+/// The result of looking at credentials.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    Accepted(Login),
+    Refused,
+    /// A hash must be checked first.
+    Pending(HashCheck),
+}
+
+/// A password against a hash: takes tens of milliseconds.
+#[derive(Debug)]
+pub(crate) struct HashCheck {
+    secret: Arc<Secret>,
+    given: String,
+    /// `None` for a user that does not exist: the same work, and then a refusal.
+    login: Option<Login>,
+}
+
+impl HashCheck {
+    /// Does the work.
+    pub(crate) fn run(self) -> Option<Login> {
+        let is_right = self.secret.matches(&self.given);
+        self.login.filter(|_| is_right)
+    }
+}
+
+#[derive(Debug)]
+struct User {
+    secret: Arc<Secret>,
+    login: Login,
+    options: UserOptions,
+}
+
+/// The rules in force.
+#[derive(Debug, Default)]
+struct Rules {
+    users: HashMap<Box<str>, User>,
+    token: Option<(Arc<Secret>, AccountName)>,
+    no_auth_user: Option<Box<str>>,
+    /// Stands in for the hash of users that do not exist; present when a user has a hash.
+    decoy: Option<Arc<Secret>>,
+}
+
+/// Decides about logins. The rules can be replaced while the server runs.
+#[derive(Debug)]
+pub struct Authenticator {
+    rules: ArcSwap<Rules>,
+    failures: Mutex<HashMap<IpAddr, Failures>>,
+}
+
+/// Failed hash checks of one address.
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    since: Instant,
+    count: u32,
+}
+
+/// An address with this many failures within [`FAILURE_WINDOW`] is refused before more hashes are
+/// computed for it, so that guessing cannot use up the processor.
+const MAX_FAILURES: u32 = 10;
+const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+/// Addresses remembered at most.
+const MAX_ADDRESSES: usize = 4096;
+
+impl Authenticator {
+    /// The rules of these options.
+    #[must_use]
+    pub fn new(options: &AuthOptions) -> Self {
+        Self {
+            rules: ArcSwap::from_pointee(Rules::new(options)),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Replaces the rules. Connections that are open are not looked at, see
+    /// [`Authenticator::still_valid`].
+    pub fn replace(&self, options: &AuthOptions) {
+        self.rules.store(Arc::new(Rules::new(options)));
+    }
+
+    /// Whether CONNECT must bring credentials.
+    #[must_use]
+    pub fn is_required(&self) -> bool {
+        let rules = self.rules.load();
+        rules.is_required() && rules.no_auth_user.is_none()
+    }
+
+    /// Whether any rule exists, so that a login must be decided before anything else.
+    #[must_use]
+    pub(crate) fn has_rules(&self) -> bool {
+        self.rules.load().is_required()
+    }
+
+    /// Whether someone who logged in as `user` would still be accepted as the same, going by
+    /// everything but the password given.
+    #[must_use]
+    pub fn still_valid(&self, user: Option<&str>, before: &AuthOptions) -> bool {
+        let rules = self.rules.load();
+        match user {
+            None => !rules.is_required() || rules.token.is_some() || rules.no_auth_user.is_some(),
+            Some(name) => rules.users.get(name).is_some_and(|now| {
+                before
+                    .users
+                    .iter()
+                    .any(|was| was.user == name && was.is_same_as(&now.options))
+            }),
+        }
+    }
+
+    /// The login of a connection that brings nothing.
+    pub(crate) fn anonymous(&self) -> Option<Login> {
+        self.rules.load().anonymous()
+    }
+
+    /// Decides about what CONNECT brought.
+    pub(crate) fn check(&self, connect: &Connect, address: IpAddr, now: Instant) -> Verdict {
+        let verdict = self.rules.load().check(connect);
+        match verdict {
+            Verdict::Pending(_) if self.is_throttled(address, now) => Verdict::Refused,
+            verdict => verdict,
+        }
+    }
+
+    /// Counts a failed hash check.
+    pub(crate) fn failed(&self, address: IpAddr, now: Instant) {
+        let mut failures = self.failures.lock();
+        if failures.len() >= MAX_ADDRESSES {
+            failures.retain(|_, entry| now.saturating_duration_since(entry.since) < FAILURE_WINDOW);
+            if failures.len() >= MAX_ADDRESSES {
+                failures.clear();
+            }
+        }
+        let entry = failures.entry(address).or_insert(Failures {
+            since: now,
+            count: 0,
+        });
+        if now.saturating_duration_since(entry.since) >= FAILURE_WINDOW {
+            *entry = Failures {
+                since: now,
+                count: 0,
+            };
+        }
+        entry.count += 1;
+    }
+
+    fn is_throttled(&self, address: IpAddr, now: Instant) -> bool {
+        self.failures.lock().get(&address).is_some_and(|entry| {
+            entry.count >= MAX_FAILURES
+                && now.saturating_duration_since(entry.since) < FAILURE_WINDOW
+        })
+    }
+}
+
+impl UserOptions {
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.password == other.password
+            && self.account == other.account
+            && self.permissions == other.permissions
+    }
+}
+
+impl Rules {
+    fn new(options: &AuthOptions) -> Self {
+        let users: HashMap<Box<str>, User> = options
+            .users
+            .iter()
+            .map(|user| (user.user.as_str().into(), User::new(user)))
+            .collect();
+        let token_account = options
+            .token_account
+            .as_deref()
+            .map_or_else(AccountName::global, AccountName::from);
+        let decoy = users
+            .values()
+            .any(|user| user.secret.is_slow())
+            .then(|| Arc::new(Secret::decoy()));
+        Self {
+            users,
+            token: options
+                .token
+                .as_deref()
+                .map(|token| (Arc::new(Secret::new(token)), token_account)),
+            no_auth_user: options.no_auth_user.as_deref().map(Into::into),
+            decoy,
+        }
+    }
+
+    fn is_required(&self) -> bool {
+        !self.users.is_empty() || self.token.is_some()
+    }
+
+    fn anonymous(&self) -> Option<Login> {
+        if !self.is_required() {
+            return Some(Login {
+                user: None,
+                account: AccountName::global(),
+                permissions: None,
+            });
+        }
+        let user = self.no_auth_user.as_deref()?;
+        self.find(user).map(|user| user.login.clone())
+    }
+
+    fn check(&self, connect: &Connect) -> Verdict {
+        if !self.is_required() {
+            return self.anonymous().map_or(Verdict::Refused, Verdict::Accepted);
+        }
+        if let Some(name) = connect.user.as_deref().filter(|_| !self.users.is_empty()) {
+            return self.check_user(name, connect.pass.as_deref().unwrap_or_default());
+        }
+        if let (Some((secret, account)), Some(given)) = (&self.token, &connect.auth_token) {
+            return check_token(secret, account, given);
+        }
+        let brings_nothing = connect.user.is_none()
+            && connect.pass.is_none()
+            && connect.auth_token.is_none()
+            && connect.nkey.is_none()
+            && connect.jwt.is_none();
+        match self.anonymous() {
+            Some(login) if brings_nothing => Verdict::Accepted(login),
+            _ => Verdict::Refused,
+        }
+    }
+
+    fn check_user(&self, name: &str, given: &str) -> Verdict {
+        if given.len() > password::MAX_BYTES {
+            return Verdict::Refused;
+        }
+        let (secret, login) = match self.find(name) {
+            Some(user) => (Arc::clone(&user.secret), Some(user.login.clone())),
+            None => match &self.decoy {
+                Some(decoy) => (Arc::clone(decoy), None),
+                None => return Verdict::Refused,
+            },
+        };
+        let check = HashCheck {
+            secret,
+            given: given.to_owned(),
+            login,
+        };
+        if check.secret.is_slow() {
+            return Verdict::Pending(check);
+        }
+        check.run().map_or(Verdict::Refused, Verdict::Accepted)
+    }
+
+    /// The user of this name; else, as in Memphis, the name with the default account's id behind
+    /// it, or without the account id that it ends in: `root` and `root$1` are one login.
+    fn find(&self, name: &str) -> Option<&User> {
+        if let Some(user) = self.users.get(name) {
+            return Some(user);
+        }
+        if let Some(user) = self.users.get(format!("{name}$1").as_str()) {
+            return Some(user);
+        }
+        let (bare, id) = name.rsplit_once('$')?;
+        let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+        if is_id && !bare.is_empty() {
+            self.users.get(bare)
+        } else {
+            None
+        }
+    }
+}
+
+/// The token, or as plain clients of Memphis send it, `<user>::<token>`.
+fn check_token(secret: &Arc<Secret>, account: &AccountName, given: &str) -> Verdict {
+    if given.len() > password::MAX_BYTES {
+        return Verdict::Refused;
+    }
+    let bare = given.split_once("::").map_or(given, |(_, token)| token);
+    let login = Login {
+        user: None,
+        account: account.clone(),
+        permissions: None,
+    };
+    if secret.is_slow() {
+        let given = bare.to_owned();
+        return Verdict::Pending(HashCheck {
+            secret: Arc::clone(secret),
+            given,
+            login: Some(login),
+        });
+    }
+    if secret.matches(given) | secret.matches(bare) {
+        Verdict::Accepted(login)
+    } else {
+        Verdict::Refused
+    }
+}
+
+impl User {
+    fn new(options: &UserOptions) -> Self {
+        let login = Login {
+            user: Some(options.user.as_str().into()),
+            account: options
+                .account
+                .as_deref()
+                .map_or_else(AccountName::global, AccountName::from),
+            permissions: options
+                .permissions
+                .as_ref()
+                .map(|p| Arc::new(Permissions::new(p))),
+        };
+        Self {
+            secret: Arc::new(Secret::new(&options.password)),
+            login,
+            options: options.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn user(name: &str, password: &str) -> UserOptions {
+        UserOptions {
+            user: name.to_owned(),
+            password: password.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn login(rules: &Authenticator, json: &str) -> Option<String> {
+        let connect = Connect::parse(json.as_bytes()).expect("valid JSON");
+        let login = match rules.check(&connect, HOME, Instant::now()) {
+            Verdict::Accepted(login) => Some(login),
+            Verdict::Refused => None,
+            Verdict::Pending(check) => check.run(),
+        };
+        login.map(|login| login.user.as_deref().unwrap_or("nobody").to_owned())
+    }
+
+    #[test]
+    fn nothing_configured_lets_everyone_in() {
+        let rules = Authenticator::new(&AuthOptions::default());
+        assert!(!rules.is_required());
+        assert_eq!(login(&rules, "{}").as_deref(), Some("nobody"));
+        assert_eq!(
+            login(&rules, r#"{"user":"a","pass":"b"}"#).as_deref(),
+            Some("nobody")
+        );
+    }
+
+    #[test]
+    fn a_user_needs_the_right_password() {
+        let users = vec![user("ada", "secret"), user("bob", "s2")];
+        let rules = Authenticator::new(&AuthOptions {
+            users,
+            ..Default::default()
+        });
+        assert!(rules.is_required());
+        assert_eq!(
+            login(&rules, r#"{"user":"ada","pass":"secret"}"#).as_deref(),
+            Some("ada")
+        );
+        for wrong in [
+            r#"{"user":"ada","pass":"s2"}"#,
+            r#"{"user":"ada"}"#,
+            r#"{"user":"eve","pass":"secret"}"#,
+            r#"{"auth_token":"secret"}"#,
+            "{}",
+        ] {
+            assert_eq!(login(&rules, wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn root_and_root_1_are_one_login() {
+        let rules = |name| {
+            Authenticator::new(&AuthOptions {
+                users: vec![user(name, "p")],
+                ..Default::default()
+            })
+        };
+        for configured in ["root", "root$1"] {
+            let rules = rules(configured);
+            for given in ["root", "root$1"] {
+                let json = format!(r#"{{"user":"{given}","pass":"p"}}"#);
+                assert_eq!(login(&rules, &json).as_deref(), Some(configured), "{given}");
+            }
+            assert_eq!(login(&rules, r#"{"user":"root$x","pass":"p"}"#), None);
+            assert_eq!(login(&rules, r#"{"user":"$1","pass":"p"}"#), None);
+        }
+    }
+
+    #[test]
+    fn a_token_is_accepted_bare_and_behind_a_user() {
+        let token = Some("tok".to_owned());
+        let rules = Authenticator::new(&AuthOptions {
+            token,
+            ..Default::default()
+        });
+        assert!(login(&rules, r#"{"auth_token":"tok"}"#).is_some());
+        assert!(login(&rules, r#"{"auth_token":"root::tok"}"#).is_some());
+        assert!(login(&rules, r#"{"auth_token":"root::"}"#).is_none());
+        assert!(login(&rules, r#"{"auth_token":"x"}"#).is_none());
+        assert!(login(&rules, "{}").is_none());
+    }
+
+    #[test]
+    fn no_auth_user_is_for_those_who_bring_nothing() {
+        let rules = Authenticator::new(&AuthOptions {
+            users: vec![user("guest", "g"), user("ada", "a")],
+            no_auth_user: Some("guest".to_owned()),
+            ..Default::default()
+        });
+        assert!(!rules.is_required());
+        assert_eq!(login(&rules, "{}").as_deref(), Some("guest"));
+        assert_eq!(login(&rules, r#"{"user":"ada","pass":"x"}"#), None);
+        assert_eq!(
+            login(&rules, r#"{"user":"ada","pass":"a"}"#).as_deref(),
+            Some("ada")
+        );
+    }
+
+    #[test]
+    fn unknown_users_cost_as_much_as_known_ones() {
+        let hash = bcrypt::hash("p", 4).expect("a cost in range");
+        let rules = Authenticator::new(&AuthOptions {
+            users: vec![user("ada", &hash)],
+            ..Default::default()
+        });
+        let connect = |user| Connect {
+            user: Some(user),
+            pass: Some("p".into()),
+            ..Connect::default()
+        };
+        for name in ["ada", "eve"] {
+            let verdict = rules.check(&connect(name.to_owned()), HOME, Instant::now());
+            assert!(matches!(verdict, Verdict::Pending(_)), "{name}");
+        }
+        assert_eq!(
+            login(&rules, r#"{"user":"ada","pass":"p"}"#).as_deref(),
+            Some("ada")
+        );
+    }
+
+    #[test]
+    fn guessing_is_refused_before_hashing() {
+        let hash = bcrypt::hash("p", 4).expect("a cost in range");
+        let rules = Authenticator::new(&AuthOptions {
+            users: vec![user("ada", &hash)],
+            ..Default::default()
+        });
+        let connect = Connect {
+            user: Some("ada".into()),
+            ..Connect::default()
+        };
+        let now = Instant::now();
+        for _ in 0..MAX_FAILURES {
+            assert!(matches!(
+                rules.check(&connect, HOME, now),
+                Verdict::Pending(_)
+            ));
+            rules.failed(HOME, now);
+        }
+        assert!(matches!(rules.check(&connect, HOME, now), Verdict::Refused));
+        assert!(matches!(
+            rules.check(&connect, HOME, now + FAILURE_WINDOW),
+            Verdict::Pending(_)
+        ));
+        let elsewhere = IpAddr::from([10, 0, 0, 1]);
+        assert!(matches!(
+            rules.check(&connect, elsewhere, now),
+            Verdict::Pending(_)
+        ));
+    }
+}

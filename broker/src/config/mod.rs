@@ -1,0 +1,3 @@
+//! What a server is told before it starts.
+
+pub mod options;

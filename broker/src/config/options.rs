@@ -1,0 +1,158 @@
+//! Typed options of a server, with the defaults of nats-server.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::auth::permissions::ResponseLimits;
+
+/// Everything the core server can be told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Address the client listeners bind to. Default `0.0.0.0`.
+    pub host: String,
+    /// Ports of the client listeners, all equivalent; 0 takes any free port. Default 4222 alone.
+    pub ports: Vec<u16>,
+    /// Host and port announced to clients in place of the listener's.
+    pub client_advertise: Option<(String, u16)>,
+    /// Name in INFO. Default: the server's id.
+    pub server_name: Option<String>,
+    /// Threads that serve connections. Default: one per core.
+    pub workers: Option<NonZeroUsize>,
+    /// Announce JetStream in INFO. Default false: set when an engine runs.
+    pub jetstream: bool,
+    /// JetStream domain announced in INFO.
+    pub domain: Option<String>,
+    /// Do not speak headers. Default false.
+    pub no_header_support: bool,
+    /// Limits of connections.
+    pub limits: Limits,
+    /// Pings, deadlines and other times.
+    pub timing: Timing,
+    /// Who may connect.
+    pub auth: AuthOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            host: "0.0.0.0".to_owned(),
+            ports: vec![4222],
+            client_advertise: None,
+            server_name: None,
+            workers: None,
+            jetstream: false,
+            domain: None,
+            no_header_support: false,
+            limits: Limits::default(),
+            timing: Timing::default(),
+            auth: AuthOptions::default(),
+        }
+    }
+}
+
+/// Bounds on what one connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time. Default 65,536.
+    pub max_connections: usize,
+    /// Subscriptions of one connection; `None` is unlimited, the default.
+    pub max_subscriptions: Option<usize>,
+    /// Tokens in the subject of a subscription; `None` is unlimited, the default.
+    pub max_sub_tokens: Option<usize>,
+    /// Bytes of a control line behind its verb. Default 4,096.
+    pub max_control_line: usize,
+    /// Bytes of header and payload. Default 1 MiB.
+    pub max_payload: usize,
+    /// Bytes queued for a connection before it counts as a slow consumer. Default 64 MiB.
+    pub max_pending: usize,
+    /// Drop a message for a receiver that is far behind instead of holding its publisher up.
+    /// Default false.
+    pub no_fast_producer_stall: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 65_536,
+            max_subscriptions: None,
+            max_sub_tokens: None,
+            max_control_line: 4_096,
+            max_payload: 1024 * 1024,
+            max_pending: 64 * 1024 * 1024,
+            no_fast_producer_stall: false,
+        }
+    }
+}
+
+/// How long the server waits for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Time for a valid CONNECT where authentication is required. Default 2 s.
+    pub auth_timeout: Duration,
+    /// Time between two pings. Default 2 min.
+    pub ping_interval: Duration,
+    /// Unanswered pings before a connection is stale. Default 2.
+    pub ping_max: u32,
+    /// Delay of the first ping after the connection was made; up to a fifth is added. Default 2 s.
+    pub first_ping: Duration,
+    /// Longest time a socket may take no bytes at all. Default 10 s.
+    pub write_deadline: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            auth_timeout: Duration::from_secs(2),
+            ping_interval: Duration::from_secs(120),
+            ping_max: 2,
+            first_ping: Duration::from_secs(2),
+            write_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Who may connect. Empty: everyone, as account `$G`.
+#[derive(Clone, Debug, Default)]
+pub struct AuthOptions {
+    /// Users with passwords.
+    pub users: Vec<UserOptions>,
+    /// One token for everyone, in clear or as a hash.
+    pub token: Option<String>,
+    /// Account of those who come with the token. Default `$G`.
+    pub token_account: Option<String>,
+    /// User of connections that bring no credentials.
+    pub no_auth_user: Option<String>,
+}
+
+/// A user.
+#[derive(Clone, Debug, Default)]
+pub struct UserOptions {
+    /// Name as in CONNECT.
+    pub user: String,
+    /// Password: in clear, bcrypt (`$2a$…`) or argon2 (`$argon2id$…`).
+    pub password: String,
+    /// Account. Default `$G`.
+    pub account: Option<String>,
+    /// What the user may do. Default everything.
+    pub permissions: Option<PermissionOptions>,
+}
+
+/// What a user may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PermissionOptions {
+    /// Subjects to publish to.
+    pub publish: SubjectRules,
+    /// Subjects to subscribe to; an entry may be `subject queue`.
+    pub subscribe: SubjectRules,
+    /// Permission to publish to the reply subjects of received messages.
+    pub responses: Option<ResponseLimits>,
+}
+
+/// Subjects, wildcards among them, that are allowed and denied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubjectRules {
+    /// `None` allows everything, an empty list nothing.
+    pub allow: Option<Vec<String>>,
+    /// A deny wins over an allow.
+    pub deny: Vec<String>,
+}

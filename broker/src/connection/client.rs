@@ -1,0 +1,605 @@
+//! One client connection, as the rest of the server sees it.
+//!
+//! The connection's reader owns the protocol state; what other threads need of it lives here: where
+//! to put bytes for it, who it is, what it subscribed to, and what it has sent and received.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
+
+use menes_jetstream::ids::AccountName;
+use menes_protocol::error::WireError;
+use parking_lot::{Mutex, RwLock};
+
+use super::output::ByteQueue;
+use crate::account::Account;
+use crate::auth::permissions::{Permissions, ResponseGrants};
+use crate::error::CloseReason;
+use crate::routing::Subscription;
+use crate::routing::hash::BytesHash;
+
+/// Number of a connection, never used twice by a server. The `cid` of connz.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// How a client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// The NATS protocol over TCP or TLS.
+    Nats,
+    /// The NATS protocol in WebSocket frames.
+    WebSocket,
+}
+
+/// Who a connection is, once CONNECT was accepted.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// The authenticated user as configured; `None` when nobody had to log in.
+    pub user: Option<Arc<str>>,
+    /// What the client calls itself.
+    pub name: String,
+    /// Its library.
+    pub lang: String,
+    /// Version of its library.
+    pub version: String,
+    /// Account it is bound to.
+    pub account: Option<Arc<Account>>,
+    /// What it may do; `None` is everything.
+    pub permissions: Option<Arc<Permissions>>,
+}
+
+impl Identity {
+    /// The connection id of a Memphis SDK: the part of a name `<connection id>::<user>` before the
+    /// `::`. Other clients have none.
+    #[must_use]
+    pub fn connection_id(&self) -> Option<&str> {
+        let (id, user) = self.name.split_once("::")?;
+        (!id.is_empty() && !user.contains("::")).then_some(id)
+    }
+}
+
+/// What observers learn about a connection.
+#[derive(Clone, Debug)]
+pub struct ClientInfo {
+    /// The connection.
+    pub id: ClientId,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Name of its account.
+    pub account: AccountName,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// How it is connected.
+    pub transport: Transport,
+    /// When the connection was made.
+    pub started: SystemTime,
+}
+
+/// Is told who comes and goes. Calls come from the threads that serve connections: they must
+/// return at once.
+pub trait ConnectionObserver: Send + Sync {
+    /// CONNECT was accepted; also for a second CONNECT on the same connection, after a
+    /// `disconnected` for the first.
+    fn connected(&self, client: &ClientInfo);
+
+    /// A connection that was `connected` ended.
+    fn disconnected(&self, client: &ClientInfo, reason: CloseReason);
+}
+
+/// Traffic of one connection.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    in_msgs: AtomicU64,
+    in_bytes: AtomicU64,
+    out_msgs: AtomicU64,
+    out_bytes: AtomicU64,
+}
+
+/// Messages and bytes, payload and headers counted, seen from the server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrafficCount {
+    /// Messages published by clients.
+    pub in_msgs: u64,
+    /// Bytes published.
+    pub in_bytes: u64,
+    /// Messages delivered to clients.
+    pub out_msgs: u64,
+    /// Bytes delivered.
+    pub out_bytes: u64,
+}
+
+impl Traffic {
+    pub(crate) fn received(&self, msgs: u64, bytes: u64) {
+        self.in_msgs.fetch_add(msgs, Ordering::Relaxed);
+        self.in_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn delivered(&self, msgs: u64, bytes: u64) {
+        self.out_msgs.fetch_add(msgs, Ordering::Relaxed);
+        self.out_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The counts now.
+    #[must_use]
+    pub fn count(&self) -> TrafficCount {
+        TrafficCount {
+            in_msgs: self.in_msgs.load(Ordering::Relaxed),
+            in_bytes: self.in_bytes.load(Ordering::Relaxed),
+            out_msgs: self.out_msgs.load(Ordering::Relaxed),
+            out_bytes: self.out_bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The client understands HMSG.
+const HEADERS: u8 = 1;
+/// The client does not want its own messages.
+const NO_ECHO: u8 = 2;
+/// Deliveries grant the right to answer.
+const GRANTS: u8 = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Client {
+    id: ClientId,
+    address: SocketAddr,
+    transport: Transport,
+    started: SystemTime,
+    started_instant: Instant,
+    max_pending: usize,
+    flags: AtomicU8,
+    closed: AtomicBool,
+    /// Bytes queued or being written.
+    pending: AtomicUsize,
+    output: Mutex<Output>,
+    identity: RwLock<Arc<Identity>>,
+    subscriptions: Mutex<HashMap<Box<[u8]>, Arc<Subscription>, BytesHash>>,
+    grants: Mutex<Option<ResponseGrants>>,
+    traffic: Traffic,
+    stalls: AtomicU64,
+    /// Microseconds of the last measured round trip, 0 for none.
+    rtt_us: AtomicU64,
+    /// Milliseconds after the start at which something last arrived or left.
+    last_activity_ms: AtomicU64,
+}
+
+/// What waits for the writer, and who is to be woken.
+#[derive(Debug, Default)]
+struct Output {
+    queue: ByteQueue,
+    /// The writer, when it waits for bytes.
+    writer: Option<Waker>,
+    /// The writer, when it waits for its socket; the reader. Woken at the end only.
+    blocked_writer: Option<Waker>,
+    reader: Option<Waker>,
+    closed: Option<CloseReason>,
+}
+
+/// What became of bytes for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Enqueued {
+    /// They wait for the writer.
+    Queued {
+        /// Bytes waiting now.
+        pending: usize,
+    },
+    /// The connection is gone.
+    Closed,
+    /// They were too many; the connection is closed now.
+    SlowConsumer,
+}
+
+/// The two tasks of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Reader,
+    Writer,
+}
+
+/// What a writer finds.
+pub(crate) enum Taken {
+    /// Bytes to write.
+    Bytes,
+    /// Nothing yet; the waker is kept.
+    Nothing,
+    /// Nothing, and nothing will come.
+    Closed(CloseReason),
+}
+
+impl Client {
+    /// A connection that was just accepted.
+    pub(crate) fn new(
+        id: ClientId,
+        address: SocketAddr,
+        transport: Transport,
+        max_pending: usize,
+    ) -> Self {
+        Self {
+            id,
+            address,
+            transport,
+            started: SystemTime::now(),
+            started_instant: Instant::now(),
+            max_pending,
+            flags: AtomicU8::new(0),
+            closed: AtomicBool::new(false),
+            pending: AtomicUsize::new(0),
+            output: Mutex::new(Output::default()),
+            identity: RwLock::new(Arc::new(Identity::default())),
+            subscriptions: Mutex::new(HashMap::default()),
+            grants: Mutex::new(None),
+            traffic: Traffic::default(),
+            stalls: AtomicU64::new(0),
+            rtt_us: AtomicU64::new(0),
+            last_activity_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> ClientId {
+        self.id
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who it is; nobody in particular before CONNECT.
+    #[must_use]
+    pub fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity.read())
+    }
+
+    /// What observers are told.
+    #[must_use]
+    pub fn info(&self) -> ClientInfo {
+        let identity = self.identity();
+        let account = identity
+            .account
+            .as_ref()
+            .map_or_else(AccountName::global, |a| a.name().clone());
+        ClientInfo {
+            id: self.id,
+            account,
+            identity,
+            address: self.address,
+            transport: self.transport,
+            started: self.started,
+        }
+    }
+
+    /// Messages and bytes of this connection.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// How often it was held up because a receiver was far behind.
+    #[must_use]
+    pub fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stalled(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The last measured round trip.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Duration> {
+        match self.rtt_us.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
+
+    pub(crate) fn measured_rtt(&self, rtt: Duration) {
+        let micros = u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX);
+        self.rtt_us.store(micros.max(1), Ordering::Relaxed);
+    }
+
+    /// Time since something last arrived from it or left for it.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        let last = Duration::from_millis(self.last_activity_ms.load(Ordering::Relaxed));
+        self.started_instant.elapsed().saturating_sub(last)
+    }
+
+    pub(crate) fn active(&self) {
+        let millis = self.started_instant.elapsed().as_millis();
+        self.last_activity_ms
+            .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Bytes that wait to be written to it.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Most bytes that may wait.
+    pub(crate) fn max_pending(&self) -> usize {
+        self.max_pending
+    }
+
+    /// Number of its subscriptions.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.lock().len()
+    }
+
+    /// Its subscriptions.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
+        self.subscriptions.lock().values().cloned().collect()
+    }
+
+    /// Whether it takes nothing more.
+    #[inline]
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it understands HMSG.
+    #[inline]
+    pub(crate) fn has_headers(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & HEADERS != 0
+    }
+
+    /// Whether it wants its own messages.
+    #[inline]
+    pub(crate) fn has_echo(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & NO_ECHO == 0
+    }
+
+    /// Sets who it is and how it wants its messages.
+    pub(crate) fn identify(&self, identity: Identity, headers: bool, echo: bool) {
+        let responses = identity.permissions.as_ref().and_then(|p| p.responses());
+        *self.grants.lock() = responses.map(ResponseGrants::new);
+        let flags = if headers { HEADERS } else { 0 }
+            | if echo { 0 } else { NO_ECHO }
+            | if responses.is_some() { GRANTS } else { 0 };
+        self.flags.store(flags, Ordering::Relaxed);
+        *self.identity.write() = Arc::new(identity);
+    }
+
+    /// A message with this reply subject goes to this client: it may answer, if its permissions say
+    /// so.
+    #[inline]
+    pub(crate) fn grant_response(&self, reply: &[u8]) {
+        if self.flags.load(Ordering::Relaxed) & GRANTS != 0
+            && let Some(grants) = self.grants.lock().as_mut()
+        {
+            grants.grant(reply, Instant::now());
+        }
+    }
+
+    /// Uses up one answer to `subject`, if it was granted.
+    pub(crate) fn use_response(&self, subject: &[u8]) -> bool {
+        let mut grants = self.grants.lock();
+        grants
+            .as_mut()
+            .is_some_and(|grants| grants.answer(subject, Instant::now()))
+    }
+
+    /// Registers a subscription under its sid. False when the sid is taken.
+    pub(crate) fn add_subscription(&self, subscription: &Arc<Subscription>) -> bool {
+        let mut subscriptions = self.subscriptions.lock();
+        if subscriptions.contains_key(subscription.sid()) {
+            return false;
+        }
+        subscriptions.insert(subscription.sid().into(), Arc::clone(subscription));
+        true
+    }
+
+    pub(crate) fn has_subscription(&self, sid: &[u8]) -> bool {
+        self.subscriptions.lock().contains_key(sid)
+    }
+
+    pub(crate) fn subscription(&self, sid: &[u8]) -> Option<Arc<Subscription>> {
+        self.subscriptions.lock().get(sid).cloned()
+    }
+
+    /// Forgets this very subscription. False when it was forgotten before.
+    pub(crate) fn forget_subscription(&self, subscription: &Arc<Subscription>) -> bool {
+        let mut subscriptions = self.subscriptions.lock();
+        let is_there = subscriptions
+            .get(subscription.sid())
+            .is_some_and(|found| Arc::ptr_eq(found, subscription));
+        if is_there {
+            subscriptions.remove(subscription.sid());
+        }
+        is_there
+    }
+
+    /// Forgets all its subscriptions and returns them.
+    pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
+        std::mem::take(&mut *self.subscriptions.lock())
+            .into_values()
+            .collect()
+    }
+
+    /// Queues `staged`, which is left empty, and wakes the writer if it sleeps.
+    pub(crate) fn enqueue(&self, staged: &mut ByteQueue) -> Enqueued {
+        let added = staged.len();
+        let (waker, pending) = {
+            let mut output = self.output.lock();
+            if output.closed.is_some() {
+                staged.clear();
+                return Enqueued::Closed;
+            }
+            let pending = self.pending.load(Ordering::Relaxed) + added;
+            if pending > self.max_pending {
+                drop(output);
+                staged.clear();
+                self.close(CloseReason::SlowConsumerPendingBytes);
+                return Enqueued::SlowConsumer;
+            }
+            self.pending.fetch_add(added, Ordering::Relaxed);
+            output.queue.append(staged);
+            (output.writer.take(), pending)
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Enqueued::Queued { pending }
+    }
+
+    /// Ends the connection. What is queued is still written, if the reason allows it. False when it
+    /// had ended already.
+    pub(crate) fn close(&self, reason: CloseReason) -> bool {
+        let wakers = {
+            let mut output = self.output.lock();
+            if output.closed.is_some() {
+                return false;
+            }
+            output.closed = Some(reason);
+            self.closed.store(true, Ordering::Relaxed);
+            if reason.drops_output() {
+                let len = output.queue.len();
+                output.queue = ByteQueue::default();
+                self.pending.fetch_sub(len, Ordering::Relaxed);
+            }
+            [
+                output.writer.take(),
+                output.blocked_writer.take(),
+                output.reader.take(),
+            ]
+        };
+        for waker in wakers.into_iter().flatten() {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Ends the connection because its user may no longer connect, and says so.
+    pub(crate) fn revoke(&self) {
+        let mut line = ByteQueue::default();
+        WireError::UserAuthenticationRevoked.encode(line.tail());
+        self.enqueue(&mut line);
+        self.close(CloseReason::Revoked);
+    }
+
+    /// Why it ended, if it has.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.output.lock().closed
+    }
+
+    /// Moves what is queued to `into`, which must be empty.
+    pub(crate) fn take_output(&self, into: &mut ByteQueue, waker: &Waker) -> Taken {
+        let mut output = self.output.lock();
+        if !output.queue.is_empty() {
+            std::mem::swap(&mut output.queue, into);
+            return Taken::Bytes;
+        }
+        if let Some(reason) = output.closed {
+            return Taken::Closed(reason);
+        }
+        keep_waker(&mut output.writer, waker);
+        Taken::Nothing
+    }
+
+    /// `count` bytes left, or were thrown away.
+    pub(crate) fn wrote(&self, count: usize) {
+        self.pending.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Why the connection ended; while it has not, `waker` is woken when it does.
+    pub(crate) fn poll_closed(&self, end: End, waker: &Waker) -> Option<CloseReason> {
+        let mut output = self.output.lock();
+        if output.closed.is_none() {
+            let slot = match end {
+                End::Reader => &mut output.reader,
+                End::Writer => &mut output.blocked_writer,
+            };
+            keep_waker(slot, waker);
+        }
+        output.closed
+    }
+}
+
+fn keep_waker(slot: &mut Option<Waker>, waker: &Waker) {
+    if !slot.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+        *slot = Some(waker.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn client(max_pending: usize) -> Client {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        Client::new(ClientId(1), address, Transport::Nats, max_pending)
+    }
+
+    fn staged(len: usize) -> ByteQueue {
+        let mut queue = ByteQueue::default();
+        queue.tail().resize(len, b'x');
+        queue
+    }
+
+    #[test]
+    fn too_many_pending_bytes_close_the_connection() {
+        let client = client(100);
+        assert_eq!(
+            client.enqueue(&mut staged(60)),
+            Enqueued::Queued { pending: 60 }
+        );
+        let mut taken = ByteQueue::default();
+        assert!(matches!(
+            client.take_output(&mut taken, Waker::noop()),
+            Taken::Bytes
+        ));
+        // Taken and not yet written still counts.
+        assert_eq!(client.enqueue(&mut staged(41)), Enqueued::SlowConsumer);
+        assert_eq!(
+            client.close_reason(),
+            Some(CloseReason::SlowConsumerPendingBytes)
+        );
+        assert_eq!(client.enqueue(&mut staged(1)), Enqueued::Closed);
+        client.wrote(60);
+        assert_eq!(client.pending_bytes(), 0);
+    }
+
+    #[test]
+    fn queued_bytes_come_before_the_end() {
+        let client = client(100);
+        client.enqueue(&mut staged(5));
+        assert!(client.close(CloseReason::ParseError));
+        assert!(!client.close(CloseReason::ClientClosed));
+        let mut taken = ByteQueue::default();
+        assert!(matches!(
+            client.take_output(&mut taken, Waker::noop()),
+            Taken::Bytes
+        ));
+        taken.clear();
+        assert!(matches!(
+            client.take_output(&mut taken, Waker::noop()),
+            Taken::Closed(CloseReason::ParseError)
+        ));
+    }
+
+    #[test]
+    fn the_connection_id_is_the_first_of_two_parts() {
+        let id = |name: &str| {
+            let identity = Identity {
+                name: name.to_owned(),
+                ..Identity::default()
+            };
+            identity.connection_id().map(ToOwned::to_owned)
+        };
+        assert_eq!(id("abc::root").as_deref(), Some("abc"));
+        assert_eq!(id("plain"), None);
+        assert_eq!(id("a::b::c"), None);
+        assert_eq!(id("::root"), None);
+    }
+}

@@ -1,0 +1,747 @@
+//! The protocol of one client: what each operation does.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use menes_protocol::connect::Connect;
+use menes_protocol::encoder::server::info;
+use menes_protocol::error::{Quoted, WireError};
+use menes_protocol::headers;
+use menes_protocol::info::Info;
+use menes_protocol::parser::Limits;
+use menes_protocol::parser::client::{ClientOp, ClientParser, Publish};
+use menes_protocol::subject;
+use rand::Rng;
+
+use super::client::{Client, Identity};
+use super::worker::Worker;
+use crate::account::Account;
+use crate::auth::permissions::{Permissions, PublishCache};
+use crate::auth::{HashCheck, Login, Verdict};
+use crate::error::CloseReason;
+use crate::routing::{Flushed, Message, RouteBatch, Subscription};
+use crate::streams::ingest::IngestQueue;
+
+/// What the reader does next.
+pub(super) enum Step {
+    /// Reads more when there is more.
+    Read,
+    /// As `Read`, after others had a turn: there probably is more.
+    ReadSoon,
+    /// Waits a little for this receiver, then reads.
+    Stall(Arc<Client>),
+    /// Waits until the engine has caught up, then reads.
+    AwaitEngine(Arc<IngestQueue>),
+    /// Has the hash checked and tells [`Session::hash_checked`].
+    CheckHash(HashCheck),
+    /// Handles the bytes that are left.
+    Resume,
+    /// Ends the connection.
+    Close(CloseReason),
+}
+
+/// State of the conversation.
+pub(super) struct Session {
+    worker: Rc<Worker>,
+    client: Arc<Client>,
+    listener: std::net::SocketAddr,
+    parser: ClientParser,
+    /// `None` until someone is logged in.
+    bound: Option<Bound>,
+    /// The CONNECT that waits for its hash check.
+    connecting: Option<Box<Connect>>,
+    verbose: bool,
+    pedantic: bool,
+    protocol: i64,
+    no_responders: bool,
+    connect_received: bool,
+    first_pong_sent: bool,
+    refused: bool,
+    pings: Pings,
+}
+
+/// Who the connection acts as.
+struct Bound {
+    account: Arc<Account>,
+    permissions: Option<Arc<Permissions>>,
+    publish_cache: PublishCache,
+    /// Observers were told.
+    announced: bool,
+}
+
+/// When to ping, and what came back.
+struct Pings {
+    outstanding: u32,
+    sent: Option<Instant>,
+    /// When the round trip was last measured.
+    measured: Option<Instant>,
+    /// When data last came, or a PING.
+    last_in: Instant,
+    deadline: Instant,
+}
+
+/// A round trip older than this is measured again even on a busy connection.
+const RTT_AGE: Duration = Duration::from_secs(3600);
+
+/// How handling goes on behind an operation.
+enum Flow {
+    Next,
+    Stop(Step),
+}
+
+impl Session {
+    /// A conversation that begins.
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        client: Arc<Client>,
+        listener: std::net::SocketAddr,
+    ) -> Self {
+        let options = worker.shared().options();
+        let limits = Limits {
+            max_control_line: options.limits.max_control_line,
+            max_payload: options.limits.max_payload,
+        };
+        let now = Instant::now();
+        let timing = options.timing;
+        let must_log_in = worker.shared().auth().has_rules();
+        let deadline = now
+            + if must_log_in {
+                timing.auth_timeout
+            } else {
+                first_ping(timing.first_ping)
+            };
+        let mut session = Self {
+            parser: ClientParser::new(limits),
+            bound: None,
+            connecting: None,
+            verbose: true,
+            pedantic: true,
+            protocol: 0,
+            no_responders: false,
+            connect_received: false,
+            first_pong_sent: false,
+            refused: false,
+            pings: Pings {
+                outstanding: 0,
+                sent: None,
+                measured: None,
+                last_in: now,
+                deadline,
+            },
+            worker,
+            client,
+            listener,
+        };
+        if !must_log_in && let Some(login) = session.worker.shared().auth().anonymous() {
+            session.bind(login, &Connect::default(), false);
+        }
+        session
+    }
+
+    /// The connection.
+    pub(super) fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
+
+    pub(super) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// Bytes the incomplete operation needs, see [`ClientParser::needed`].
+    pub(super) fn needed_bytes(&self) -> usize {
+        self.parser.needed()
+    }
+
+    /// When [`Session::handle_deadline`] wants to be called.
+    pub(super) fn deadline(&self) -> Instant {
+        self.pings.deadline
+    }
+
+    /// Whether the client was told why it is being disconnected.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Sends the first INFO.
+    pub(super) fn greet(&mut self) {
+        let document = self.info(false);
+        let worker = Rc::clone(&self.worker);
+        let mut batch = worker.batch();
+        info(batch.line_to(&self.client), &document);
+        batch.flush();
+    }
+
+    /// Tells a client that there are too many.
+    pub(super) fn refuse_connection(&mut self) -> CloseReason {
+        self.refuse(WireError::MaxConnections)
+    }
+
+    /// Sends an error and gives the reason for closing that goes with it.
+    fn refuse(&mut self, error: WireError<'_>) -> CloseReason {
+        let worker = Rc::clone(&self.worker);
+        let mut batch = worker.batch();
+        let reason = self.refuse_in(&mut batch, error);
+        batch.flush();
+        reason
+    }
+
+    fn refuse_in(&mut self, batch: &mut RouteBatch, error: WireError<'_>) -> CloseReason {
+        error.encode(batch.line_to(&self.client));
+        self.refused = true;
+        CloseReason::of_wire_error(error)
+    }
+
+    /// Handles all complete operations in `bytes`; returns how many bytes they were and what to do
+    /// next.
+    pub(super) fn handle_bytes(&mut self, bytes: &[u8]) -> (usize, Step) {
+        let worker = Rc::clone(&self.worker);
+        let mut batch = worker.batch();
+        let mut tally = Tally::default();
+        let mut flushed = Flushed::default();
+        let mut used = 0;
+        let step = loop {
+            let rest = &bytes[used..];
+            if self.bound.is_none() && !rest.is_empty() && !self.may_begin(rest) {
+                break Step::Close(self.refuse_login(&mut batch, None));
+            }
+            match self.parser.parse(rest) {
+                Ok(Some((count, ClientOp::Pub(publish)))) => {
+                    used += count;
+                    tally.msgs += 1;
+                    tally.bytes += publish.body.len() as u64;
+                    self.publish(&mut batch, &publish);
+                    if batch.is_full() {
+                        merge(&mut flushed, batch.flush());
+                    }
+                }
+                Ok(Some((count, op))) => {
+                    used += count;
+                    if let Flow::Stop(step) = self.handle(&mut batch, op) {
+                        break step;
+                    }
+                }
+                Ok(None) => break Step::Read,
+                Err(error) => {
+                    let reason = CloseReason::of_parse_error(error);
+                    if let Some(error) = error.wire_error() {
+                        self.refuse_in(&mut batch, error);
+                    }
+                    break Step::Close(reason);
+                }
+            }
+        };
+        merge(&mut flushed, batch.flush());
+        drop(batch);
+        self.arrived(&tally);
+        (used, self.after(step, flushed))
+    }
+
+    fn arrived(&mut self, tally: &Tally) {
+        self.pings.last_in = Instant::now();
+        self.client.active();
+        if tally.msgs > 0 {
+            self.client.traffic().received(tally.msgs, tally.bytes);
+            self.worker.counters().received(tally.msgs, tally.bytes);
+        }
+    }
+
+    /// Receivers that are behind come before reading on.
+    fn after(&self, step: Step, flushed: Flushed) -> Step {
+        match step {
+            Step::Read if flushed.engine_behind => {
+                let queue = self.worker.shared().ingest().cloned();
+                queue.map_or(Step::Read, Step::AwaitEngine)
+            }
+            Step::Read => flushed.behind.map_or(Step::Read, Step::Stall),
+            step => step,
+        }
+    }
+
+    /// The reader is about to wait for a receiver.
+    pub(super) fn stalled(&self) {
+        self.client.stalled();
+        self.worker.counters().stalled();
+    }
+
+    /// Before login only CONNECT may come, unless someone may act without credentials.
+    fn may_begin(&mut self, bytes: &[u8]) -> bool {
+        if matches!(bytes.first(), Some(b'C' | b'c')) {
+            return true;
+        }
+        let anonymous = self.worker.shared().auth().anonymous();
+        let Some(login) = anonymous else { return false };
+        self.bind(login, &Connect::default(), false);
+        self.start_pings();
+        true
+    }
+
+    fn handle(&mut self, batch: &mut RouteBatch, op: ClientOp<'_>) -> Flow {
+        match op {
+            ClientOp::Pub(publish) => self.publish(batch, &publish),
+            ClientOp::Sub {
+                subject,
+                queue,
+                sid,
+            } => self.subscribe(batch, subject, queue, sid),
+            ClientOp::Unsub { sid, max } => self.unsubscribe(batch, sid, max),
+            ClientOp::Ping => self.ping(batch),
+            ClientOp::Pong => self.pong(),
+            ClientOp::Ok => {}
+            ClientOp::Connect(json) => return self.connect(batch, json),
+            ClientOp::Err(_) => return Flow::Stop(Step::Close(CloseReason::ClientClosed)),
+            ClientOp::Info(_) => {
+                let reason = self.refuse_in(batch, WireError::UnknownOperation);
+                return Flow::Stop(Step::Close(reason));
+            }
+        }
+        Flow::Next
+    }
+
+    /// `+OK`, if the client wants to hear it.
+    fn ok(&self, batch: &mut RouteBatch) {
+        if self.verbose {
+            batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
+        }
+    }
+
+    fn error(&self, batch: &mut RouteBatch, error: WireError<'_>) {
+        error.encode(batch.line_to(&self.client));
+    }
+}
+
+/// What came in one go.
+#[derive(Default)]
+struct Tally {
+    msgs: u64,
+    bytes: u64,
+}
+
+fn merge(all: &mut Flushed, one: Flushed) {
+    all.engine_behind |= one.engine_behind;
+    if one.behind.is_some() {
+        all.behind = one.behind;
+    }
+}
+
+/// Publishing.
+impl Session {
+    #[inline]
+    fn publish(&mut self, batch: &mut RouteBatch, publish: &Publish<'_>) {
+        let Some(bound) = &mut self.bound else { return };
+        if self.pedantic && !subject::is_literal(publish.subject) {
+            WireError::InvalidPublishSubject.encode(batch.line_to(&self.client));
+        }
+        if let Some(error) = bound.refuses(&self.client, publish) {
+            log_publish_violation(&self.client, &error);
+            error.encode(batch.line_to(&self.client));
+            return;
+        }
+        if self.verbose {
+            batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
+        }
+        let message = Message {
+            target: publish.subject,
+            subject: publish.subject,
+            reply: publish.reply.unwrap_or_default(),
+            header: publish.header(),
+            payload: publish.payload(),
+            shared: None,
+        };
+        let count = batch.route(&bound.account, &message, Some(&self.client));
+        if count == 0 && self.no_responders && !message.reply.is_empty() {
+            no_responders(batch, &bound.account, &message, &self.client);
+        }
+    }
+}
+
+impl Bound {
+    /// Why the message is not routed, if it is not.
+    #[inline]
+    fn refuses<'m>(&mut self, client: &Client, publish: &Publish<'m>) -> Option<WireError<'m>> {
+        let subject = publish.subject;
+        let is_reserved = matches!(subject.first(), Some(b'$' | b'_'))
+            && (is_gateway_reply(subject)
+                || (subject.starts_with(b"$NRG.") && !self.account.is_system()));
+        let is_permitted = self.permissions.as_ref().is_none_or(|permissions| {
+            self.publish_cache.may_publish(permissions, subject) || client.use_response(subject)
+        });
+        if is_reserved || !is_permitted {
+            return Some(WireError::PublishPermission { subject });
+        }
+        let reply = publish.reply?;
+        let is_reserved = matches!(reply.first(), Some(b'$' | b'_'))
+            && [&b"_R_."[..], b"$JS.ACK.", b"_GR_."]
+                .iter()
+                .any(|prefix| reply.len() > prefix.len() && reply.starts_with(prefix));
+        is_reserved.then_some(WireError::ReplyPermission { reply })
+    }
+}
+
+fn is_gateway_reply(subject: &[u8]) -> bool {
+    subject.starts_with(b"_GR_.") || subject.starts_with(b"$GR.")
+}
+
+/// Tells a requester at once that nobody listens.
+fn no_responders(
+    batch: &mut RouteBatch,
+    account: &Arc<Account>,
+    request: &Message<'_>,
+    client: &Arc<Client>,
+) {
+    let mut header = Vec::with_capacity(48 + request.target.len());
+    header.extend_from_slice(headers::VERSION);
+    header.extend_from_slice(b" 503\r\nNats-Subject: ");
+    header.extend_from_slice(request.target);
+    header.extend_from_slice(b"\r\n\r\n");
+    let answer = Message {
+        header: &header,
+        ..Message::new(request.reply, b"")
+    };
+    batch.answer(account, &answer, client);
+}
+
+fn log_publish_violation(client: &Client, error: &WireError<'_>) {
+    let (what, subject) = match error {
+        WireError::PublishPermission { subject } => ("Publish Violation", subject),
+        WireError::ReplyPermission { reply } => ("Publish Violation - Reply", reply),
+        _ => return,
+    };
+    log_violation(client, what, "Subject", subject, "");
+}
+
+fn log_violation(client: &Client, what: &str, label: &str, subject: &[u8], rest: &str) {
+    let identity = client.identity();
+    let user = identity.user.as_deref().map_or_else(String::new, |user| {
+        format!("User {}, ", Quoted(user.as_bytes()))
+    });
+    tracing::error!(
+        "{} - cid:{} - {what} - {user}{label} {}{rest}",
+        client.address(),
+        client.id().0,
+        Quoted(subject),
+    );
+}
+
+/// Subscribing.
+impl Session {
+    fn subscribe(
+        &mut self,
+        batch: &mut RouteBatch,
+        filter: &[u8],
+        queue: Option<&[u8]>,
+        sid: &[u8],
+    ) {
+        let Some(bound) = &self.bound else { return };
+        let limits = self.worker.shared().options().limits;
+        let permissions = bound.permissions.as_ref();
+        let is_permitted =
+            permissions.is_none_or(|p| p.may_subscribe(filter, queue)) && queue != Some(b"_sys_");
+        if !is_permitted {
+            let rest = format!(", SID {}", String::from_utf8_lossy(sid).escape_debug());
+            log_violation(
+                &self.client,
+                "Subscription Violation",
+                "Subject",
+                filter,
+                &rest,
+            );
+            let error = WireError::SubscribePermission {
+                subject: filter,
+                queue,
+            };
+            return self.error(batch, error);
+        }
+        if limits
+            .max_sub_tokens
+            .is_some_and(|max| subject::token_count(filter) > max)
+        {
+            return self.error(batch, WireError::TooManyTokens { subject: filter });
+        }
+        if limits
+            .max_subscriptions
+            .is_some_and(|max| self.client.subscription_count() >= max)
+        {
+            return self.error(batch, WireError::MaxSubscriptions);
+        }
+        if !subject::is_valid(filter) {
+            return self.error(batch, WireError::InvalidSubject);
+        }
+        if !self.client.has_subscription(sid) {
+            let filtered = permissions
+                .filter(|p| p.needs_filter(filter, queue))
+                .cloned();
+            let client = Arc::clone(&self.client);
+            let subscription = Arc::new(Subscription::of_client(
+                client, filter, queue, sid, filtered,
+            ));
+            if self.client.add_subscription(&subscription) {
+                bound.account.sublist().insert(&subscription);
+            }
+        }
+        self.ok(batch);
+    }
+
+    fn unsubscribe(&mut self, batch: &mut RouteBatch, sid: &[u8], max: Option<u32>) {
+        if let (Some(bound), Some(subscription)) = (&self.bound, self.client.subscription(sid)) {
+            let goes_on = max.is_some_and(|max| subscription.limit(u64::from(max)));
+            if !goes_on {
+                self.client.forget_subscription(&subscription);
+                bound.account.unsubscribe(&subscription);
+            }
+        }
+        self.ok(batch);
+    }
+
+    fn drop_subscriptions(&self) {
+        let Some(bound) = &self.bound else { return };
+        for subscription in self.client.take_subscriptions() {
+            bound.account.unsubscribe(&subscription);
+        }
+    }
+}
+
+/// Pings, and the other deadlines.
+impl Session {
+    fn ping(&mut self, batch: &mut RouteBatch) {
+        batch.line_to(&self.client).extend_from_slice(b"PONG\r\n");
+        if self.connect_received && !self.first_pong_sent {
+            self.first_pong_sent = true;
+            if self.protocol >= 1 {
+                let document = self.info(true);
+                info(batch.line_to(&self.client), &document);
+            }
+        }
+    }
+
+    fn pong(&mut self) {
+        self.pings.outstanding = 0;
+        if let Some(sent) = self.pings.sent.take() {
+            self.client.measured_rtt(sent.elapsed());
+            self.pings.measured = Some(Instant::now());
+        }
+    }
+
+    fn start_pings(&mut self) {
+        let first = self.worker.shared().options().timing.first_ping;
+        self.pings.deadline = Instant::now() + first_ping(first);
+    }
+
+    /// Called when [`Session::deadline`] has passed.
+    pub(super) fn handle_deadline(&mut self) -> Step {
+        if self.bound.is_none() {
+            let reason = self.refuse(WireError::AuthenticationTimeout);
+            return Step::Close(reason);
+        }
+        let now = Instant::now();
+        let timing = self.worker.shared().options().timing;
+        self.pings.deadline = now + timing.ping_interval;
+        let is_measured = self
+            .pings
+            .measured
+            .is_some_and(|at| now.saturating_duration_since(at) < RTT_AGE);
+        let is_active = now.saturating_duration_since(self.pings.last_in) < timing.ping_interval;
+        if is_active && is_measured {
+            return Step::Read;
+        }
+        if self.pings.outstanding + 1 > timing.ping_max {
+            self.worker.counters().went_stale();
+            tracing::debug!(
+                "{} - cid:{} - Stale Client Connection - Closing",
+                self.client.address(),
+                self.client.id().0
+            );
+            return Step::Close(self.refuse(WireError::StaleConnection));
+        }
+        self.pings.outstanding += 1;
+        self.pings.sent = Some(now);
+        let worker = Rc::clone(&self.worker);
+        let mut batch = worker.batch();
+        batch.line_to(&self.client).extend_from_slice(b"PING\r\n");
+        batch.flush();
+        Step::Read
+    }
+}
+
+/// The first ping comes a little later than its time, so that clients which connected together are
+/// not pinged together.
+fn first_ping(delay: Duration) -> Duration {
+    delay + delay.mul_f64(rand::rng().random_range(0.0..0.2))
+}
+
+/// Logging in and out.
+impl Session {
+    fn connect(&mut self, batch: &mut RouteBatch, json: &[u8]) -> Flow {
+        let connect = match Connect::parse(json) {
+            Ok(connect) => connect,
+            Err(error) => {
+                tracing::debug!(
+                    "{} - cid:{} - {error}",
+                    self.client.address(),
+                    self.client.id().0
+                );
+                return Flow::Stop(Step::Close(CloseReason::ProtocolViolation));
+            }
+        };
+        if self.connect_received {
+            self.drop_subscriptions();
+        }
+        self.connect_received = true;
+        let address = self.client.address().ip();
+        let verdict = self
+            .worker
+            .shared()
+            .auth()
+            .check(&connect, address, Instant::now());
+        match verdict {
+            Verdict::Accepted(login) => self.log_in(batch, login, &connect),
+            Verdict::Refused => Flow::Stop(Step::Close(self.refuse_login(batch, Some(&connect)))),
+            Verdict::Pending(check) => {
+                self.unbind(CloseReason::ClientClosed);
+                self.connecting = Some(Box::new(connect));
+                Flow::Stop(Step::CheckHash(check))
+            }
+        }
+    }
+
+    /// Goes on with the CONNECT whose hash was checked.
+    pub(super) fn hash_checked(&mut self, login: Option<Login>) -> Step {
+        let Some(connect) = self.connecting.take() else {
+            return Step::Resume;
+        };
+        let worker = Rc::clone(&self.worker);
+        let mut batch = worker.batch();
+        let flow = match login {
+            Some(login) => self.log_in(&mut batch, login, &connect),
+            None => {
+                let address = self.client.address().ip();
+                worker.shared().auth().failed(address, Instant::now());
+                Flow::Stop(Step::Close(self.refuse_login(&mut batch, Some(&connect))))
+            }
+        };
+        batch.flush();
+        match flow {
+            Flow::Next => Step::Resume,
+            Flow::Stop(step) => step,
+        }
+    }
+
+    fn log_in(&mut self, batch: &mut RouteBatch, login: Login, connect: &Connect) -> Flow {
+        if connect.account.is_some() || connect.new_account {
+            return Flow::Stop(Step::Close(self.refuse_login(batch, Some(connect))));
+        }
+        let supports_headers = !self.worker.shared().options().no_header_support;
+        let headers = connect.headers && supports_headers;
+        let refusal = if !matches!(connect.protocol, 0 | 1) {
+            Some(WireError::InvalidClientProtocol)
+        } else if connect.no_responders && !headers {
+            Some(WireError::NoRespondersRequiresHeaders)
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            return Flow::Stop(Step::Close(self.refuse_in(batch, error)));
+        }
+        let was_bound = self.bound.is_some();
+        self.unbind(CloseReason::ClientClosed);
+        self.verbose = connect.verbose;
+        self.pedantic = connect.pedantic;
+        self.protocol = connect.protocol;
+        self.no_responders = connect.no_responders;
+        self.parser.set_headers(headers);
+        self.bind(login, connect, headers);
+        if !was_bound {
+            self.start_pings();
+        }
+        self.announce();
+        self.ok(batch);
+        Flow::Next
+    }
+
+    /// From now on the connection acts as `login`.
+    fn bind(&mut self, login: Login, connect: &Connect, headers: bool) {
+        let account = self
+            .worker
+            .shared()
+            .accounts()
+            .get_or_create(&login.account);
+        account.connected();
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let identity = Identity {
+            user: login.user,
+            name: text(&connect.name),
+            lang: text(&connect.lang),
+            version: text(&connect.version),
+            account: Some(Arc::clone(&account)),
+            permissions: login.permissions.clone(),
+        };
+        self.client.identify(identity, headers, connect.echo);
+        self.bound = Some(Bound {
+            account,
+            permissions: login.permissions,
+            publish_cache: PublishCache::default(),
+            announced: false,
+        });
+    }
+
+    /// Ends what [`Session::bind`] began.
+    fn unbind(&mut self, reason: CloseReason) {
+        self.drop_subscriptions();
+        let Some(bound) = self.bound.take() else {
+            return;
+        };
+        bound.account.disconnected();
+        if bound.announced
+            && let Some(observer) = self.worker.shared().observer()
+        {
+            observer.disconnected(&self.client.info(), reason);
+        }
+    }
+
+    fn announce(&mut self) {
+        let Some(bound) = &mut self.bound else { return };
+        bound.announced = true;
+        if let Some(observer) = self.worker.shared().observer() {
+            observer.connected(&self.client.info());
+        }
+    }
+
+    /// The connection is over.
+    pub(super) fn end(&mut self, reason: CloseReason) {
+        self.unbind(reason);
+    }
+
+    fn refuse_login(&mut self, batch: &mut RouteBatch, connect: Option<&Connect>) -> CloseReason {
+        let who = connect.and_then(|connect| {
+            let user = connect
+                .user
+                .as_deref()
+                .map(|user| format!(" - User {}", Quoted(user.as_bytes())));
+            let token = connect
+                .auth_token
+                .as_ref()
+                .map(|_| " - Token \"[REDACTED]\"".to_owned());
+            user.or(token)
+        });
+        tracing::error!(
+            "{} - cid:{} - authentication error{}",
+            self.client.address(),
+            self.client.id().0,
+            who.unwrap_or_default()
+        );
+        self.refuse_in(batch, WireError::AuthorizationViolation)
+    }
+
+    /// The INFO of this connection; the one behind the first PONG says so and whose account it is.
+    fn info(&self, is_connect_info: bool) -> Info {
+        let mut document = self.worker.shared().info(self.listener);
+        document.client_id = self.client.id().0;
+        document.client_ip = self.client.address().ip().to_canonical().to_string();
+        if is_connect_info && let Some(bound) = &self.bound {
+            document.connect_info = true;
+            document.remote_account = bound.account.name().as_str().to_owned();
+            document.acc_is_sys = bound.account.is_system();
+        }
+        document
+    }
+}

@@ -1,0 +1,114 @@
+//! Listening sockets and the thread that accepts.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::connection::worker::{Accepted, WorkerHandle};
+use crate::error::StartError;
+
+/// Connections the operating system holds until they are accepted: enough for all clients of a
+/// server to come back at once.
+const BACKLOG: i32 = 4096;
+/// Pause after an accept that failed for want of something, for instance descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens a listening socket on every address of `host`, preferring IPv4: the first that works.
+pub(crate) fn bind(host: &str, port: u16) -> Result<std::net::TcpListener, StartError> {
+    let resolved = (host, port)
+        .to_socket_addrs()
+        .map_err(|source| StartError::Resolve {
+            host: host.to_owned(),
+            source,
+        })?;
+    let mut addresses: Vec<SocketAddr> = resolved.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    let mut failure = None;
+    for address in addresses {
+        match open(address) {
+            Ok(listener) => return Ok(listener),
+            Err(source) => failure = Some(StartError::Listen { address, source }),
+        }
+    }
+    Err(failure.unwrap_or_else(|| StartError::Resolve {
+        host: host.to_owned(),
+        source: io::Error::from(io::ErrorKind::NotFound),
+    }))
+}
+
+fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts until told to stop, handing connections to the workers in turn.
+pub(crate) async fn accept(
+    listener: std::net::TcpListener,
+    workers: Arc<Vec<WorkerHandle>>,
+    turn: Arc<AtomicUsize>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let listener = match local_address(&listener)
+        .and_then(|address| TcpListener::from_std(listener).map(|listener| (listener, address)))
+    {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!("cannot accept connections: {error}"),
+    };
+    let (listener, own) = listener;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            // The sender lives as long as the server: an error means it is gone.
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match accepted.and_then(|(stream, address)| prepare(stream).map(|s| (s, address))) {
+            Ok((socket, address)) => {
+                let next = turn.fetch_add(1, Ordering::Relaxed) % workers.len();
+                workers[next].accept(Accepted {
+                    socket,
+                    address,
+                    listener: own,
+                });
+            }
+            Err(error) if is_of_peer(&error) => {}
+            Err(error) => {
+                tracing::error!("Client accept error: {error}, sleeping {ACCEPT_PAUSE:?}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn local_address(listener: &std::net::TcpListener) -> io::Result<SocketAddr> {
+    listener.local_addr()
+}
+
+fn prepare(stream: tokio::net::TcpStream) -> io::Result<std::net::TcpStream> {
+    stream.set_nodelay(true)?;
+    stream.into_std()
+}
+
+/// Whether an accept failed because the peer went away.
+fn is_of_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotConnected
+    )
+}

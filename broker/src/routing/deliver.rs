@@ -1,0 +1,522 @@
+//! Delivery: bytes for every receiver, gathered and handed over in batches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use menes_protocol::encoder::server::{Lengths, message_line};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use smallvec::SmallVec;
+
+use super::cache::RouteCache;
+use super::hash::BytesHash;
+use super::sublist::MatchResult;
+use super::subscription::{Admission, Subscription, Target};
+use crate::account::Account;
+use crate::connection::client::{Client, ClientId, Enqueued};
+use crate::connection::counters::Counters;
+use crate::connection::output::{BufferPool, Buffers, ByteQueue};
+use crate::streams::ingest::{IngestBatch, IngestQueue, IngestTag};
+
+/// A message to be routed.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Subject that selects the receivers.
+    pub target: &'a [u8],
+    /// Subject the receivers see, most often `target`.
+    pub subject: &'a [u8],
+    /// Reply subject, empty for none.
+    pub reply: &'a [u8],
+    /// Header block from `NATS/1.0` to the blank line, empty for none.
+    pub header: &'a [u8],
+    /// Payload.
+    pub payload: &'a [u8],
+    /// Shared bytes that `payload` is part of, if there are any: a large payload is then delivered
+    /// without being copied.
+    pub shared: Option<&'a Bytes>,
+}
+
+impl<'a> Message<'a> {
+    /// A message without reply and header, seen under the subject that selects its receivers.
+    #[must_use]
+    pub fn new(subject: &'a [u8], payload: &'a [u8]) -> Self {
+        Self {
+            target: subject,
+            subject,
+            reply: &[],
+            header: &[],
+            payload,
+            shared: None,
+        }
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.header.len() + self.payload.len()
+    }
+}
+
+/// What the publisher must do after a flush.
+#[derive(Debug, Default)]
+pub struct Flushed {
+    /// A receiver that is far behind: wait a little for it, see
+    /// [`STALL`](crate::connection::limits::STALL).
+    pub behind: Option<Arc<Client>>,
+    /// The engine is behind: wait for [`IngestQueue::drained`].
+    pub engine_behind: bool,
+}
+
+/// Routes messages for one thread and gathers what their receivers get.
+#[derive(Debug)]
+pub struct RouteBatch {
+    cache: RouteCache,
+    stage: Stage,
+    ingest: Option<Arc<IngestQueue>>,
+    random: SmallRng,
+}
+
+/// Payloads from this size on are shared by their receivers instead of copied to each. Below,
+/// copying is cheaper than counting references and writing one more slice.
+const SHARE_BYTES: usize = 2048;
+/// A payload for one receiver is copied behind what waits for it, unless it is this large.
+const SHARE_SINGLE_BYTES: usize = 32 * 1024;
+/// [`RouteBatch::is_full`] from this many gathered bytes on: about what a core's cache holds.
+const FULL_BYTES: usize = 512 * 1024;
+
+impl RouteBatch {
+    /// A batch of a thread with these counters.
+    pub(crate) fn new(
+        counters: Arc<Counters>,
+        pool: BufferPool,
+        ingest: Option<Arc<IngestQueue>>,
+        drop_when_behind: bool,
+    ) -> Self {
+        Self {
+            cache: RouteCache::new(),
+            stage: Stage::new(counters, pool, drop_when_behind),
+            ingest,
+            random: SmallRng::from_os_rng(),
+        }
+    }
+
+    /// Gathers `message` for everyone interested and returns how many that were. The engine counts
+    /// as one, however many of its subscriptions match.
+    pub(crate) fn route(
+        &mut self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Option<&Arc<Client>>,
+    ) -> usize {
+        let matched = self.cache.lookup(account, message.target);
+        if matched.is_empty() {
+            return 0;
+        }
+        let mut delivery = Delivery {
+            stage: &mut self.stage,
+            account,
+            message,
+            origin,
+            has_engine: self.ingest.is_some(),
+            tags: SmallVec::new(),
+        };
+        delivery
+            .stage
+            .begin(matched.plain.len() + matched.queues.len());
+        delivery.run(matched, &mut self.random)
+    }
+
+    /// Delivers `message` to one plain subscription of `client` that matches, if there is one.
+    /// Returns whether there was.
+    pub(crate) fn answer(
+        &mut self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        client: &Arc<Client>,
+    ) -> bool {
+        let matched = self.cache.lookup(account, message.target);
+        let own = matched.plain.iter().find(|subscription| {
+            matches!(subscription.target(), Target::Client(owner) if owner.id() == client.id())
+        });
+        let Some(own) = own else { return false };
+        let mut delivery = Delivery {
+            stage: &mut self.stage,
+            account,
+            message,
+            origin: None,
+            has_engine: false,
+            tags: SmallVec::new(),
+        };
+        delivery.stage.begin(1);
+        delivery.deliver(own)
+    }
+
+    /// Where to append protocol lines for `client`, behind what is gathered for it.
+    pub(crate) fn line_to(&mut self, client: &Arc<Client>) -> &mut Vec<u8> {
+        self.stage.slot(client).queue.tail()
+    }
+
+    /// Whether to flush before routing more, because much is gathered.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.stage.bytes >= FULL_BYTES
+    }
+
+    /// Hands everything gathered to its receivers and wakes them, and the engine its messages.
+    pub fn flush(&mut self) -> Flushed {
+        let mut flushed = Flushed {
+            behind: self.stage.flush(),
+            engine_behind: false,
+        };
+        for batch in self.stage.ingest.drain(..) {
+            if let Some(queue) = &self.ingest {
+                flushed.engine_behind |= !queue.push(batch);
+            }
+        }
+        flushed
+    }
+
+    pub(crate) fn buffers(&mut self) -> &mut Buffers {
+        &mut self.stage.buffers
+    }
+}
+
+/// One message on its way to its receivers.
+struct Delivery<'a> {
+    stage: &'a mut Stage,
+    account: &'a Arc<Account>,
+    message: &'a Message<'a>,
+    origin: Option<&'a Arc<Client>>,
+    has_engine: bool,
+    /// Subscriptions of the engine that matched.
+    tags: SmallVec<[IngestTag; 4]>,
+}
+
+impl Delivery<'_> {
+    fn run(&mut self, matched: &MatchResult, random: &mut SmallRng) -> usize {
+        let mut count = 0;
+        for subscription in &matched.plain {
+            count += usize::from(self.deliver(subscription));
+        }
+        for group in &matched.queues {
+            let members = &group.members;
+            let first = if members.len() == 1 {
+                0
+            } else {
+                random.random_range(0..members.len())
+            };
+            let order = members[first..].iter().chain(&members[..first]);
+            for member in order {
+                if self.deliver(member) {
+                    count += 1;
+                    break;
+                }
+            }
+        }
+        if !self.tags.is_empty() {
+            let tags = std::mem::take(&mut self.tags);
+            count -= tags.len() - 1;
+            self.stage
+                .ingest(self.account, self.origin, tags, self.message);
+        }
+        count
+    }
+
+    /// Gathers the message for one subscription. False when it does not get it.
+    #[inline]
+    fn deliver(&mut self, subscription: &Arc<Subscription>) -> bool {
+        let client = match subscription.target() {
+            Target::Client(client) => client,
+            Target::Ingest(tag) => {
+                let takes = self.has_engine && !subscription.is_closed();
+                if takes {
+                    self.tags.push(*tag);
+                }
+                return takes;
+            }
+        };
+        let is_own = self.origin.is_some_and(|origin| origin.id() == client.id());
+        if client.is_closed() || (is_own && !client.has_echo()) || self.stage.drops(client) {
+            return false;
+        }
+        match subscription.admit() {
+            Admission::Deliver => {}
+            Admission::DeliverLast => self.end(subscription, client),
+            Admission::Refused => return false,
+        }
+        if !self.message.reply.is_empty() {
+            client.grant_response(self.message.reply);
+        }
+        self.stage.push(self.message, subscription.sid(), client);
+        true
+    }
+
+    #[cold]
+    fn end(&self, subscription: &Arc<Subscription>, client: &Arc<Client>) {
+        client.forget_subscription(subscription);
+        self.account.unsubscribe(subscription);
+    }
+}
+
+/// What is gathered.
+#[derive(Debug)]
+struct Stage {
+    counters: Arc<Counters>,
+    buffers: Buffers,
+    slots: Vec<Slot>,
+    /// Slots by receiver, when there are more than a few.
+    index: HashMap<u64, usize, BytesHash>,
+    /// The slot used last. Messages of a batch often go to the same receivers in the same order, so
+    /// the next one is tried first.
+    last: usize,
+    bytes: usize,
+    /// Body of the message at hand with its CRLF, once it is shared between receivers.
+    body: Option<Bytes>,
+    /// Receivers the message at hand may have.
+    receivers: usize,
+    ingest: Vec<IngestBatch>,
+    /// Size of the last batch for the engine, to make the next one at once as large.
+    ingest_bytes: usize,
+    drop_when_behind: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    client: Arc<Client>,
+    queue: ByteQueue,
+    msgs: u64,
+    bytes: u64,
+}
+
+/// Verb, separators, two sizes and two line ends at most.
+const LINE_EXTRA: usize = 64;
+/// Slots are found by a table from this many on.
+const INDEXED: usize = 8;
+
+impl Stage {
+    fn new(counters: Arc<Counters>, pool: BufferPool, drop_when_behind: bool) -> Self {
+        Self {
+            counters,
+            buffers: Buffers::new(pool),
+            slots: Vec::new(),
+            index: HashMap::default(),
+            last: 0,
+            bytes: 0,
+            body: None,
+            receivers: 0,
+            ingest: Vec::new(),
+            ingest_bytes: 0,
+            drop_when_behind,
+        }
+    }
+
+    /// Prepares for a message with at most this many receivers.
+    #[inline]
+    fn begin(&mut self, receivers: usize) {
+        self.receivers = receivers;
+        self.body = None;
+    }
+
+    /// Whether a message for `client` is dropped rather than its publisher held up.
+    #[inline]
+    fn drops(&self, client: &Client) -> bool {
+        self.drop_when_behind && is_behind(client.pending_bytes(), client.max_pending())
+    }
+
+    #[inline]
+    fn push(&mut self, message: &Message<'_>, sid: &[u8], client: &Arc<Client>) {
+        let with_header = !message.header.is_empty() && client.has_headers();
+        let header: &[u8] = if with_header { message.header } else { &[] };
+        let reply = (!message.reply.is_empty()).then_some(message.reply);
+        let lengths = Lengths {
+            header: header.len(),
+            payload: message.payload.len(),
+        };
+        let body = header.len() + message.payload.len();
+        let shares = message.payload.len() >= SHARE_BYTES
+            && (self.receivers > 1 || message.payload.len() >= SHARE_SINGLE_BYTES);
+        let at = self.slot_number(client);
+        let slot = &mut self.slots[at];
+        let before = slot.queue.len();
+        let tail = slot.queue.tail();
+        let line = message.subject.len() + sid.len() + message.reply.len() + LINE_EXTRA;
+        tail.reserve(line + if shares { 0 } else { body });
+        message_line(tail, message.subject, sid, reply, lengths);
+        if shares {
+            push_shared(&mut slot.queue, &mut self.body, message, with_header);
+        } else {
+            tail.extend_from_slice(header);
+            tail.extend_from_slice(message.payload);
+            tail.extend_from_slice(b"\r\n");
+        }
+        slot.msgs += 1;
+        slot.bytes += body as u64;
+        self.bytes += slot.queue.len() - before;
+    }
+
+    #[inline]
+    fn slot(&mut self, client: &Arc<Client>) -> &mut Slot {
+        let at = self.slot_number(client);
+        &mut self.slots[at]
+    }
+
+    /// The slot of `client`, made if need be.
+    #[inline]
+    fn slot_number(&mut self, client: &Arc<Client>) -> usize {
+        let is_of = |slot: &Slot| Arc::ptr_eq(&slot.client, client);
+        let next = if self.last + 1 < self.slots.len() {
+            self.last + 1
+        } else {
+            0
+        };
+        for guess in [next, self.last] {
+            if self.slots.get(guess).is_some_and(is_of) {
+                self.last = guess;
+                return guess;
+            }
+        }
+        self.last = self.find_slot(client);
+        self.last
+    }
+
+    #[inline(never)]
+    fn find_slot(&mut self, client: &Arc<Client>) -> usize {
+        let ClientId(id) = client.id();
+        let found = if self.index.is_empty() {
+            self.slots
+                .iter()
+                .position(|slot| Arc::ptr_eq(&slot.client, client))
+        } else {
+            self.index.get(&id).copied()
+        };
+        if let Some(found) = found {
+            return found;
+        }
+        let at = self.slots.len();
+        let queue = ByteQueue::with_buffer(self.buffers.take());
+        self.slots.push(Slot {
+            client: Arc::clone(client),
+            queue,
+            msgs: 0,
+            bytes: 0,
+        });
+        if at == INDEXED {
+            let ids = self.slots.iter().map(|slot| slot.client.id().0);
+            self.index.extend(ids.enumerate().map(|(at, id)| (id, at)));
+        } else if at > INDEXED {
+            self.index.insert(id, at);
+        }
+        at
+    }
+
+    fn ingest(
+        &mut self,
+        account: &Arc<Account>,
+        origin: Option<&Arc<Client>>,
+        tags: SmallVec<[IngestTag; 4]>,
+        message: &Message<'_>,
+    ) {
+        if !self
+            .ingest
+            .last()
+            .is_some_and(|batch| batch.is_of(account, origin))
+        {
+            let room = self.ingest_bytes;
+            self.ingest
+                .push(IngestBatch::new(Arc::clone(account), origin.cloned(), room));
+        }
+        let batch = self.ingest.last_mut().expect("there is one now");
+        self.bytes += message.body_bytes();
+        batch.push(
+            tags,
+            message.target,
+            message.reply,
+            message.header,
+            message.payload,
+        );
+    }
+
+    /// Hands over what is gathered for clients; returns one that is far behind, if there is one.
+    fn flush(&mut self) -> Option<Arc<Client>> {
+        let mut behind: Option<Arc<Client>> = None;
+        if self.index.capacity() > 16 * self.slots.len().max(INDEXED) {
+            self.index = HashMap::default();
+        } else {
+            self.index.clear();
+        }
+        let (mut msgs, mut bytes) = (0, 0);
+        for mut slot in self.slots.drain(..) {
+            match slot.client.enqueue(&mut slot.queue) {
+                Enqueued::Queued { pending } => {
+                    if slot.msgs > 0 {
+                        slot.client.traffic().delivered(slot.msgs, slot.bytes);
+                        msgs += slot.msgs;
+                        bytes += slot.bytes;
+                    }
+                    if is_behind(pending, slot.client.max_pending()) {
+                        behind = Some(slot.client);
+                    }
+                }
+                Enqueued::Closed => {}
+                Enqueued::SlowConsumer => {
+                    self.counters.slow_by_size();
+                    tracing::info!(
+                        "{} - cid:{} - Slow Consumer Detected: MaxPending of {} Exceeded",
+                        slot.client.address(),
+                        slot.client.id().0,
+                        slot.client.max_pending(),
+                    );
+                }
+            }
+            self.buffers.put(slot.queue.take_buffer());
+        }
+        if msgs > 0 {
+            self.counters.delivered(msgs, bytes);
+        }
+        self.last = 0;
+        self.bytes = 0;
+        self.body = None;
+        if let Some(batch) = self.ingest.last() {
+            self.ingest_bytes = batch.arena_len();
+        }
+        behind
+    }
+}
+
+/// Whether a receiver with so many bytes waiting is far behind: three quarters of the way to being
+/// closed.
+fn is_behind(pending: usize, max_pending: usize) -> bool {
+    pending > max_pending / 4 * 3
+}
+
+/// Appends header, payload and CRLF as shared bytes.
+fn push_shared(
+    queue: &mut ByteQueue,
+    body: &mut Option<Bytes>,
+    message: &Message<'_>,
+    with_header: bool,
+) {
+    if let Some(shared) = message.shared {
+        if with_header {
+            queue.tail().extend_from_slice(message.header);
+        }
+        queue.push_shared(shared.slice_ref(message.payload));
+        queue.tail().extend_from_slice(b"\r\n");
+        return;
+    }
+    let body = body.get_or_insert_with(|| {
+        let mut body = BytesMut::with_capacity(message.body_bytes() + 2);
+        body.put_slice(message.header);
+        body.put_slice(message.payload);
+        body.put_slice(b"\r\n");
+        body.freeze()
+    });
+    queue.push_shared(if with_header {
+        body.clone()
+    } else {
+        body.slice(message.header.len()..)
+    });
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! One subscription: who wants which subject.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crate::auth::permissions::Permissions;
+use crate::connection::client::Client;
+use crate::streams::ingest::IngestTag;
+
+/// Who receives what a subscription matches.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A client connection.
+    Client(Arc<Client>),
+    /// The engine, which knows the tag.
+    Ingest(IngestTag),
+}
+
+/// Place of a subscription in the [`Sublist`](super::Sublist) that holds it.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Node of the tree.
+    pub(super) node: AtomicU32,
+    /// Index among the plain subscriptions or the members of its queue group at that node.
+    pub(super) slot: AtomicU32,
+}
+
+/// Interest of one target in a subject.
+#[derive(Debug)]
+pub struct Subscription {
+    subject: Box<[u8]>,
+    queue: Option<Box<[u8]>>,
+    sid: Box<[u8]>,
+    target: Target,
+    /// Set when a denied subject lies inside a wildcard subscription, see
+    /// [`Permissions::may_receive`].
+    filter: Option<Arc<Permissions>>,
+    /// Messages delivered since SUB.
+    delivered: AtomicU64,
+    /// Remove when this many were delivered; 0 is never.
+    max: AtomicU64,
+    closed: AtomicBool,
+    pub(super) place: Place,
+}
+
+/// What a delivery attempt does to the count of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Deliver.
+    Deliver,
+    /// Deliver; it is the last one.
+    DeliverLast,
+    /// The subscription takes nothing any more.
+    Refused,
+}
+
+impl Subscription {
+    /// A subscription of a client under the id the client chose.
+    #[must_use]
+    pub fn of_client(
+        client: Arc<Client>,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        sid: &[u8],
+        filter: Option<Arc<Permissions>>,
+    ) -> Self {
+        Self::new(Target::Client(client), subject, queue, sid, filter)
+    }
+
+    /// A subscription of the engine.
+    #[must_use]
+    pub fn of_engine(tag: IngestTag, subject: &[u8], queue: Option<&[u8]>) -> Self {
+        Self::new(Target::Ingest(tag), subject, queue, b"", None)
+    }
+
+    fn new(
+        target: Target,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        sid: &[u8],
+        filter: Option<Arc<Permissions>>,
+    ) -> Self {
+        Self {
+            subject: subject.into(),
+            queue: queue.map(Into::into),
+            sid: sid.into(),
+            target,
+            filter,
+            delivered: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            place: Place {
+                node: AtomicU32::new(u32::MAX),
+                slot: AtomicU32::new(0),
+            },
+        }
+    }
+
+    /// The subject or wildcard subscribed to.
+    #[must_use]
+    pub fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
+    /// The queue group, if any.
+    #[must_use]
+    pub fn queue(&self) -> Option<&[u8]> {
+        self.queue.as_deref()
+    }
+
+    /// The client's id for it; empty for the engine's.
+    #[must_use]
+    pub fn sid(&self) -> &[u8] {
+        &self.sid
+    }
+
+    /// Who receives.
+    #[must_use]
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Messages delivered since it was made.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// The count at which it ends, 0 when it does not.
+    #[must_use]
+    pub fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was removed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a message on `subject` may reach it.
+    #[inline]
+    pub(super) fn may_receive(&self, subject: &[u8]) -> bool {
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| filter.may_receive(subject, self.queue()))
+    }
+
+    /// Ends it after `max` messages, counted from SUB. False when that many were delivered already:
+    /// then it is to be removed now.
+    pub(crate) fn limit(&self, max: u64) -> bool {
+        // A delivery on another thread either sees the limit or is seen here: both orders of the
+        // two stores and the two loads are covered.
+        self.max.store(max, Ordering::SeqCst);
+        max > self.delivered.load(Ordering::SeqCst)
+    }
+
+    /// Marks it removed. False when it was already.
+    pub(crate) fn close(&self) -> bool {
+        !self.closed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Counts one delivery, if it still takes one.
+    #[inline]
+    pub(super) fn admit(&self) -> Admission {
+        if self.closed.load(Ordering::Relaxed) {
+            return Admission::Refused;
+        }
+        let count = self.delivered.fetch_add(1, Ordering::SeqCst) + 1;
+        let max = self.max.load(Ordering::SeqCst);
+        match max {
+            0 => Admission::Deliver,
+            _ if count < max => Admission::Deliver,
+            _ if count == max => Admission::DeliverLast,
+            _ => Admission::Refused,
+        }
+    }
+}

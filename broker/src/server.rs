@@ -1,0 +1,461 @@
+//! The server: listeners, workers, and what they share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use data_encoding::BASE32_NOPAD;
+use menes_protocol::info::Info;
+use parking_lot::Mutex;
+use rand::Rng;
+use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
+
+use crate::account::Accounts;
+use crate::auth::Authenticator;
+use crate::config::options::{AuthOptions, Options};
+use crate::connection::client::{Client, ClientId, ConnectionObserver};
+use crate::connection::counters::{CounterSums, Counters};
+use crate::connection::output::BufferPool;
+use crate::connection::worker::{self, WorkerHandle};
+use crate::error::{CloseReason, StartError};
+use crate::listener;
+use crate::routing::RouteBatch;
+use crate::shutdown::Shutdown;
+use crate::streams::ingest::IngestQueue;
+
+/// The version announced in INFO: the nats-server whose behaviour this server has. Clients switch
+/// features on by it.
+pub const NATS_VERSION: &str = "2.14.6";
+/// Announced as the toolchain; clients require the field.
+const GO_VERSION: &str = "go1.26.0";
+/// Level of the JetStream API.
+pub const API_LEVEL: u64 = 4;
+
+/// What the core server works for.
+#[derive(Clone, Default)]
+pub struct Hooks {
+    /// Where messages for the engine go. Without it there is no engine.
+    pub ingest: Option<Arc<IngestQueue>>,
+    /// Is told which clients come and go.
+    pub observer: Option<Arc<dyn ConnectionObserver>>,
+}
+
+impl fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("ingest", &self.ingest.is_some())
+            .field("observer", &self.observer.is_some())
+            .finish()
+    }
+}
+
+/// What all threads of a server share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    options: Options,
+    hooks: Hooks,
+    id: String,
+    name: String,
+    started: Instant,
+    accounts: Accounts,
+    auth: Authenticator,
+    auth_options: Mutex<AuthOptions>,
+    /// Connections by number, one table per worker so that workers do not wait for each other.
+    registry: Vec<Mutex<HashMap<ClientId, Arc<Client>>>>,
+    connections: AtomicUsize,
+    total_connections: AtomicU64,
+    next_client: AtomicU64,
+    counters: Mutex<Vec<Arc<Counters>>>,
+    pool: BufferPool,
+}
+
+impl Shared {
+    fn new(options: Options, hooks: Hooks) -> Self {
+        let id = server_id();
+        let workers = worker_count(&options);
+        Self {
+            name: options.server_name.clone().unwrap_or_else(|| id.clone()),
+            id,
+            started: Instant::now(),
+            accounts: Accounts::new(),
+            auth: Authenticator::new(&options.auth),
+            auth_options: Mutex::new(options.auth.clone()),
+            registry: (0..workers).map(|_| Mutex::default()).collect(),
+            connections: AtomicUsize::new(0),
+            total_connections: AtomicU64::new(0),
+            next_client: AtomicU64::new(0),
+            counters: Mutex::default(),
+            pool: BufferPool::default(),
+            options,
+            hooks,
+        }
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    pub(crate) fn auth(&self) -> &Authenticator {
+        &self.auth
+    }
+
+    pub(crate) fn ingest(&self) -> Option<&Arc<IngestQueue>> {
+        self.hooks.ingest.as_ref()
+    }
+
+    pub(crate) fn observer(&self) -> Option<&Arc<dyn ConnectionObserver>> {
+        self.hooks.observer.as_ref()
+    }
+
+    pub(crate) fn next_client_id(&self) -> ClientId {
+        ClientId(self.next_client.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Notes a new connection. False when there are too many; then it was not noted.
+    pub(crate) fn register(&self, worker: usize, client: &Arc<Client>) -> bool {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        if before >= self.options.limits.max_connections {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.total_connections.fetch_add(1, Ordering::Relaxed);
+        self.registry[worker]
+            .lock()
+            .insert(client.id(), Arc::clone(client));
+        true
+    }
+
+    pub(crate) fn unregister(&self, worker: usize, client: ClientId) {
+        if self.registry[worker].lock().remove(&client).is_some() {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
+        let mut all = Vec::new();
+        for table in &self.registry {
+            all.extend(table.lock().values().cloned());
+        }
+        all
+    }
+
+    pub(crate) fn add_counters(&self) -> Arc<Counters> {
+        let counters = Arc::new(Counters::default());
+        self.counters.lock().push(Arc::clone(&counters));
+        counters
+    }
+
+    pub(crate) fn route_batch_with(&self, counters: Arc<Counters>) -> RouteBatch {
+        let drops = self.options.limits.no_fast_producer_stall;
+        RouteBatch::new(
+            counters,
+            self.pool.clone(),
+            self.hooks.ingest.clone(),
+            drops,
+        )
+    }
+
+    /// INFO as it is for every client of this listener.
+    pub(crate) fn info(&self, listener: SocketAddr) -> Info {
+        let options = &self.options;
+        let advertised = options.client_advertise.clone();
+        let (host, port) =
+            advertised.unwrap_or_else(|| (listener.ip().to_string(), listener.port()));
+        Info {
+            server_id: self.id.clone(),
+            server_name: self.name.clone(),
+            version: NATS_VERSION.to_owned(),
+            proto: 1,
+            go: GO_VERSION.to_owned(),
+            host,
+            port,
+            headers: !options.no_header_support,
+            auth_required: self.auth.is_required(),
+            max_payload: i64::try_from(options.limits.max_payload).unwrap_or(i64::MAX),
+            jetstream: options.jetstream,
+            domain: options.domain.clone().unwrap_or_default(),
+            api_lvl: API_LEVEL,
+            ..Info::default()
+        }
+    }
+}
+
+fn worker_count(options: &Options) -> usize {
+    let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    options.workers.unwrap_or_else(cores).get()
+}
+
+/// A name that looks like the public key of a server: prefix, 32 random bytes and their checksum.
+fn server_id() -> String {
+    const SERVER_PREFIX: u8 = 13 << 3;
+    let mut key = vec![SERVER_PREFIX];
+    key.extend_from_slice(&rand::rng().random::<[u8; 32]>());
+    key.extend_from_slice(&crc16(&key).to_le_bytes());
+    BASE32_NOPAD.encode(&key)
+}
+
+/// CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, &byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x1021
+            }
+        })
+    })
+}
+
+/// A server that does not listen yet.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Prepares a server. Nothing is opened and no thread is started.
+    #[must_use]
+    pub fn new(options: Options, hooks: Hooks) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(options, hooks)),
+        }
+    }
+
+    /// Prepares a server and opens its listeners.
+    ///
+    /// # Errors
+    /// As [`Server::listen`].
+    pub fn start(options: Options) -> Result<ServerHandle, StartError> {
+        Self::new(options, Hooks::default()).listen()
+    }
+
+    /// Its accounts.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.shared.accounts
+    }
+
+    /// A batch for a thread that sends messages of the server itself.
+    #[must_use]
+    pub fn route_batch(&self) -> RouteBatch {
+        self.shared.route_batch_with(self.shared.add_counters())
+    }
+
+    /// Starts the workers, opens the listeners and serves.
+    ///
+    /// # Errors
+    /// A listener that cannot be opened or a thread that cannot be started. Nothing is left open.
+    pub fn listen(self) -> Result<ServerHandle, StartError> {
+        let shared = self.shared;
+        let options = &shared.options;
+        if options.ports.is_empty() {
+            return Err(StartError::Options("no port to listen on".to_owned()));
+        }
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for &port in &options.ports {
+            let listener = listener::bind(&options.host, port)?;
+            addresses.push(listener.local_addr().map_err(StartError::Worker)?);
+            listeners.push(listener);
+        }
+        let mut workers = Vec::new();
+        let mut ends = Vec::new();
+        for index in 0..shared.registry.len() {
+            let (handle, end) = worker::start(index, Arc::clone(&shared))?;
+            workers.push(handle);
+            ends.push(end);
+        }
+        let (stop, stopping) = watch::channel(false);
+        ends.push(start_acceptors(listeners, workers, &stopping)?);
+        for address in &addresses {
+            tracing::info!("Listening for client connections on {address}");
+        }
+        tracing::info!("Server is ready");
+        Ok(ServerHandle {
+            shared,
+            addresses,
+            shutdown: Shutdown::new(stop, ends),
+        })
+    }
+}
+
+/// Starts the thread that accepts. It owns the workers' inboxes: when it ends, they end.
+fn start_acceptors(
+    listeners: Vec<std::net::TcpListener>,
+    workers: Vec<WorkerHandle>,
+    stopping: &watch::Receiver<bool>,
+) -> Result<oneshot::Receiver<()>, StartError> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Worker)?;
+    let (ended, wait) = oneshot::channel();
+    let stopping = stopping.clone();
+    thread::Builder::new()
+        .name("menes-accept".to_owned())
+        .spawn(move || {
+            let workers = Arc::new(workers);
+            let turn = Arc::new(AtomicUsize::new(0));
+            runtime.block_on(async {
+                let mut tasks = tokio::task::JoinSet::new();
+                for listener in listeners {
+                    let (workers, turn) = (Arc::clone(&workers), Arc::clone(&turn));
+                    tasks.spawn(listener::accept(listener, workers, turn, stopping.clone()));
+                }
+                tasks.join_all().await;
+            });
+            // Nobody waits if the server was dropped instead of shut down.
+            let _ = ended.send(());
+        })
+        .map_err(StartError::Worker)?;
+    Ok(wait)
+}
+
+/// A running server. Dropping it stops accepting; [`ServerHandle::shutdown`] ends it in order.
+#[derive(Debug)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    shutdown: Shutdown,
+}
+
+impl ServerHandle {
+    /// Where it listens, in the order of the ports given.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Its id, as in INFO.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.shared.id
+    }
+
+    /// Its name, as in INFO.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// When it was started.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.shared.started
+    }
+
+    /// Its accounts.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.shared.accounts
+    }
+
+    /// A batch for a thread that sends messages of the server itself.
+    #[must_use]
+    pub fn route_batch(&self) -> RouteBatch {
+        self.shared.route_batch_with(self.shared.add_counters())
+    }
+
+    /// All client connections, in no particular order.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Arc<Client>> {
+        self.shared.clients()
+    }
+
+    /// Client connections now.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Client connections since the start.
+    #[must_use]
+    pub fn total_connections(&self) -> u64 {
+        self.shared.total_connections.load(Ordering::Relaxed)
+    }
+
+    /// Subscriptions of all accounts.
+    #[must_use]
+    pub fn subscription_count(&self) -> usize {
+        self.shared
+            .accounts
+            .all()
+            .iter()
+            .map(|account| account.sublist().len())
+            .sum()
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> CounterSums {
+        Counters::sum(self.shared.counters.lock().iter())
+    }
+
+    /// Closes a connection. False when there is none of this number.
+    pub fn kick(&self, client: ClientId) -> bool {
+        let found = self
+            .shared
+            .registry
+            .iter()
+            .find_map(|table| table.lock().get(&client).cloned());
+        found.is_some_and(|client| client.close(CloseReason::Kicked))
+    }
+
+    /// Replaces the rules of who may connect. Connections whose user is gone or changed are closed.
+    pub fn update_auth(&self, options: AuthOptions) {
+        self.shared.auth.replace(&options);
+        let before = std::mem::replace(&mut *self.shared.auth_options.lock(), options);
+        for client in self.shared.clients() {
+            let user = client.identity().user.clone();
+            if !self.shared.auth.still_valid(user.as_deref(), &before) {
+                client.revoke();
+            }
+        }
+    }
+
+    /// Stops accepting, closes every connection and waits until all threads have ended.
+    pub async fn shutdown(self) {
+        tracing::info!("Initiating Shutdown...");
+        let shared = &self.shared;
+        self.shutdown
+            .run(|| {
+                for client in shared.clients() {
+                    client.close(CloseReason::ServerShutdown);
+                }
+            })
+            .await;
+        tracing::info!("Server Exiting..");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_id_is_a_valid_key() {
+        let id = server_id();
+        assert_eq!(id.len(), 56);
+        assert!(id.starts_with('N'));
+        let raw = BASE32_NOPAD.decode(id.as_bytes()).expect("base32");
+        assert_eq!(crc16(&raw[..33]).to_le_bytes(), raw[33..]);
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+    }
+}

@@ -1,0 +1,6 @@
+//! The server on a loopback port, spoken to byte by byte.
+
+mod bad_input;
+mod core_protocol;
+mod harness;
+mod logins;
