@@ -1,0 +1,177 @@
+//! What the application group is told to do. Commands travel as JSON in the log.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use menes_jetstream::{AccountName, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::group::{Group, Member};
+use crate::name::{ConsumerName, GroupName, ProducerName, StationName};
+use crate::producer::Producer;
+use crate::station::Station;
+
+/// A change of the state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Command {
+    /// Takes the name for a station whose streams are about to be made.
+    StationPlanned {
+        /// Owner.
+        account: AccountName,
+        /// The station.
+        station: Box<Station>,
+    },
+    /// All streams of a planned station exist.
+    StationCreated {
+        /// Owner.
+        account: AccountName,
+        /// Which one.
+        station: StationName,
+    },
+    /// The streams of a station are about to be removed.
+    StationRemoving {
+        /// Owner.
+        account: AccountName,
+        /// Which one.
+        station: StationName,
+    },
+    /// The streams of a station are gone; so are its groups, members and producers.
+    StationRemoved {
+        /// Owner.
+        account: AccountName,
+        /// Which one.
+        station: StationName,
+    },
+    /// A producer registers.
+    ProducerRegistered {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// Who; its count of registrations is ignored.
+        producer: Box<Producer>,
+    },
+    /// Every registration of a producer goes.
+    ProducerRemoved {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// Its name.
+        producer: ProducerName,
+        /// From which connection; none for all of them.
+        connection: Option<String>,
+    },
+    /// Takes the name for a group whose durables are about to be made.
+    GroupPlanned {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// The group.
+        group: Box<Group>,
+    },
+    /// All durables of a group are as `group` says, and a member joins it.
+    MemberJoined {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// The group.
+        group: Box<Group>,
+        /// Who; its count of registrations is ignored.
+        member: Box<Member>,
+    },
+    /// One registration of a member goes.
+    MemberLeft {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// From which group.
+        group: GroupName,
+        /// Its name.
+        consumer: ConsumerName,
+        /// Its connection.
+        connection: String,
+        /// No active member remains: the durables are about to be removed.
+        remove_group: bool,
+    },
+    /// The durables of a group are gone; so are its members.
+    GroupRemoved {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// Which one.
+        group: GroupName,
+    },
+    /// Registrations from connections that did not come back.
+    RegistrationsExpired {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// The connections.
+        connections: BTreeSet<String>,
+    },
+}
+
+impl Command {
+    /// The command as it is written to the log.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        Bytes::from(serde_json::to_vec(self).expect("commands hold only strings and numbers"))
+    }
+
+    /// Reads a command from the log.
+    ///
+    /// # Errors
+    /// The payload is not a command that this version knows.
+    pub fn decode(payload: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(payload)
+    }
+
+    /// Who registers, from which connection and when.
+    pub(crate) fn registration(&self) -> Option<(&AccountName, &str, Timestamp)> {
+        match self {
+            Self::ProducerRegistered {
+                account, producer, ..
+            } => Some((account, &producer.connection, producer.registered)),
+            Self::MemberJoined {
+                account, member, ..
+            } => Some((account, &member.connection, member.joined)),
+            _ => None,
+        }
+    }
+}
+
+/// How a command ended. A refusal changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked, or it was so already.
+    Done,
+    /// The name is taken.
+    StationExists,
+    /// No such station, or not in the right condition.
+    StationMissing,
+    /// The name is taken.
+    GroupExists,
+    /// No such group, or not in the right condition.
+    GroupMissing,
+    /// No such member.
+    MemberMissing,
+}
+
+/// A row of [`menes_jetstream::ports::Table::Application`] to write, or with no value to remove.
+pub type RowChange = (Vec<u8>, Option<Vec<u8>>);
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Rows to write in the atomic step that also writes the applied position.
+    pub rows: Vec<RowChange>,
+}

@@ -1,0 +1,187 @@
+//! Registering and removing producers.
+
+use menes_jetstream::AccountName;
+
+use crate::command::Command;
+use crate::lock::{Hold, LockKey};
+use crate::name::{ProducerName, StationName};
+use crate::producer::{ClientKind, Producer};
+use crate::sdk::body::Body;
+use crate::sdk::station::not_allowed_to_create;
+use crate::sdk::{Opened, Refused, Registrant, Request, meant_connection, reply};
+use crate::station::{self, Station};
+use crate::task::{Context, Failure, Job, Next, Plan, Step};
+use crate::upkeep::{Standing, standing, station_lock};
+
+const BAD_KIND: &str = "producer type has to be one of the following application/connector";
+const NO_STATION: &str = "this station does not exist, a default station can not be created \
+                          automatically, please upgrade your SDK version";
+const PARTITIONED: &str = "to produce to this station please upgrade your SDK version";
+
+/// Reads a request to register a producer.
+pub(super) fn open_creation(request: &Request<'_>) -> Result<Opened, Refused> {
+    let body = Body::parse(request.payload)?;
+    let registrant = Registrant::read(&body, &request.client)?;
+    let (name, kind) = (body.text("name")?, body.text("producer_type")?);
+    let station = StationName::parse(&body.text("station_name")?)?;
+    let name = ProducerName::parse(&name)?;
+    let kind = ClientKind::parse(&kind).ok_or_else(|| Refused(BAD_KIND.to_owned()))?;
+    if !registrant.caller.known {
+        return Err(Refused(format!(
+            "User {} does not exist",
+            registrant.caller.name
+        )));
+    }
+    let connection = registrant.connection.clone();
+    let permitted = request.client.access.may_write(&station);
+    let job = Creation {
+        name,
+        kind,
+        station,
+        registrant,
+        permitted,
+        recorded: false,
+    };
+    Ok(Opened::Job {
+        job: Box::new(job),
+        registers_from: Some(connection),
+    })
+}
+
+/// Reads a request to remove a producer. One that cannot exist is as good as removed.
+pub(super) fn open_destruction(request: &Request<'_>) -> Result<Opened, Refused> {
+    let body = Body::parse(request.payload)?;
+    let connection = meant_connection(&body, &request.client)?;
+    let station = StationName::parse(&body.text("station_name")?);
+    let name = ProducerName::parse(&body.text("name")?);
+    Ok(match (station, name) {
+        (Ok(station), Ok(name)) => Opened::job(Destruction {
+            name,
+            station,
+            connection,
+        }),
+        _ => Opened::Reply(Vec::new()),
+    })
+}
+
+struct Creation {
+    name: ProducerName,
+    kind: ClientKind,
+    station: StationName,
+    registrant: Registrant,
+    permitted: bool,
+    recorded: bool,
+}
+
+impl Creation {
+    fn plan(&mut self, cx: &Context<'_>) -> Result<Next, String> {
+        let user = &self.registrant.caller.name;
+        let legacy = self.registrant.version < 2;
+        match standing(cx, &self.station) {
+            Standing::Ready(entry) if self.recorded => {
+                Ok(Next::Reply(reply::producer(&entry.station)))
+            }
+            Standing::Ready(_) if legacy => Err(PARTITIONED.to_owned()),
+            Standing::Ready(_) if !self.permitted => Err(format!(
+                "user {user} is not allowed to access station {}",
+                self.station
+            )),
+            Standing::Ready(_) => Ok(Next::Run(self.registration(cx))),
+            Standing::Missing if legacy => Err(NO_STATION.to_owned()),
+            Standing::Missing if !self.permitted => Err(not_allowed_to_create(user, &self.station)),
+            Standing::Missing | Standing::Unfinished(_) if !cx.exclusive => Ok(Next::Exclusive),
+            Standing::Missing => {
+                let station = Station::with_defaults(self.station.clone(), user, cx.now);
+                Ok(Next::Run(station::creation(cx.account, &station)))
+            }
+            Standing::Unfinished(plan) => Ok(Next::Run(plan)),
+        }
+    }
+
+    fn registration(&mut self, cx: &Context<'_>) -> Plan {
+        self.recorded = true;
+        let registrant = &self.registrant;
+        let producer = Producer {
+            name: self.name.clone(),
+            connection: registrant.connection.clone(),
+            kind: self.kind,
+            app_id: registrant.app_id.clone(),
+            sdk: registrant.sdk.clone(),
+            user: registrant.caller.name.clone(),
+            registered: cx.now,
+            registrations: 0,
+        };
+        let mut plan = Plan::default();
+        plan.step(Step::record(Command::ProducerRegistered {
+            account: cx.account.clone(),
+            station: self.station.clone(),
+            producer: Box::new(producer),
+        }));
+        plan
+    }
+}
+
+impl Job for Creation {
+    fn locks(&self, account: &AccountName, stations: Hold) -> Vec<(LockKey, Hold)> {
+        vec![station_lock(account, &self.station, stations)]
+    }
+
+    fn starts_shared(&self) -> bool {
+        true
+    }
+
+    fn next(&mut self, cx: &Context<'_>) -> Next {
+        self.plan(cx)
+            .unwrap_or_else(|text| Next::Reply(reply::producer_error(&text)))
+    }
+
+    fn failed(&self, failure: &Failure) -> Option<Vec<u8>> {
+        Some(reply::producer_error(&reply::failure_text(
+            failure,
+            &self.station,
+        )))
+    }
+}
+
+struct Destruction {
+    name: ProducerName,
+    station: StationName,
+    /// None for all of them.
+    connection: Option<String>,
+}
+
+impl Job for Destruction {
+    fn locks(&self, account: &AccountName, stations: Hold) -> Vec<(LockKey, Hold)> {
+        vec![station_lock(account, &self.station, stations)]
+    }
+
+    fn starts_shared(&self) -> bool {
+        true
+    }
+
+    fn next(&mut self, cx: &Context<'_>) -> Next {
+        let meant = |producer: &Producer| {
+            producer.name == self.name
+                && self
+                    .connection
+                    .as_ref()
+                    .is_none_or(|id| producer.connection == *id)
+        };
+        let entry = cx.state.station(cx.account, &self.station);
+        if !entry.is_some_and(|entry| entry.producers().any(meant)) {
+            return Next::Reply(Vec::new());
+        }
+        let mut plan = Plan::default();
+        plan.step(Step::record(Command::ProducerRemoved {
+            account: cx.account.clone(),
+            station: self.station.clone(),
+            producer: self.name.clone(),
+            connection: self.connection.clone(),
+        }));
+        Next::Run(plan)
+    }
+
+    fn failed(&self, failure: &Failure) -> Option<Vec<u8>> {
+        Some(reply::failure_text(failure, &self.station).into_bytes())
+    }
+}

@@ -1,0 +1,7 @@
+//! The SDK contract, played against an engine made of maps.
+
+mod bench;
+mod crash;
+mod plans;
+mod recorded;
+mod replies;
