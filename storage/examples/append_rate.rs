@@ -30,7 +30,7 @@ fn main() {
         "{:<22} {:>7} {:>12} {:>10} {:>9} {:>9} {:>9}",
         "evidence", "bytes", "outstanding", "batches/s", "MB/s", "p50 us", "p99 us"
     );
-    let idle = TailEvidence::WhenIdle(Duration::from_millis(2));
+    let idle = TailEvidence::WhenIdle(Duration::from_millis(10));
     for (name, evidence) in [
         ("when idle (default)", idle),
         ("before ack", TailEvidence::BeforeAck),

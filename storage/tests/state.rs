@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use menes_jetstream::memory::{FlushedState, MemoryState};
-use menes_jetstream::ports::{LogPosition, Row, Seek, StateStore, Table, Write, WriteSet};
+use menes_jetstream::ports::{
+    LogPosition, Row, Seek, StateStore, StoreErrorKind, Table, Write, WriteSet,
+};
 use menes_storage::OpenError;
 use menes_storage::state::{RocksState, StateOptions};
 use proptest::prelude::*;
@@ -440,6 +442,29 @@ macro_rules! suite {
 
 suite!(memory, Memory, 200);
 suite!(rocks, Rocks, 12);
+
+#[test]
+fn a_failed_flush_poisons_the_store() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut store = open_rocks(directory.path());
+    let set = |applied| WriteSet {
+        writes: vec![put(Table::Meta, b"k", b"v")],
+        applied,
+    };
+    store.write(&set(at(64))).expect("healthy");
+    store.flush().expect("healthy");
+    std::fs::remove_dir_all(directory.path()).expect("ours");
+    store.write(&set(at(128))).expect("it stays in memory");
+    store.flush().expect_err("there is nowhere to write");
+    assert_eq!(store.durable_applied(), at(64));
+    let closed = Err(StoreErrorKind::Closed);
+    assert_eq!(
+        store.write(&set(at(192))).map_err(|error| error.kind),
+        closed
+    );
+    assert_eq!(store.begin_flush().map_err(|error| error.kind), closed);
+    store.close().expect_err("it was not closed in good order");
+}
 
 #[test]
 fn state_of_another_log_is_refused() {

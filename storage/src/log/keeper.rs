@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 use super::shared::Shared;
 use crate::disk_space::Ballast;
 use crate::error::{corrupt, io_error};
-use crate::files::{File, Files};
+use crate::files::{self, File, Files};
 
 /// Name of a segment's file.
 pub(super) fn segment_name(number: u64) -> String {
@@ -43,7 +43,7 @@ pub(super) fn is_spare(name: &str) -> bool {
 
 #[derive(Debug)]
 enum Job {
-    Prepare(u64),
+    Prepare { segment: u64, prewrite: bool },
     Recycle(Vec<u64>),
 }
 
@@ -113,10 +113,11 @@ impl Keeper {
         Ok((Self { jobs, ready }, thread))
     }
 
-    /// Asks for a segment to be made ready. What goes wrong is reported by `take`.
-    pub(super) fn prepare(&self, segment: u64) {
+    /// Asks for a segment to be made ready, `prewrite` saying that there is time to write a new
+    /// file once before it is used. What goes wrong is reported by `take`.
+    pub(super) fn prepare(&self, segment: u64, prewrite: bool) {
         // A keeper that has ended has poisoned the log, and `take` tells.
-        drop(self.jobs.send(Job::Prepare(segment)));
+        drop(self.jobs.send(Job::Prepare { segment, prewrite }));
     }
 
     /// Gives segments back.
@@ -156,10 +157,10 @@ impl Drop for End<'_> {
 impl Stock {
     fn run(&mut self, job: Job, ready: &Ready) -> Result<(), StoreError> {
         match job {
-            Job::Prepare(segment) => {
+            Job::Prepare { segment, prewrite } => {
                 let name = segment_name(segment);
                 let file = self
-                    .prepare(&name)
+                    .prepare(&name, prewrite)
                     .map_err(|error| io_error("create segment", self.files.path(&name), &error));
                 ready.state.lock().prepared = Some((segment, file));
                 ready.changed.notify_all();
@@ -178,7 +179,7 @@ impl Stock {
         }
     }
 
-    fn prepare(&mut self, name: &str) -> io::Result<Arc<dyn File>> {
+    fn prepare(&mut self, name: &str, prewrite: bool) -> io::Result<Arc<dyn File>> {
         let file = if let Some(spare) = self.spares.pop() {
             self.files.rename(&spare, name)?;
             self.files.open(name)?
@@ -191,7 +192,13 @@ impl Stock {
                     }
                     self.files.create(name, self.segment_bytes)?
                 }
-                created => created?,
+                created => {
+                    let file = created?;
+                    if prewrite {
+                        files::prewrite(&*file, self.segment_bytes)?;
+                    }
+                    file
+                }
             }
         };
         self.files.sync_names()?;

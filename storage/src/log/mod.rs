@@ -31,7 +31,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use bytes::Bytes;
@@ -70,7 +70,7 @@ mod faults;
 #[cfg(test)]
 mod tests;
 
-pub use self::shared::Wake;
+pub use self::shared::{LogStats, Wake};
 
 /// Entries that carry no messages pass when the disk is nearly full, up to this payload.
 const SMALL_ENTRY_BYTES: usize = 64 << 10;
@@ -99,7 +99,7 @@ pub struct LogOptions {
     pub max_pending_bytes: u64,
     /// Recycled segment files kept for reuse. Default 2.
     pub max_spares: usize,
-    /// Default: when idle for 2 ms.
+    /// Default: when idle for 10 ms.
     pub tail_evidence: TailEvidence,
     /// When messages are refused because the disk fills up.
     pub watermarks: Watermarks,
@@ -111,7 +111,7 @@ impl Default for LogOptions {
             segment_bytes: 64 << 20,
             max_pending_bytes: 256 << 20,
             max_spares: 2,
-            tail_evidence: TailEvidence::WhenIdle(Duration::from_millis(2)),
+            tail_evidence: TailEvidence::WhenIdle(Duration::from_millis(10)),
             watermarks: Watermarks::default(),
         }
     }
@@ -229,6 +229,7 @@ impl SegmentLog {
             segment_bytes: active.len,
             file,
             next_requested,
+            begun: Instant::now(),
             next_segment_bytes: options.segment_bytes,
             sidecar,
             superblock,
@@ -301,6 +302,12 @@ impl SegmentLog {
     /// How tight disk space is.
     pub fn pressure(&mut self) -> Pressure {
         self.space.pressure()
+    }
+
+    /// What the log has done since it was opened.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        self.shared.stats()
     }
 
     /// Largest payload an entry can have, in bytes.

@@ -25,7 +25,11 @@ use super::segment::{Walker, clear, damaged, find_mark, read_header};
 use super::sidecar::{self, Sidecar, Synced};
 use super::superblock::{self, Contents, Superblock, Unreadable};
 use crate::error::OpenError;
-use crate::files::{File, Files, write_all};
+use crate::files::{File, Files, prewrite, write_all};
+
+/// How much of the first segment is written when the store is made: enough for the first minutes
+/// of a small server, little enough not to delay its start.
+const FIRST_PREWRITTEN_BYTES: u32 = 4 << 20;
 
 /// The first segment of every store; zero never names one.
 pub(super) const FIRST_SEGMENT: u64 = 1;
@@ -123,6 +127,10 @@ fn create_first_segment(
     let name = segment_name(FIRST_SEGMENT);
     let created = || {
         let file = files.create(&name, u64::from(options.segment_bytes))?;
+        prewrite(
+            &*file,
+            u64::from(options.segment_bytes.min(FIRST_PREWRITTEN_BYTES)),
+        )?;
         let header = SegmentHeader {
             number: FIRST_SEGMENT,
             len: options.segment_bytes,
@@ -262,6 +270,12 @@ impl Scan {
             let recorded = self.sidecar.record(self.valid);
             recorded.map_err(OpenError::io("write", files.path(sidecar::NAME)))?;
         }
+        tracing::debug!(
+            segment = self.valid.segment,
+            end = self.valid.end,
+            clean = self.clean,
+            "the log ends here"
+        );
         let opened = superblock.contents.opened + 1;
         let contents = Contents {
             opened,

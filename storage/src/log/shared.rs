@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use menes_jetstream::ports::{StoreError, StoreErrorKind, Ticket};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -19,7 +20,21 @@ pub(super) struct Shared {
     arrived: Condvar,
     synced: AtomicU64,
     failure: OnceLock<StoreError>,
+    stats: Mutex<LogStats>,
     wake: Wake,
+}
+
+/// What the log has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStats {
+    /// Turns: batches written and synced.
+    pub turns: u64,
+    /// Bytes written to segments.
+    pub bytes: u64,
+    /// Time spent writing and syncing.
+    pub busy: Duration,
+    /// The longest turn.
+    pub slowest: Duration,
 }
 
 #[derive(Default)]
@@ -46,6 +61,7 @@ impl Shared {
             arrived: Condvar::new(),
             synced: AtomicU64::new(0),
             failure: OnceLock::new(),
+            stats: Mutex::default(),
             wake,
         }
     }
@@ -72,6 +88,19 @@ impl Shared {
     pub(super) fn publish(&self, ticket: Ticket) {
         self.synced.store(ticket.0, Ordering::Release);
         (self.wake)();
+    }
+
+    /// Counts one turn.
+    pub(super) fn count(&self, bytes: u64, took: Duration) {
+        let mut stats = self.stats.lock();
+        stats.turns += 1;
+        stats.bytes += bytes;
+        stats.busy += took;
+        stats.slowest = stats.slowest.max(took);
+    }
+
+    pub(super) fn stats(&self) -> LogStats {
+        *self.stats.lock()
     }
 
     /// What poisoned the log, if anything did.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use menes_jetstream::ports::{StoreError, StoreErrorKind};
@@ -20,6 +20,12 @@ use super::{TailEvidence, sidecar};
 use crate::error::io_error;
 use crate::files::{File, Files};
 
+/// A new segment is written once before its use when the current one took this long to fill half:
+/// then the disk has time for it, and the syncs to come are cheaper.
+const PREWRITE_AFTER: Duration = Duration::from_millis(500);
+/// A turn that takes longer than this is reported.
+const SLOW_TURN: Duration = Duration::from_secs(1);
+
 /// Owns the files that are written.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -31,6 +37,8 @@ pub(super) struct Writer {
     pub(super) file: Arc<dyn File>,
     /// Whether the segment after this one was asked for.
     pub(super) next_requested: bool,
+    /// When the segment being written was begun, or the log opened.
+    pub(super) begun: Instant,
     /// Length of the segments to come.
     pub(super) next_segment_bytes: u32,
     pub(super) sidecar: Sidecar,
@@ -66,7 +74,13 @@ impl Writer {
                 Turn::Commit(batch) => {
                     // The keeper may have poisoned the log while this thread waited.
                     shared.usable()?;
+                    let begun = Instant::now();
                     let rolled = self.commit(&batch)?;
+                    let took = begun.elapsed();
+                    shared.count(batch.bytes(), took);
+                    if took > SLOW_TURN {
+                        tracing::warn!(bytes = batch.bytes(), ?took, "the log device is slow");
+                    }
                     if self.evidence == TailEvidence::BeforeAck {
                         self.record()?;
                     }
@@ -156,11 +170,13 @@ impl Writer {
         self.segment = segment;
         self.segment_bytes = self.next_segment_bytes;
         self.next_requested = false;
+        self.begun = Instant::now();
         Ok(())
     }
 
     fn request_next(&mut self) {
-        self.keeper.prepare(self.segment + 1);
+        let prewrite = self.begun.elapsed() > PREWRITE_AFTER;
+        self.keeper.prepare(self.segment + 1, prewrite);
         self.next_requested = true;
     }
 
