@@ -63,7 +63,7 @@ pub(crate) struct Shared {
     id: String,
     name: String,
     started: Instant,
-    accounts: Accounts,
+    accounts: Arc<Accounts>,
     auth: Authenticator,
     auth_options: Mutex<AuthOptions>,
     /// Connections by number, one table per worker so that workers do not wait for each other.
@@ -83,7 +83,7 @@ impl Shared {
             name: options.server_name.clone().unwrap_or_else(|| id.clone()),
             id,
             started: Instant::now(),
-            accounts: Accounts::new(),
+            accounts: Arc::new(Accounts::new()),
             auth: Authenticator::new(&options.auth),
             auth_options: Mutex::new(options.auth.clone()),
             registry: (0..workers).map(|_| Mutex::default()).collect(),
@@ -238,6 +238,12 @@ impl Server {
     /// As [`Server::listen`].
     pub fn start(options: Options) -> Result<ServerHandle, StartError> {
         Self::new(options, Hooks::default()).listen()
+    }
+
+    /// Its accounts, to be kept by a thread of its own.
+    #[must_use]
+    pub(crate) fn shared_accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.shared.accounts)
     }
 
     /// Its accounts.

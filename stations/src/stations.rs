@@ -173,6 +173,12 @@ impl Stations {
         id
     }
 
+    /// The account whose streams a task works on, while it runs.
+    #[must_use]
+    pub fn account_of(&self, id: TaskId) -> Option<&AccountName> {
+        self.tasks.get(&id).map(|task| &task.account)
+    }
+
     /// The next thing to do for any request, if there is something now.
     pub fn poll(&mut self) -> Option<(TaskId, Progress)> {
         while self.ready.is_empty() {

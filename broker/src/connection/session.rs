@@ -477,6 +477,9 @@ impl Session {
             ));
             if self.client.add_subscription(&subscription) {
                 bound.account.sublist().insert(&subscription);
+                if let Some(engine) = self.worker.shared().ingest() {
+                    engine.subscribed();
+                }
             }
         }
         self.ok(batch);

@@ -185,6 +185,9 @@ pub struct IngestQueue {
     told: AtomicBool,
     wake: Arc<dyn Fn() + Send + Sync>,
     drained: Notify,
+    /// The engine wants to know of new subscriptions.
+    interest_wanted: AtomicBool,
+    interest_changed: AtomicBool,
 }
 
 impl fmt::Debug for IngestQueue {
@@ -211,6 +214,8 @@ impl IngestQueue {
             told: AtomicBool::new(false),
             wake,
             drained: Notify::new(),
+            interest_wanted: AtomicBool::new(false),
+            interest_changed: AtomicBool::new(false),
         }
     }
 
@@ -240,6 +245,26 @@ impl IngestQueue {
         if before > self.limit {
             self.drained.notify_waiters();
         }
+    }
+
+    /// Notes that a client subscribed to something, in case a push consumer waits for it.
+    pub fn subscribed(&self) {
+        if self.interest_wanted.load(Ordering::Acquire) {
+            self.interest_changed.store(true, Ordering::Release);
+            (self.wake)();
+        }
+    }
+
+    /// Whether anyone subscribed since the last call, while that was wanted.
+    pub(crate) fn take_interest_change(&self) -> bool {
+        self.interest_changed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Says whether new subscriptions matter. True when they begin to: what came just before went
+    /// unnoticed, so the caller looks once more.
+    pub(crate) fn want_interest(&self, wanted: bool) -> bool {
+        let before = self.interest_wanted.swap(wanted, Ordering::AcqRel);
+        wanted && !before
     }
 
     /// Bytes that wait.

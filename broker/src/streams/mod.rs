@@ -1,3 +1,184 @@
-//! Drivers of the engine: what they get from connections, and how they answer.
+//! The engine in this server: its thread, its stores, and the way in and out.
+//!
+//! ```text
+//!   connections ─▶ IngestQueue ─▶ engine thread ─▶ account routing ─▶ connections
+//!                                    │    ▲
+//!                              append│    │synced
+//!                                    ▼    │
+//!                                  log thread
+//! ```
 
+mod driver;
 pub mod ingest;
+mod presence;
+mod stations;
+pub mod status;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use menes_jetstream::api::metadata::Identity;
+use menes_jetstream::api::stream_config::{Bounds, Features};
+use menes_jetstream::engine::{Engine, Options};
+use menes_storage::{Store, StoreOptions};
+use thiserror::Error;
+
+use self::driver::{Alarm, Clock, Driver, Routes};
+use self::ingest::IngestQueue;
+use self::presence::Presence;
+use self::stations::StationsDriver;
+use self::status::Status;
+use crate::connection::client::ConnectionObserver;
+use crate::server::{API_LEVEL, Hooks, NATS_VERSION, Server};
+
+/// Why the streams cannot start.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct StreamsError(String);
+
+/// The way from the server to an engine that is about to start. Made first, because the server
+/// wants its hooks, and the engine wants the server.
+pub struct Streams {
+    alarm: Arc<Alarm>,
+    queue: Arc<IngestQueue>,
+    presence: Arc<Presence>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        let alarm = Arc::new(Alarm::default());
+        let wake = Arc::clone(&alarm);
+        let queue = IngestQueue::new(IngestQueue::LIMIT_BYTES, Arc::new(move || wake.ring()));
+        let presence = Arc::new(Presence::new(Arc::clone(&alarm)));
+        Self {
+            alarm,
+            queue: Arc::new(queue),
+            presence,
+        }
+    }
+}
+
+impl Streams {
+    /// What the server has to call.
+    #[must_use]
+    pub fn hooks(&self) -> Hooks {
+        let observer: Arc<dyn ConnectionObserver> = Arc::clone(&self.presence) as _;
+        Hooks {
+            ingest: Some(Arc::clone(&self.queue)),
+            observer: Some(observer),
+        }
+    }
+
+    /// Opens the stores in `folder`, replays what the log holds beyond them, and starts the engine
+    /// thread. Returns when it is ready to serve.
+    ///
+    /// # Errors
+    /// For people: what is wrong with the folder and what to do.
+    pub fn start(self, folder: &Path, server: &Server) -> Result<StreamsHandle, StreamsError> {
+        let wake = Arc::clone(&self.alarm);
+        let store = Store::open(
+            folder,
+            &StoreOptions::default(),
+            Arc::new(move || wake.ring()),
+        )
+        .map_err(|error| StreamsError(error.to_string()))?;
+        let clock = Clock::new();
+        let now = clock.now();
+        let features = Features {
+            msg_ttl: true,
+            ..Features::default()
+        };
+        let options = Options {
+            seed: rand::random(),
+            stream_bounds: Bounds {
+                features,
+                ..Bounds::default()
+            },
+            identity: Identity {
+                version: NATS_VERSION.to_owned(),
+                level: u32::try_from(API_LEVEL).unwrap_or(0),
+            },
+            ..Options::default()
+        };
+        let application = StationsDriver::new(now);
+        let mut engine = Engine::open(store.log, store.state, application, options, now)
+            .map_err(|error| StreamsError(format!("{}: {error}", folder.display())))?;
+        stations::recover(&mut engine, now);
+        let stop = Arc::new(AtomicBool::new(false));
+        let status = Arc::new(Status::new(folder));
+        let routes = Routes::new(server.shared_accounts(), server.route_batch());
+        let mut driver = Driver::new(
+            engine,
+            self.queue,
+            Arc::clone(&self.alarm),
+            Arc::clone(&stop),
+            Arc::clone(&status),
+            self.presence,
+            clock,
+            routes,
+        );
+        driver.subscribe();
+        let thread = thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                let (log, state) = driver.run();
+                if let Err(error) = (Store { state, log }).close() {
+                    tracing::error!("the stores did not close cleanly: {error}");
+                }
+            })
+            .map_err(|error| StreamsError(format!("the engine thread cannot start: {error}")))?;
+        Ok(StreamsHandle {
+            alarm: self.alarm,
+            stop,
+            status,
+            folder: folder.to_owned(),
+            thread: Some(thread),
+        })
+    }
+}
+
+/// A running engine.
+pub struct StreamsHandle {
+    alarm: Arc<Alarm>,
+    stop: Arc<AtomicBool>,
+    status: Arc<Status>,
+    folder: PathBuf,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StreamsHandle {
+    /// Figures for monitoring.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Where the stores are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Finishes what is in flight, closes the stores, and returns when that is done.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.alarm.ring();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the engine thread ended in a panic");
+        }
+    }
+}
+
+impl Drop for StreamsHandle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

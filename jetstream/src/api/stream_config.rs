@@ -33,8 +33,10 @@ const SECOND: i64 = 1_000 * MILLISECOND;
 /// Which optional features there are. A stream that asks for another one is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// `Nats-TTL`, and markers where the last message of a subject expired.
+    /// `Nats-TTL`.
     pub msg_ttl: bool,
+    /// Markers where the last message of a subject expired.
+    pub delete_markers: bool,
     /// More than one replica.
     pub replicas: bool,
 }
@@ -401,7 +403,7 @@ fn check_features(config: &StreamConfig, features: Features) -> Result<(), ApiEr
         (config.allow_msg_schedules, "message schedules are"),
         (config.persist_mode.is_some(), "the async persist mode is"),
         (
-            config.subject_delete_marker_ttl > 0 && !features.msg_ttl,
+            config.subject_delete_marker_ttl > 0 && !features.delete_markers,
             "subject delete markers are",
         ),
         (

@@ -279,7 +279,6 @@ impl Consumer {
         }
         delivery.due = due;
         delivery.queued = false;
-        delivery.moving = delivery.moving.saturating_add(1);
         let deliveries = delivery.sent;
         self.schedule(due, seq);
         let change = Change::Rescheduled {

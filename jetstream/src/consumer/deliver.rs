@@ -52,7 +52,7 @@ impl Consumer {
             self.finish_no_wait(turn);
             return Ok(false);
         }
-        self.collect_due(turn)?;
+        self.collect_due(turn);
         self.ensure_count(turn.source)?;
         for _ in 0..burst {
             if if is_push {
@@ -91,7 +91,7 @@ impl Consumer {
             };
             if self.max_deliver().is_some_and(|max| sent >= max) {
                 self.redeliver.pop_front();
-                self.give_up(seq, turn)?;
+                self.give_up(seq, sent, turn);
                 continue;
             }
             match turn.source.message(StreamSeq(seq))? {

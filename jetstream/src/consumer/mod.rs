@@ -181,14 +181,10 @@ pub struct Consumer {
     /// Deliveries sent and not proposed yet.
     unlogged: Vec<Change>,
     unlogged_since: Timestamp,
-    /// Deliveries proposed and not applied yet.
-    in_flight: VecDeque<Change>,
     /// Removed from the stream after they were sent and before that was recorded.
     removed_unrecorded: BTreeSet<u64>,
     /// Pending deliveries below this may have left the stream.
     suspect_below: u64,
-    /// And so may these.
-    suspects: Vec<u64>,
     /// With ack policy `all`: everything up to here is settled or settling.
     settling_through: u64,
     count: PendingCount,
@@ -263,10 +259,8 @@ impl Consumer {
             deadlines: Deadlines::default(),
             unlogged: Vec::new(),
             unlogged_since: Timestamp::ZERO,
-            in_flight: VecDeque::new(),
             removed_unrecorded: BTreeSet::new(),
             suspect_below: 0,
-            suspects: Vec::new(),
             settling_through: 0,
             count: PendingCount {
                 messages: 0,
@@ -514,7 +508,6 @@ impl Consumer {
         self.redeliver.clear();
         self.deadlines.clear();
         self.unlogged.clear();
-        self.in_flight.clear();
         self.removed_unrecorded.clear();
         self.settling_through = 0;
         self.count.is_exact = false;
@@ -536,7 +529,7 @@ impl Consumer {
     /// Tells it that proposed events did not reach the log and never will: what they would have
     /// settled is due again, and what was sent is recorded anew.
     pub fn proposals_lost(&mut self, now: Timestamp) {
-        for seq in self.state.pending.forget_proposals() {
+        for seq in self.state.pending.unmark_settling() {
             if let Some(delivery) = self.state.pending.get_mut(seq) {
                 delivery.due = now.0;
                 delivery.queued = false;
@@ -544,9 +537,23 @@ impl Consumer {
             self.schedule(now.0, seq);
         }
         self.settling_through = 0;
-        let later = std::mem::take(&mut self.unlogged);
-        self.unlogged.extend(self.in_flight.drain(..));
-        self.unlogged.extend(later);
+        self.unlogged.clear();
+        let unrecorded: Vec<_> = self
+            .state
+            .pending
+            .iter()
+            .filter(|delivery| delivery.sent > delivery.deliveries)
+            .cloned()
+            .collect();
+        for delivery in unrecorded {
+            if !delivery.is_recorded() {
+                self.note_delivered(delivery.first, delivery.seq, now);
+            }
+            if delivery.sent > 1 {
+                let last = self.sent.consumer.0;
+                self.note_redelivered(last, delivery.seq, delivery.sent, now);
+            }
+        }
     }
 
     /// What `CONSUMER.INFO` shows. The position is that of this server, which may run ahead of
@@ -747,9 +754,6 @@ impl Consumer {
     /// events follow or when they get old; the owner may call it earlier.
     pub fn flush(&mut self, turn: &mut Turn<'_>) {
         for change in std::mem::take(&mut self.unlogged) {
-            if self.is_logged {
-                self.in_flight.push_back(change.clone());
-            }
             self.log(change, b"", turn);
         }
     }

@@ -20,8 +20,6 @@ pub(super) struct Delivery {
     pub(super) logged_due: i64,
     /// When it is due again for this server, ns since the epoch.
     pub(super) due: i64,
-    /// How many proposed events move `logged_due`; until they are applied `due` knows better.
-    pub(super) moving: u32,
     /// An event that settles it is proposed and not applied yet.
     settling: bool,
     /// It waits in the redelivery queue.
@@ -40,7 +38,6 @@ impl Delivery {
             sent: 1,
             logged_due: due,
             due,
-            moving: 0,
             settling: false,
             queued: false,
             dead: false,
@@ -177,17 +174,17 @@ impl Pending {
         true
     }
 
-    /// Forgets what was proposed and returns the sequences that were marked as settling.
-    pub(super) fn forget_proposals(&mut self) -> Vec<u64> {
+    /// Takes back every mark and returns the sequences that had one.
+    pub(super) fn unmark_settling(&mut self) -> Vec<u64> {
         self.settling = 0;
-        let mut marked = Vec::new();
-        for delivery in self.slots.iter_mut().filter(|delivery| !delivery.dead) {
-            delivery.moving = 0;
-            if std::mem::replace(&mut delivery.settling, false) {
-                marked.push(delivery.seq);
-            }
-        }
-        marked
+        self.slots
+            .iter_mut()
+            .filter(|delivery| !delivery.dead && delivery.settling)
+            .map(|delivery| {
+                delivery.settling = false;
+                delivery.seq
+            })
+            .collect()
     }
 
     /// Raises what this server knows of its deliveries.

@@ -118,6 +118,12 @@ impl Consumer {
         self.config.is_push() && self.check_interest(turn)
     }
 
+    /// Whether it pushes, and nobody listened when it last looked.
+    #[must_use]
+    pub fn is_unheard(&self) -> bool {
+        self.config.is_push() && !self.push.is_active
+    }
+
     /// Takes the answer to a flow control request, published on its reply subject. True when more
     /// may be sent.
     pub fn flow_confirmed(&mut self, subject: &[u8]) -> bool {

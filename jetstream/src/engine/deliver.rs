@@ -19,9 +19,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let burst = self.options.delivery_burst;
         for (group, id) in ready {
             let more = self.with_consumer(group, id, now, out, |consumer, turn| {
-                consumer.deliver(turn, burst)
+                let more = consumer.deliver(turn, burst);
+                (more, consumer.is_unheard())
             });
-            match more {
+            match more.as_ref().map(|(_, is_unheard)| *is_unheard) {
+                Some(true) => self.unheard.insert((group, id)),
+                Some(false) | None => self.unheard.remove(&(group, id)),
+            };
+            match more.map(|(more, _)| more) {
                 Some(Ok(true)) => {
                     self.ready.insert((group, id));
                 }

@@ -23,6 +23,7 @@
 mod apply;
 mod deliver;
 mod direct;
+mod figures;
 mod meta;
 mod recovery;
 mod replies;
@@ -49,6 +50,7 @@ use crate::stream::{BlockCache, PublishOutcome, Removed, SegmentUse, Stream};
 use crate::time::Timestamp;
 use crate::txn::Txn;
 
+pub use self::figures::{AccountFigures, Figures, StreamFigures};
 pub use self::request::{ApiRequest, InternalCall};
 
 /// A state machine that rides in the same log beside the streams: the stations.
@@ -258,6 +260,8 @@ pub struct Engine<L, S, A> {
     pending: VecDeque<Pending>,
     /// Consumers that may have something to hand out.
     ready: BTreeSet<(GroupId, u32)>,
+    /// Push consumers that nobody listens to.
+    unheard: BTreeSet<(GroupId, u32)>,
     timers: BTreeMap<(GroupId, u32), Timestamp>,
     due: BTreeSet<(Timestamp, GroupId, u32)>,
     changes: Vec<Change>,
@@ -340,6 +344,17 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.due.first().map(|(at, _, _)| *at)
+    }
+
+    /// Whether a push consumer waits for someone to subscribe to its deliver subject.
+    #[must_use]
+    pub fn awaits_interest(&self) -> bool {
+        !self.unheard.is_empty()
+    }
+
+    /// Somebody subscribed to something: push consumers that nobody listened to look again.
+    pub fn interest_changed(&mut self) {
+        self.ready.append(&mut self.unheard);
     }
 
     /// Subjects to capture or release since the last call.

@@ -1,0 +1,348 @@
+//! The engine thread: hands the engine what came in, sends what it gives back, sleeps in between.
+//!
+//! One thread owns the engine and with it every stream of the server. It is woken by connections
+//! that handed over a batch, by the log when a sync ends, and by its own timers. A turn takes all
+//! that waits, so the busier the server is, the larger are its batches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use menes_jetstream::engine::{ApiRequest, Change, Engine, Publish};
+use menes_jetstream::ids::{AccountName, GroupId};
+use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
+use menes_jetstream::time::Timestamp;
+use parking_lot::Mutex;
+
+use super::ingest::{IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag};
+use super::presence::Presence;
+use super::stations::{self, StationsDriver};
+use super::status::Status;
+use crate::account::{Account, Accounts};
+use crate::routing::{Message, RouteBatch, Subscription};
+
+/// Longest sleep of the engine thread; only the freshness of the published figures depends on it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How often the figures for monitoring are taken.
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// Subjects of the JetStream API and of what clients answer to deliveries.
+const API_SUBJECTS: [(&[u8], IngestKind); 3] = [
+    (b"$JS.API.>", IngestKind::Api),
+    (b"$JS.ACK.>", IngestKind::Ack),
+    (b"$JS.FC.>", IngestKind::FlowControl),
+];
+
+/// Wakes the engine thread, from any thread, without losing a call.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    rung: AtomicBool,
+    thread: Mutex<Option<Thread>>,
+}
+
+impl Alarm {
+    /// Makes the engine thread look again, now or when it next wants to sleep.
+    pub(crate) fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel)
+            && let Some(thread) = self.thread.lock().as_ref()
+        {
+            thread.unpark();
+        }
+    }
+
+    fn belongs_here(&self) {
+        *self.thread.lock() = Some(std::thread::current());
+    }
+
+    /// Sleeps until the next ring or until `longest` has passed.
+    fn sleep(&self, longest: Duration) {
+        if !self.rung.swap(false, Ordering::AcqRel) {
+            std::thread::park_timeout(longest);
+            self.rung.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Wall time that never steps: the wall clock at the start plus what has passed since.
+pub(crate) struct Clock {
+    start: Timestamp,
+    since: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        let start = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let start = Timestamp(i64::try_from(start.as_nanos()).unwrap_or(i64::MAX));
+        Self {
+            start,
+            since: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.start.plus(self.since.elapsed())
+    }
+}
+
+/// The way from the engine to subscribers.
+pub(crate) struct Routes {
+    accounts: Arc<Accounts>,
+    batch: RouteBatch,
+    /// The account routed to last; there is mostly one.
+    last: Option<Arc<Account>>,
+}
+
+impl Routes {
+    pub(crate) fn new(accounts: Arc<Accounts>, batch: RouteBatch) -> Self {
+        Self {
+            accounts,
+            batch,
+            last: None,
+        }
+    }
+
+    fn account(&mut self, name: &AccountName) -> Arc<Account> {
+        match &self.last {
+            Some(account) if account.name() == name => Arc::clone(account),
+            _ => {
+                let account = self.accounts.get_or_create(name);
+                self.last = Some(Arc::clone(&account));
+                account
+            }
+        }
+    }
+}
+
+impl Outbox for Routes {
+    fn send(&mut self, message: Outgoing<'_>) -> bool {
+        let account = self.account(message.account);
+        let message = Message {
+            target: message.target,
+            subject: message.subject,
+            reply: message.reply,
+            header: message.header,
+            payload: message.payload,
+            shared: None,
+        };
+        account.route(&mut self.batch, &message, None) > 0
+    }
+
+    fn has_interest(
+        &mut self,
+        account: &AccountName,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+    ) -> bool {
+        self.account(account).has_interest(subject, queue)
+    }
+}
+
+/// Everything the engine thread owns.
+pub(crate) struct Driver<L, S> {
+    engine: Engine<L, S, StationsDriver>,
+    queue: Arc<IngestQueue>,
+    alarm: Arc<Alarm>,
+    stop: Arc<AtomicBool>,
+    status: Arc<Status>,
+    presence: Arc<Presence>,
+    clock: Clock,
+    routes: Routes,
+    captures: BTreeMap<GroupId, Vec<(Arc<Account>, Arc<Subscription>)>>,
+    batches: Vec<IngestBatch>,
+    status_due: Instant,
+}
+
+impl<L: LogStore, S: StateStore> Driver<L, S> {
+    pub(crate) fn new(
+        engine: Engine<L, S, StationsDriver>,
+        queue: Arc<IngestQueue>,
+        alarm: Arc<Alarm>,
+        stop: Arc<AtomicBool>,
+        status: Arc<Status>,
+        presence: Arc<Presence>,
+        clock: Clock,
+        routes: Routes,
+    ) -> Self {
+        Self {
+            engine,
+            queue,
+            alarm,
+            stop,
+            status,
+            presence,
+            clock,
+            routes,
+            captures: BTreeMap::new(),
+            batches: Vec::new(),
+            status_due: Instant::now(),
+        }
+    }
+
+    /// Subscribes to what belongs to the engine, in every account that may use it.
+    pub(crate) fn subscribe(&mut self) {
+        for account in self
+            .routes
+            .accounts
+            .all()
+            .into_iter()
+            .filter(|account| !account.is_system())
+        {
+            for (subject, kind) in API_SUBJECTS {
+                let subscription =
+                    account.subscribe_engine(IngestTag { kind, id: 0 }, subject, None);
+                // Kept for as long as the server runs.
+                drop(subscription);
+            }
+            for subject in menes_stations::sdk::CONTROL_SUBJECTS {
+                let tag = IngestTag {
+                    kind: IngestKind::Application,
+                    id: 0,
+                };
+                drop(account.subscribe_engine(tag, subject.as_bytes(), None));
+            }
+        }
+        self.follow_changes();
+    }
+
+    /// Runs until told to stop; gives the stores back so that they can be closed.
+    pub(crate) fn run(mut self) -> (L, S) {
+        self.alarm.belongs_here();
+        while !self.stop.load(Ordering::Acquire) {
+            let more = self.turn();
+            if !more {
+                self.alarm.sleep(self.until_next());
+            }
+        }
+        self.finish();
+        self.engine.into_stores()
+    }
+
+    fn turn(&mut self) -> bool {
+        let now = self.clock.now();
+        self.queue.take(&mut self.batches);
+        let batches = std::mem::take(&mut self.batches);
+        for batch in &batches {
+            for item in batch.items() {
+                self.take(batch, item, now);
+            }
+        }
+        self.batches = batches;
+        self.batches.clear();
+        for event in self.presence.take() {
+            self.engine.application_mut().presence(&event, now);
+        }
+        if self.queue.take_interest_change() {
+            self.engine.interest_changed();
+        }
+        let mut more = self.engine.turn(now, &mut self.routes);
+        if self.queue.want_interest(self.engine.awaits_interest()) {
+            self.engine.interest_changed();
+            more = true;
+        }
+        more |= stations::advance(&mut self.engine, now, &mut self.routes);
+        // Nobody hears of dead letters yet; the advisories went out.
+        drop(self.engine.take_notices());
+        self.follow_changes();
+        self.routes.batch.flush();
+        self.publish_status();
+        more
+    }
+
+    fn take(&mut self, batch: &IngestBatch, item: &IngestItem, now: Timestamp) {
+        let request = ApiRequest {
+            account: batch.account().name(),
+            subject: batch.subject(item),
+            reply: batch.reply(item),
+            header: batch.header(item),
+            payload: batch.payload(item),
+        };
+        match item.tag.kind {
+            IngestKind::Stream => {
+                let message = Publish {
+                    reply: request.reply,
+                    subject: request.subject,
+                    header: request.header,
+                    payload: request.payload,
+                };
+                self.engine
+                    .publish(GroupId(item.tag.id), now, message, &mut self.routes);
+            }
+            IngestKind::Ack => self.engine.ack(request, now, &mut self.routes),
+            IngestKind::FlowControl => self.engine.flow_control(request, now, &mut self.routes),
+            IngestKind::Application => {
+                let client = batch.origin().map(|client| client.info());
+                self.engine
+                    .application_mut()
+                    .begin(&request, client.as_ref(), now);
+            }
+            _ => self.engine.request(request, now, &mut self.routes),
+        }
+    }
+
+    /// Keeps the subscriptions of streams in step with the streams.
+    fn follow_changes(&mut self) {
+        for change in self.engine.take_changes() {
+            match change {
+                Change::Capture {
+                    account,
+                    group,
+                    subjects,
+                } => {
+                    let account = self.routes.accounts.get_or_create(&account);
+                    let tag = IngestTag {
+                        kind: IngestKind::Stream,
+                        id: group.0,
+                    };
+                    let captures = self.captures.entry(group).or_default();
+                    for subject in subjects {
+                        let subscription = account.subscribe_engine(tag, subject.as_bytes(), None);
+                        captures.push((Arc::clone(&account), subscription));
+                    }
+                }
+                Change::Release { group, .. } => {
+                    for (account, subscription) in self.captures.remove(&group).unwrap_or_default()
+                    {
+                        account.unsubscribe(&subscription);
+                    }
+                }
+            }
+        }
+    }
+
+    fn until_next(&self) -> Duration {
+        match self.engine.next_deadline() {
+            Some(at) => at.since(self.clock.now()).min(LONGEST_SLEEP),
+            None => LONGEST_SLEEP,
+        }
+    }
+
+    fn publish_status(&mut self) {
+        let now = Instant::now();
+        if now < self.status_due && self.engine.poisoned().is_none() {
+            return;
+        }
+        self.status_due = now + STATUS_INTERVAL;
+        self.status.update(&self.engine);
+    }
+
+    /// What is in flight becomes durable and is answered; waiting pull requests are told.
+    fn finish(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let more = self.turn();
+            if self.engine.poisoned().is_some() || Instant::now() > deadline {
+                break;
+            }
+            if !more && self.engine.in_flight() == 0 {
+                break;
+            }
+            self.alarm.sleep(Duration::from_millis(20));
+        }
+        let now = self.clock.now();
+        self.engine.shut_down(now, &mut self.routes);
+        self.routes.batch.flush();
+    }
+}
