@@ -1,6 +1,7 @@
 //! Reads through the changes of the entry being applied.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use crate::ports::{Row, Seek, StateStore, StoreError, Table, Write, WriteSet};
 
@@ -10,9 +11,22 @@ use crate::ports::{Row, Seek, StateStore, StoreError, Table, Write, WriteSet};
 /// atomic [`WriteSet`].
 pub struct Txn<'a> {
     base: &'a dyn StateStore,
-    overlay: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    /// Rows set and removed, by table.
+    overlay: [Overlay; Table::ALL.len()],
     /// Ranges removed before any later put of the overlay, checked against base rows only.
     cleared: Vec<(Table, Vec<u8>, Vec<u8>)>,
+}
+
+/// `None` for a row that is removed.
+type Overlay = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+impl std::fmt::Debug for Txn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Txn")
+            .field("overlay", &self.overlay)
+            .field("cleared", &self.cleared)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a> Txn<'a> {
@@ -21,31 +35,30 @@ impl<'a> Txn<'a> {
     pub fn new(base: &'a dyn StateStore) -> Self {
         Self {
             base,
-            overlay: BTreeMap::new(),
+            overlay: Default::default(),
             cleared: Vec::new(),
         }
     }
 
     /// Sets a row.
     pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.overlay.insert((table, key), Some(value));
+        self.overlay[table as usize].insert(key, Some(value));
     }
 
     /// Removes a row.
     pub fn delete(&mut self, table: Table, key: Vec<u8>) {
-        self.overlay.insert((table, key), None);
+        self.overlay[table as usize].insert(key, None);
     }
 
     /// Removes every row with `from <= key < to`, those put earlier in this entry included.
     pub fn delete_range(&mut self, table: Table, from: Vec<u8>, to: Vec<u8>) {
-        let inside: Vec<_> = self
-            .overlay
-            .range((table, from.clone())..(table, to.clone()))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in inside {
-            self.overlay.remove(&key);
+        if from >= to {
+            return;
         }
+        let overlay = &mut self.overlay[table as usize];
+        let mut inside = overlay.split_off(&from);
+        let mut behind = inside.split_off(&to);
+        overlay.append(&mut behind);
         self.cleared.push((table, from, to));
     }
 
@@ -54,7 +67,7 @@ impl<'a> Txn<'a> {
     /// # Errors
     /// As [`StateStore::get`].
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        if let Some(value) = self.overlay.get(&(table, key.to_vec())) {
+        if let Some(value) = self.overlay[table as usize].get(key) {
             return Ok(value.clone());
         }
         if self.is_cleared(table, key) {
@@ -68,63 +81,46 @@ impl<'a> Txn<'a> {
     /// # Errors
     /// As [`StateStore::seek`].
     pub fn seek(&self, table: Table, key: &[u8], seek: Seek) -> Result<Option<Row>, StoreError> {
+        let based = self.seek_base(table, key, seek)?;
+        let limit = based.as_ref().map(|(found, _)| found.as_slice());
+        // Nothing behind what the base has can be nearer.
+        let here = Bound::Included(key);
+        let limit = limit.map_or(Bound::Unbounded, Bound::Excluded);
+        let overlay = &self.overlay[table as usize];
         let overlaid = match seek {
-            Seek::AtOrAfter => self
-                .overlay
-                .range((table, key.to_vec())..)
-                .take_while(|((t, _), _)| *t == table)
-                .find_map(|((_, k), v)| v.as_ref().map(|v| (k.clone(), v.clone()))),
-            Seek::AtOrBefore => self
-                .overlay
-                .range(..=(table, key.to_vec()))
+            _ if limit == Bound::Excluded(key) => None,
+            Seek::AtOrAfter => overlay.range::<[u8], _>((here, limit)).find_map(present),
+            Seek::AtOrBefore => overlay
+                .range::<[u8], _>((limit, here))
                 .rev()
-                .take_while(|((t, _), _)| *t == table)
-                .find_map(|((_, k), v)| v.as_ref().map(|v| (k.clone(), v.clone()))),
+                .find_map(present),
         };
+        Ok(overlaid.or(based))
+    }
+
+    /// The nearest row of the base that this entry has neither changed nor removed.
+    fn seek_base(&self, table: Table, key: &[u8], seek: Seek) -> Result<Option<Row>, StoreError> {
         let mut from = key.to_vec();
-        let based = loop {
-            match self.base.seek(table, &from, seek)? {
-                None => break None,
-                Some((found, value)) => {
-                    let hidden = self.overlay.contains_key(&(table, found.clone()))
-                        || self.is_cleared(table, &found);
-                    if !hidden {
-                        break Some((found, value));
-                    }
-                    match seek {
-                        Seek::AtOrAfter => {
-                            from = self.skip_cleared_up(table, found.clone());
-                            if from == found {
-                                from.push(0);
-                            }
-                        }
-                        Seek::AtOrBefore => match key_before(found) {
-                            Some(before) => from = before,
-                            None => break None,
-                        },
-                    }
-                }
+        loop {
+            let Some((found, value)) = self.base.seek(table, &from, seek)? else {
+                return Ok(None);
+            };
+            let is_cleared = self.is_cleared(table, &found);
+            if !is_cleared && !self.overlay[table as usize].contains_key(&found) {
+                return Ok(Some((found, value)));
             }
-        };
-        Ok(match (overlaid, based) {
-            (Some(a), Some(b)) => Some(match seek {
+            match seek {
+                Seek::AtOrAfter if is_cleared => from = self.skip_cleared_up(table, found),
                 Seek::AtOrAfter => {
-                    if a.0 <= b.0 {
-                        a
-                    } else {
-                        b
-                    }
+                    from = found;
+                    from.push(0);
                 }
-                Seek::AtOrBefore => {
-                    if a.0 >= b.0 {
-                        a
-                    } else {
-                        b
-                    }
-                }
-            }),
-            (a, b) => a.or(b),
-        })
+                Seek::AtOrBefore => match key_before(found) {
+                    Some(before) => from = before,
+                    None => return Ok(None),
+                },
+            }
+        }
     }
 
     /// Visits rows with `from <= key < to` in rising order until `visit` returns false.
@@ -141,15 +137,13 @@ impl<'a> Txn<'a> {
         if from >= to {
             return Ok(());
         }
-        let mut own = self
-            .overlay
-            .range((table, from.to_vec())..(table, to.to_vec()))
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let mut own = self.overlay[table as usize]
+            .range::<[u8], _>(bounds)
             .peekable();
         let mut wanted = true;
         self.base.scan(table, from, to, &mut |key, value| {
-            while let Some(((_, own_key), own_value)) =
-                own.next_if(|((_, own_key), _)| own_key.as_slice() < key)
-            {
+            while let Some((own_key, own_value)) = own.next_if(|(own_key, _)| own_key[..] < *key) {
                 if let Some(own_value) = own_value {
                     wanted = visit(own_key, own_value);
                     if !wanted {
@@ -157,7 +151,7 @@ impl<'a> Txn<'a> {
                     }
                 }
             }
-            wanted = match own.next_if(|((_, own_key), _)| own_key.as_slice() == key) {
+            wanted = match own.next_if(|(own_key, _)| own_key[..] == *key) {
                 Some((_, Some(own_value))) => visit(key, own_value),
                 Some((_, None)) => true,
                 None if self.is_cleared(table, key) => true,
@@ -166,7 +160,7 @@ impl<'a> Txn<'a> {
             wanted
         })?;
         if wanted {
-            for ((_, key), value) in own {
+            for (key, value) in own {
                 if let Some(value) = value
                     && !visit(key, value)
                 {
@@ -185,14 +179,12 @@ impl<'a> Txn<'a> {
             .into_iter()
             .map(|(t, from, to)| Write::DeleteRange(t, from, to))
             .collect();
-        writes.extend(
-            self.overlay
-                .into_iter()
-                .map(|((table, key), value)| match value {
-                    Some(value) => Write::Put(table, key, value),
-                    None => Write::Delete(table, key),
-                }),
-        );
+        for (table, overlay) in Table::ALL.into_iter().zip(self.overlay) {
+            writes.extend(overlay.into_iter().map(|(key, value)| match value {
+                Some(value) => Write::Put(table, key, value),
+                None => Write::Delete(table, key),
+            }));
+        }
         WriteSet {
             writes,
             applied: None,
@@ -215,6 +207,11 @@ impl<'a> Txn<'a> {
     }
 }
 
+/// A row of the overlay, unless it is a removed one.
+fn present((key, value): (&Vec<u8>, &Option<Vec<u8>>)) -> Option<Row> {
+    Some((key.clone(), value.clone()?))
+}
+
 /// The largest key that sorts before `key` among keys no longer than it, good enough to continue
 /// a downward search because every key of a table has a bounded length.
 fn key_before(mut key: Vec<u8>) -> Option<Vec<u8>> {
@@ -225,6 +222,96 @@ fn key_before(mut key: Vec<u8>) -> Option<Vec<u8>> {
             // Longer keys with this prefix sort between it and the original.
             key.extend_from_slice(&[0xff; 64]);
             Some(key)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryState;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Put(Vec<u8>, u8),
+        Delete(Vec<u8>),
+        DeleteRange(Vec<u8>, Vec<u8>),
+    }
+
+    /// What a get, a seek either way and a scan answer.
+    type Answers = (Option<Vec<u8>>, Option<Row>, Option<Row>, Vec<Row>);
+
+    fn keys() -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(0u8..3, 0..4)
+    }
+
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        let change = prop_oneof![
+            4 => (keys(), any::<u8>()).prop_map(|(key, value)| Change::Put(key, value)),
+            2 => keys().prop_map(Change::Delete),
+            1 => (keys(), keys()).prop_map(|(from, to)| Change::DeleteRange(from, to)),
+        ];
+        proptest::collection::vec(change, 0..20)
+    }
+
+    fn rows(
+        scan: impl FnOnce(&mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError>,
+    ) -> Vec<Row> {
+        let mut rows = Vec::new();
+        scan(&mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            rows.len() < 5
+        })
+        .expect("memory");
+        rows
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_before_the_write_is_what_is_read_after_it(
+            base in proptest::collection::vec((keys(), any::<u8>()), 0..20),
+            changes in changes(),
+            probes in proptest::collection::vec((keys(), keys()), 1..6),
+        ) {
+            let mut state = MemoryState::new();
+            let mut txn = Txn::new(&state);
+            for (key, value) in base {
+                txn.put(Table::Block, key.clone(), vec![value]);
+                txn.put(Table::Subject, key, vec![value]);
+            }
+            let writes = txn.into_writes();
+            state.write(&writes).expect("memory");
+            let mut txn = Txn::new(&state);
+            for change in changes {
+                match change {
+                    Change::Put(key, value) => txn.put(Table::Block, key, vec![value]),
+                    Change::Delete(key) => txn.delete(Table::Block, key),
+                    Change::DeleteRange(from, to) => txn.delete_range(Table::Block, from, to),
+                }
+            }
+            let read = |get: &dyn Fn(&[u8], &[u8]) -> Answers| {
+                probes.iter().map(|(key, to)| get(key, to)).collect::<Vec<_>>()
+            };
+            let before = read(&|key, to| (
+                txn.get(Table::Block, key).expect("memory"),
+                txn.seek(Table::Block, key, Seek::AtOrAfter).expect("memory"),
+                txn.seek(Table::Block, key, Seek::AtOrBefore).expect("memory"),
+                rows(|visit| txn.scan(Table::Block, key, to, visit)),
+            ));
+            let writes = txn.into_writes();
+            state.write(&writes).expect("memory");
+            let after = read(&|key, to| (
+                state.get(Table::Block, key).expect("memory"),
+                state.seek(Table::Block, key, Seek::AtOrAfter).expect("memory"),
+                state.seek(Table::Block, key, Seek::AtOrBefore).expect("memory"),
+                rows(|visit| if key < to {
+                    state.scan(Table::Block, key, to, visit)
+                } else {
+                    Ok(())
+                }),
+            ));
+            prop_assert_eq!(before, after);
         }
     }
 }

@@ -17,13 +17,13 @@ use super::edit::{Edit, Open};
 use super::filters::Filters;
 use super::rows::Rows;
 use super::subject::each_subject;
-use super::{Context, PublishOutcome, Removed, Stream, ttl};
+use super::{Context, PublishOutcome, Removed, Stream, few_in_tests, ttl};
 
 /// Longest header block that is stored, bytes.
 const MAX_HEADER_BYTES: usize = 65_535;
 
 /// A rollup of at most this many messages reports each of them.
-const MAX_REPORTED: u64 = 256;
+const MAX_REPORTED: u64 = few_in_tests(256) as u64;
 
 /// Whether anybody wants messages of a subject.
 type Interest<'i> = &'i mut dyn FnMut(&[u8]) -> bool;

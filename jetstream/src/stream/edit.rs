@@ -21,13 +21,16 @@ use super::dedup::HashedMap;
 use super::rows::Rows;
 use super::runs::Runs;
 use super::subject::{SubjectRow, parse_seq_key, read_seqs, seek_seqs, seq_key};
-use super::{Context, NEVER, Removed, Stream};
+use super::{Context, NEVER, Removed, Stream, few_in_tests};
 
 /// Changed blocks kept before their rows are written.
-const MAX_DIRTY_BLOCKS: usize = 1024;
+const MAX_DIRTY_BLOCKS: usize = few_in_tests(1024);
 
 /// Rows of one subject kept before they are written.
-const MAX_SUBJECT_ROWS: usize = 64;
+const MAX_SUBJECT_ROWS: usize = few_in_tests(64);
+
+/// Subjects kept before they are written.
+const MAX_SUBJECTS: usize = few_in_tests(16_384);
 
 /// The rows one operation works on.
 pub(super) struct Edit<'e, 'a, 's> {
@@ -275,18 +278,18 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         if edit.row.count == 1 && !edit.stale_last {
             return Ok(Some((edit.row.last, edit.row.last_block)));
         }
-        let mut from = edit.row.first_block;
-        if let Some(row) = edit.rows.iter().find(|row| row.block_first == from) {
-            match row.runs.first() {
-                Some(first) => return Ok(Some((first, from))),
-                None => from += 1,
-            }
+        // Mostly the first block is the one that was first before.
+        let hint = edit.row.first_block;
+        if let Some(at) = self.find_row(subject, hint)?
+            && let Some(first) = self.subjects[subject].rows[at].runs.first()
+        {
+            return Ok(Some((first, hint)));
         }
         let found = seek_seqs(
             Rows::Txn(self.cx.txn),
             self.stream.group,
-            &edit.subject,
-            from,
+            &self.subjects[subject].subject,
+            hint + 1,
             Seek::AtOrAfter,
         )?;
         let block_first = match (found, self.open) {
@@ -305,15 +308,23 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         }
     }
 
-    /// The row of a subject for a block, as a place in its list.
+    /// The row of a subject for a block that has one, as a place in its list.
     fn row_of(&mut self, subject: usize, block_first: u64) -> Result<usize, StoreError> {
+        match self.find_row(subject, block_first)? {
+            Some(at) => Ok(at),
+            None => Err(self.lost(subject)),
+        }
+    }
+
+    /// The row of a subject for a block, if there is one; for the open block there always is.
+    fn find_row(&mut self, subject: usize, block_first: u64) -> Result<Option<usize>, StoreError> {
         let edit = &self.subjects[subject];
         if let Some(at) = edit
             .rows
             .iter()
             .rposition(|row| row.block_first == block_first)
         {
-            return Ok(at);
+            return Ok(Some(at));
         }
         if edit.rows.len() >= MAX_SUBJECT_ROWS {
             self.write_rows(subject);
@@ -335,7 +346,7 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             )?
         };
         if runs.is_none() && !is_open {
-            return Err(self.lost(subject));
+            return Ok(None);
         }
         edit.rows.push(RowEdit {
             block_first,
@@ -343,7 +354,7 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             runs: runs.unwrap_or_default(),
             changed: false,
         });
-        Ok(edit.rows.len() - 1)
+        Ok(Some(edit.rows.len() - 1))
     }
 
     /// Bytes that a listed message counts for.
@@ -432,6 +443,8 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             edit.stale_last = false;
         } else if last >= edit.row.last {
             edit.stale_last = true;
+        } else if edit.row.count == 1 && !edit.stale_last {
+            edit.row.first_block = edit.row.last_block;
         }
     }
 
@@ -706,7 +719,7 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
                 }
                 break;
             }
-            if self.subjects.len() > MAX_DIRTY_BLOCKS * 16 && self.open.is_none() {
+            if self.subjects.len() > MAX_SUBJECTS && self.open.is_none() {
                 self.let_go_of_subjects()?;
             }
         }

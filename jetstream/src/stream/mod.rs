@@ -578,3 +578,8 @@ const MAX_FIRST_SEQ: u64 = 1 << 62;
 
 /// Later than any message.
 const NEVER: Timestamp = Timestamp(i64::MAX);
+
+/// A bound of something, two in tests, so that they reach what lies beyond it.
+const fn few_in_tests(bound: usize) -> usize {
+    if cfg!(test) { 2 } else { bound }
+}

@@ -15,16 +15,16 @@ use super::codec::{corrupt, group_end};
 use super::filters::Filters;
 use super::runs::Runs;
 use super::subject::{SubjectRow, each_subject, seek_seqs, seq_key};
-use super::{Stream, StreamState, View};
+use super::{Stream, StreamState, View, few_in_tests};
 
 /// Most subjects whose next messages are compared before messages are walked instead.
-const MAX_JUMP_SUBJECTS: usize = 256;
+const MAX_JUMP_SUBJECTS: usize = few_in_tests(256);
 
 /// Most index rows looked at to find them.
-const MAX_JUMP_ROWS: usize = 1024;
+const MAX_JUMP_ROWS: usize = few_in_tests(1024);
 
 /// Blocks walked before the index is asked again.
-const BLOCKS_BETWEEN_JUMPS: u32 = 16;
+const BLOCKS_BETWEEN_JUMPS: usize = few_in_tests(16);
 
 impl Stream {
     /// The message with a sequence, `None` when there is none.

@@ -18,10 +18,12 @@ use super::edit::Edit;
 use super::filters::Filters;
 use super::rows::Rows;
 use super::subject::{each_subject, each_subject_after};
-use super::{Context, Limits, MAX_FIRST_SEQ, NEVER, Removed, Stream, StreamConfig, ttl};
+use super::{
+    Context, Limits, MAX_FIRST_SEQ, NEVER, Removed, Stream, StreamConfig, few_in_tests, ttl,
+};
 
 /// Subjects purged before their rows are written.
-const SUBJECTS_PER_ROUND: usize = 1024;
+const SUBJECTS_PER_ROUND: usize = few_in_tests(1024);
 
 impl Stream {
     /// Removes one message, because somebody deleted it or everybody who wanted it settled it.

@@ -1,6 +1,7 @@
 //! Tests of the stream as a whole, over both stores in memory.
 
 mod facts;
+mod model;
 
 use bytes::Bytes;
 
