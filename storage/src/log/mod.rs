@@ -158,6 +158,26 @@ pub struct SegmentLog {
     locks: Vec<DirectoryLock>,
 }
 
+/// Tells how a log is doing, for metrics and health.
+#[derive(Clone, Debug)]
+pub struct LogMonitor {
+    shared: Arc<Shared>,
+}
+
+impl LogMonitor {
+    /// What the log has done since it was opened.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        self.shared.stats()
+    }
+
+    /// What poisoned the log, if anything did.
+    #[must_use]
+    pub fn failure(&self) -> Option<StoreError> {
+        self.shared.failure().cloned()
+    }
+}
+
 #[derive(Debug)]
 struct InFlight {
     ticket: Ticket,
@@ -304,10 +324,12 @@ impl SegmentLog {
         self.space.pressure()
     }
 
-    /// What the log has done since it was opened.
+    /// A handle that tells how the log is doing, wherever the log itself goes.
     #[must_use]
-    pub fn stats(&self) -> LogStats {
-        self.shared.stats()
+    pub fn monitor(&self) -> LogMonitor {
+        LogMonitor {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Largest payload an entry can have, in bytes.

@@ -133,6 +133,8 @@ fn one_turn_takes_one_sync() {
     append(&mut log, &[sized(1, 10), sized(2, 10), sized(3, 10)]).expect("space");
     settle(&mut log).expect("healthy");
     assert_eq!(files.syncs(), before + 1);
+    let stats = log.monitor().stats();
+    assert_eq!((stats.turns, stats.bytes), (1, 40 + 3 * 48));
 }
 
 #[test]
@@ -457,6 +459,8 @@ fn the_first_failed_operation_is_the_last() {
             let written = workload(&mut log, 1, step);
             let acked = acknowledged(&log, &written, &tickets_of(1, step));
             if let Some(failure) = log.shared.failure().cloned() {
+                let monitored = log.monitor().failure().map(|e| e.what);
+                assert_eq!(monitored.as_ref(), Some(&failure.what));
                 assert_eq!(log.poll_synced().map_err(|e| e.what), Err(failure.what));
                 let closed = log.append(&[entry(99)]).map_err(|error| error.kind);
                 assert_eq!(closed, Err(StoreErrorKind::Closed));
