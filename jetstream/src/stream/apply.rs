@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 use super::codec::corrupt;
 use super::dedup::Dedup;
 use super::directives::{Directives, Rollup, Ttl, number};
-use super::edit::{Edit, Open};
+use super::edit::{Edit, Open, room_for};
 use super::filters::Filters;
 use super::rows::Rows;
 use super::subject::each_subject;
@@ -58,7 +58,7 @@ impl Stream {
         };
         let declared = records.declared();
         let before = outcomes.len();
-        outcomes.reserve(declared as usize);
+        outcomes.reserve(room_for(declared, block));
         let mut edit = Edit::new(self, cx, removed);
         edit.open_block(at, index, declared, block);
         let mut stored = None;

@@ -81,14 +81,14 @@ impl Block {
         }
         let ordinal = self.ordinal(from);
         let live_below = ordinal - self.removed.count_below(ordinal);
-        u64::from(self.live - live_below)
+        u64::from(self.live.saturating_sub(live_below))
     }
 
     /// Takes a message out.
     pub(super) fn remove(&mut self, seq: u64, size: u64) {
         let ordinal = self.ordinal(seq);
         if self.removed.insert(ordinal) {
-            self.live -= 1;
+            self.live = self.live.saturating_sub(1);
             self.live_bytes = self.live_bytes.saturating_sub(size);
         }
     }

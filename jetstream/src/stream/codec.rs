@@ -66,6 +66,14 @@ pub(super) fn corrupt(group: GroupId, what: impl std::fmt::Display) -> StoreErro
     )
 }
 
+/// Takes `by` off a count that was kept with what it counts.
+pub(super) fn less(count: &mut u64, by: u64, group: GroupId) -> Result<(), StoreError> {
+    *count = count
+        .checked_sub(by)
+        .ok_or_else(|| corrupt(group, "a count is less than what is taken off it"))?;
+    Ok(())
+}
+
 /// First key of a group in a table whose keys begin with the group.
 pub(super) fn group_start(group: GroupId) -> Vec<u8> {
     group.0.to_be_bytes().to_vec()

@@ -142,6 +142,11 @@ impl Dedup {
             }
             self.order.pop_front();
         }
+        // What a burst needed is given back when it is over.
+        if self.ids.capacity() > 4096 && self.ids.len() < self.ids.capacity() / 8 {
+            self.ids.shrink_to(self.ids.len() * 2);
+            self.order.shrink_to(self.order.len() * 2);
+        }
         while let Some((first, newest)) = self.rows.front()
             && is_over(*newest, window, now)
         {

@@ -15,12 +15,12 @@ use crate::record::RecordSpan;
 
 use super::block::Block;
 use super::cache::SlotId;
-use super::codec::{corrupt, group_end, group_start};
+use super::codec::{corrupt, group_end, group_start, less};
 use super::counters::Counters;
 use super::dedup::HashedMap;
 use super::rows::Rows;
 use super::runs::Runs;
-use super::subject::{SubjectRow, parse_seq_key, read_seqs, seek_seqs, seq_key};
+use super::subject::{SubjectRow, listed_subject, listed_subjects, read_seqs, seek_seqs, seq_key};
 use super::{Context, NEVER, Removed, Stream, few_in_tests};
 
 /// Changed blocks kept before their rows are written.
@@ -110,9 +110,11 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         };
         let slot = self.cx.cache.insert(self.stream.group, block);
         self.cx.cache.pin(slot);
-        self.cx
-            .cache
-            .attach(slot, bytes.clone(), Vec::with_capacity(records as usize));
+        self.cx.cache.attach(
+            slot,
+            bytes.clone(),
+            Vec::with_capacity(room_for(records, bytes)),
+        );
         self.open = Some(Open { slot, first_seq });
     }
 
@@ -418,8 +420,8 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         if row.runs.is_empty() {
             self.drop_row(subject, at);
         }
-        self.count_down(subject, 1, seq);
-        self.take_from_block(slot, seq, 1, size);
+        self.count_down(subject, 1, seq)?;
+        self.take_from_block(slot, seq, 1, size)?;
         if report {
             let subject = self.subjects[subject].subject.clone();
             self.removed.push(Removed::Message {
@@ -434,33 +436,47 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
     }
 
     /// Accounts for `count` messages of a subject that are gone, the last of them `last`.
-    fn count_down(&mut self, subject: usize, count: u64, last: u64) {
+    fn count_down(&mut self, subject: usize, count: u64, last: u64) -> Result<(), StoreError> {
+        let group = self.stream.group;
         let edit = &mut self.subjects[subject];
         edit.changed = true;
-        edit.row.count -= count;
+        less(&mut edit.row.count, count, group)?;
         if edit.row.count == 0 {
-            self.stream.counters.subjects -= 1;
+            less(&mut self.stream.counters.subjects, 1, group)?;
             edit.stale_last = false;
         } else if last >= edit.row.last {
             edit.stale_last = true;
         } else if edit.row.count == 1 && !edit.stale_last {
             edit.row.first_block = edit.row.last_block;
         }
+        Ok(())
     }
 
     /// Clears messages of equal size out of a block and the counters.
-    fn take_from_block(&mut self, slot: SlotId, first: u64, count: u64, size: u64) {
+    fn take_from_block(
+        &mut self,
+        slot: SlotId,
+        first: u64,
+        count: u64,
+        size: u64,
+    ) -> Result<(), StoreError> {
         let block = self.cx.cache.block_mut(slot);
         for seq in first..first + count {
             block.remove(seq, size);
         }
-        self.stream.counters.messages -= count;
-        self.stream.counters.bytes -= size * count;
+        self.less_messages(count, size.saturating_mul(count))?;
         if self.cx.cache.block(slot).live == 0 {
             self.drop_block(slot);
         } else {
             self.mark_dirty(slot);
         }
+        Ok(())
+    }
+
+    fn less_messages(&mut self, count: u64, bytes: u64) -> Result<(), StoreError> {
+        let group = self.stream.group;
+        less(&mut self.stream.counters.messages, count, group)?;
+        less(&mut self.stream.counters.bytes, bytes, group)
     }
 
     fn mark_dirty(&mut self, slot: SlotId) {
@@ -618,39 +634,14 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
 
     /// The subject of a message out of the index alone, for a block that cannot be read.
     fn listed_subject(&mut self, block_first: u64, seq: u64) -> Result<usize, StoreError> {
-        let found = self.listed_subjects(block_first, |runs| runs.at_or_after(seq) == Some(seq))?;
-        match found.first() {
-            Some(name) => self.subject(name, name),
+        let rows = Rows::Txn(self.cx.txn);
+        match listed_subject(rows, self.stream.group, block_first, seq)? {
+            Some(name) => self.subject(&name, &name),
             None => Err(corrupt(
                 self.stream.group,
                 format_args!("sequence {seq} has no subject"),
             )),
         }
-    }
-
-    /// The subjects with a row for a block, by a walk over the whole index.
-    fn listed_subjects(
-        &self,
-        block_first: u64,
-        wanted: impl Fn(&Runs) -> bool,
-    ) -> Result<Vec<Bytes>, StoreError> {
-        let group = self.stream.group;
-        let mut names = Vec::new();
-        self.cx.txn.scan(
-            Table::SubjectSeq,
-            &group_start(group),
-            &group_end(group),
-            &mut |key, value| {
-                if let Some((name, first)) = parse_seq_key(group, key)
-                    && first == block_first
-                    && Runs::decode(first, value).is_some_and(|runs| wanted(&runs))
-                {
-                    names.push(Bytes::copy_from_slice(name));
-                }
-                true
-            },
-        )?;
-        Ok(names)
     }
 
     /// Takes out every message of a subject below a sequence.
@@ -680,9 +671,9 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             for (at, run) in gone.into_iter().enumerate() {
                 let count = u64::from(run.len);
                 purged += count;
-                self.count_down(subject, count, run.start + count - 1);
+                self.count_down(subject, count, run.start + count - 1)?;
                 debug_assert!(at + 1 == left || self.cx.cache.block(slot).live > 0);
-                self.take_from_block(slot, run.start, count, run.size);
+                self.take_from_block(slot, run.start, count, run.size)?;
                 if report {
                     let subject = &self.subjects[subject].subject;
                     self.removed
@@ -746,10 +737,9 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             let at = self.row_of(subject, block_first)?;
             let count = self.subjects[subject].rows[at].runs.count();
             self.drop_row(subject, at);
-            self.count_down(subject, count, end - 1);
+            self.count_down(subject, count, end - 1)?;
         }
-        self.stream.counters.messages -= live;
-        self.stream.counters.bytes -= live_bytes;
+        self.less_messages(live, live_bytes)?;
         self.drop_block(slot);
         if self.stream.counters.first < end {
             self.refresh_first()?;
@@ -769,7 +759,8 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             Ok(()) => {}
             Err(error) if error.kind == StoreErrorKind::Corrupt => {
                 let block_first = self.cx.cache.block(slot).first_seq;
-                for name in self.listed_subjects(block_first, |runs| !runs.is_empty())? {
+                let rows = Rows::Txn(self.cx.txn);
+                for name in listed_subjects(rows, self.stream.group, block_first, |_| true)? {
                     subjects.push(self.subject(&name, &name)?);
                 }
                 return Ok(subjects);
@@ -939,4 +930,10 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         self.cx.txn.put(Table::Block, key, block.encode());
         self.cx.cache.unpin(open.slot);
     }
+}
+
+/// How many records to expect of a block that says it has `declared`.
+pub(super) fn room_for(declared: u32, block: &[u8]) -> usize {
+    // A record takes more than eight bytes.
+    (declared as usize).min(block.len() / 8)
 }

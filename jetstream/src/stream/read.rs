@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+
 use crate::ids::StreamSeq;
 use crate::ports::{Seek, StoreError, StoreErrorKind, Table};
 use crate::record::StoredMessage;
@@ -14,7 +16,7 @@ use super::cache::SlotId;
 use super::codec::{corrupt, group_end};
 use super::filters::Filters;
 use super::runs::Runs;
-use super::subject::{SubjectRow, each_subject, seek_seqs, seq_key};
+use super::subject::{SubjectRow, each_subject, listed_subject, seek_seqs, seq_key};
 use super::{Stream, StreamState, View, few_in_tests};
 
 /// Most subjects whose next messages are compared before messages are walked instead.
@@ -47,6 +49,29 @@ impl Stream {
             return Ok(None);
         }
         self.read(slot, seq, view).map(Some)
+    }
+
+    /// The subject of the message with a sequence, `None` when there is none. Known also where the
+    /// message cannot be read, though slowly then.
+    ///
+    /// # Errors
+    /// As the state store.
+    pub fn subject_of(
+        &self,
+        seq: StreamSeq,
+        view: &mut View<'_>,
+    ) -> Result<Option<Bytes>, StoreError> {
+        match self.message(seq, view) {
+            Ok(message) => Ok(message.map(|message| message.block.slice_ref(message.subject()))),
+            Err(error) if error.kind == StoreErrorKind::Corrupt => {
+                let Some(slot) = self.locate(view.rows, view.cache, seq.0)? else {
+                    return Ok(None);
+                };
+                let block_first = view.cache.block(slot).first_seq;
+                listed_subject(view.rows, self.group, block_first, seq.0)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn read(
@@ -430,7 +455,7 @@ impl Stream {
             }
             None => 0,
         };
-        Ok(row.count - (count - above))
+        Ok(row.count.saturating_sub(count - above))
     }
 
     /// Messages at or after `from`, from the nearer end of the blocks.
@@ -448,10 +473,10 @@ impl Stream {
         let block = view.cache.block(slot);
         let (first_seq, end) = (block.first_seq, block.end());
         let here = block.live_from(from);
-        let below_here = u64::from(block.live) - here;
+        let below_here = u64::from(block.live).saturating_sub(here);
         if from - counters.first < counters.last - from {
             let below = self.sum_live(&Block::key(self.group, 0), first_seq, view)?;
-            return Ok(counters.messages - below - below_here);
+            return Ok(counters.messages.saturating_sub(below + below_here));
         }
         let key = Block::key(self.group, end);
         Ok(here + self.sum_live(&key, u64::MAX, view)?)
@@ -572,7 +597,7 @@ impl Stream {
             last_seq: counters.last,
             last_ts: counters.last_time,
             num_subjects: counters.subjects,
-            num_deleted: counters.last + 1 - counters.first - counters.messages,
+            num_deleted: (counters.last + 1).saturating_sub(counters.first + counters.messages),
             ..StreamState::default()
         })
     }

@@ -5,10 +5,12 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+
 use crate::ids::GroupId;
 use crate::ports::{Seek, StoreError, Table};
 
-use super::codec::{Reader, behind_prefix, corrupt, group_start, put_varint};
+use super::codec::{Reader, behind_prefix, corrupt, group_end, group_start, put_varint};
 use super::filters::Filters;
 use super::rows::Rows;
 use super::runs::Runs;
@@ -146,6 +148,41 @@ pub(super) fn read_seqs(
             None => Err(bad_subject(group, subject)),
         },
     }
+}
+
+/// The subjects with a wanted row for a block, by a walk over the whole index: for blocks that
+/// cannot be read.
+pub(super) fn listed_subjects(
+    rows: Rows<'_>,
+    group: GroupId,
+    block_first: u64,
+    wanted: impl Fn(&Runs) -> bool,
+) -> Result<Vec<Bytes>, StoreError> {
+    let (from, to) = (group_start(group), group_end(group));
+    let mut names = Vec::new();
+    rows.scan(Table::SubjectSeq, &from, &to, &mut |key, value| {
+        if let Some((name, first)) = parse_seq_key(group, key)
+            && first == block_first
+            && Runs::decode(first, value).is_some_and(|runs| wanted(&runs))
+        {
+            names.push(Bytes::copy_from_slice(name));
+        }
+        true
+    })?;
+    Ok(names)
+}
+
+/// The subject of a sequence of a block that cannot be read.
+pub(super) fn listed_subject(
+    rows: Rows<'_>,
+    group: GroupId,
+    block_first: u64,
+    seq: u64,
+) -> Result<Option<Bytes>, StoreError> {
+    let holds = |runs: &Runs| runs.at_or_after(seq) == Some(seq);
+    Ok(listed_subjects(rows, group, block_first, holds)?
+        .into_iter()
+        .next())
 }
 
 /// Visits every subject that matches, each once; within one filter in the order of their names.

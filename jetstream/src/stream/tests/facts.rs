@@ -710,6 +710,8 @@ fn a_damaged_block_costs_its_messages_and_no_others() {
     assert!(world.read(|s, v| s.next_message(StreamSeq(3), &only_b, v).is_err()));
     let next = world.read(|s, v| s.next_sequence(StreamSeq(3), &only_b, v).expect("index"));
     assert_eq!(next, Some(StreamSeq(4)));
+    let subject = world.read(|s, v| s.subject_of(StreamSeq(4), v).expect("index"));
+    assert_eq!(subject.as_deref(), Some(b"b".as_slice()));
     assert_eq!(world.message(5).expect("sound").seq, StreamSeq(5));
     assert!(world.remove(4));
     world.purge(Purge {
