@@ -17,6 +17,7 @@ pub mod config;
 pub mod connection;
 pub mod error;
 mod listener;
+pub mod logging;
 pub mod routing;
 pub mod server;
 mod shutdown;

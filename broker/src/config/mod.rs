@@ -1,3 +1,6 @@
 //! What a server is told before it starts.
 
+pub mod digest;
+pub mod grammar;
 pub mod options;
+pub mod settings;

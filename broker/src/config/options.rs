@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use menes_ws::OriginRules;
+
 use crate::auth::permissions::ResponseLimits;
 
 /// Everything the core server can be told.
@@ -12,6 +14,8 @@ pub struct Options {
     pub host: String,
     /// Ports of the client listeners, all equivalent; 0 takes any free port. Default 4222 alone.
     pub ports: Vec<u16>,
+    /// The listener for WebSocket clients. Default none.
+    pub websocket: Option<WebSocketOptions>,
     /// Host and port announced to clients in place of the listener's.
     pub client_advertise: Option<(String, u16)>,
     /// Name in INFO. Default: the server's id.
@@ -37,6 +41,7 @@ impl Default for Options {
         Self {
             host: "0.0.0.0".to_owned(),
             ports: vec![4222],
+            websocket: None,
             client_advertise: None,
             server_name: None,
             workers: None,
@@ -46,6 +51,32 @@ impl Default for Options {
             limits: Limits::default(),
             timing: Timing::default(),
             auth: AuthOptions::default(),
+        }
+    }
+}
+
+/// The listener for clients that speak in WebSocket frames.
+#[derive(Clone, Debug)]
+pub struct WebSocketOptions {
+    /// Address it binds to.
+    pub host: String,
+    /// Port; 0 takes any free one.
+    pub port: u16,
+    /// Which web pages may connect. Default all.
+    pub origins: OriginRules,
+    /// Time for the upgrade. Default 2 s.
+    pub handshake_timeout: Duration,
+}
+
+impl WebSocketOptions {
+    /// A listener at this address with the defaults.
+    #[must_use]
+    pub fn at(host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            origins: OriginRules::default(),
+            handshake_timeout: Duration::from_secs(2),
         }
     }
 }
