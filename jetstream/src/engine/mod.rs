@@ -42,8 +42,8 @@ use crate::consumer::{Consumer, Notice, Proposed};
 use crate::ids::{AccountName, GroupId};
 use crate::memory::MemoryState;
 use crate::ports::{
-    Entry, EntryKind, EntryLocation, LogStore, Outbox, Outgoing, StateStore, StoreError,
-    StoreErrorKind, Ticket,
+    Appended, Entry, EntryKind, EntryLocation, LogPosition, LogStore, Outbox, Outgoing, StateStore,
+    StoreError, StoreErrorKind, Ticket,
 };
 use crate::record::BlockBuilder;
 use crate::stream::{BlockCache, PublishOutcome, Removed, SegmentUse, Stream};
@@ -260,6 +260,8 @@ pub struct Engine<L, S, A> {
     pending: VecDeque<Pending>,
     /// Consumers that may have something to hand out.
     ready: BTreeSet<(GroupId, u32)>,
+    /// Segments without live blocks, and how far the log was applied when that was first seen.
+    freed: BTreeMap<u64, LogPosition>,
     /// Push consumers that nobody listens to.
     unheard: BTreeSet<(GroupId, u32)>,
     timers: BTreeMap<(GroupId, u32), Timestamp>,
@@ -464,35 +466,86 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if durable.is_empty() {
             return;
         }
-        let (entries, contexts): (Vec<_>, Vec<_>) = durable.into_iter().unzip();
-        match self.log.append(&entries) {
-            Ok(appended) => {
-                for ((entry, context), location) in
-                    entries.into_iter().zip(contexts).zip(appended.locations)
-                {
-                    self.pending.push_back(Pending {
-                        ticket: appended.ticket,
-                        location: Some(location),
-                        entry,
-                        context,
-                    });
-                }
-            }
+        match self.append(&durable) {
+            Ok(appended) => self.wait_for(appended, durable),
             Err(error) if error.kind == StoreErrorKind::Full => {
-                // None of the entries was taken: the streams' indexes go back to where they were.
-                let refusal = ApiError::insufficient_storage();
-                for (entry, context) in entries.into_iter().zip(contexts).rev() {
-                    self.give_back_index(&entry);
-                    self.refuse(&entry, context, &refusal, now, out);
-                }
+                self.append_without_publishes(durable, now, out);
             }
             Err(error) => {
                 self.poison(error);
-                let refusal = ApiError::temporarily_unavailable();
-                for (entry, context) in entries.into_iter().zip(contexts) {
-                    self.refuse(&entry, context, &refusal, now, out);
-                }
+                self.refuse_all(durable, &ApiError::temporarily_unavailable(), now, out);
             }
+        }
+    }
+
+    fn append(&mut self, entries: &[(Entry, Context)]) -> Result<Appended, StoreError> {
+        let entries: Vec<Entry> = entries.iter().map(|(entry, _)| entry.clone()).collect();
+        self.log.append(&entries)
+    }
+
+    fn wait_for(&mut self, appended: Appended, entries: Vec<(Entry, Context)>) {
+        for ((entry, context), location) in entries.into_iter().zip(appended.locations) {
+            self.pending.push_back(Pending {
+                ticket: appended.ticket,
+                location: Some(location),
+                entry,
+                context,
+            });
+        }
+    }
+
+    /// The disk is full: messages are refused, what frees space still goes through. None of the
+    /// entries was taken, so those that remain close ranks.
+    fn append_without_publishes(
+        &mut self,
+        entries: Vec<(Entry, Context)>,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        let mut next: BTreeMap<GroupId, u64> = BTreeMap::new();
+        for (entry, _) in &entries {
+            next.entry(entry.group).or_insert(entry.index);
+        }
+        let (publishes, mut others): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|(entry, _)| entry.kind == EntryKind::Publish);
+        for (entry, _) in &mut others {
+            if let Some(index) = next.get_mut(&entry.group) {
+                entry.index = *index;
+                *index += 1;
+            }
+        }
+        for (group, index) in &next {
+            self.set_next_index(*group, *index);
+        }
+        let refusal = ApiError::insufficient_storage();
+        self.refuse_all(publishes, &refusal, now, out);
+        if others.is_empty() {
+            return;
+        }
+        match self.append(&others) {
+            Ok(appended) => self.wait_for(appended, others),
+            Err(error) => {
+                for (entry, _) in others.iter().rev() {
+                    self.set_next_index(entry.group, entry.index);
+                }
+                if error.kind != StoreErrorKind::Full {
+                    self.poison(error);
+                }
+                self.refuse_all(others, &refusal, now, out);
+            }
+        }
+    }
+
+    fn refuse_all(
+        &mut self,
+        entries: Vec<(Entry, Context)>,
+        error: &ApiError,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        for (entry, context) in entries {
+            self.refuse(&entry, context, error, now, out);
         }
     }
 
@@ -581,13 +634,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .push((entry, Context::Stream(Box::new(command), origin)));
     }
 
-    fn give_back_index(&mut self, entry: &Entry) {
-        match entry.group {
-            GroupId::META => self.next_meta_index = entry.index,
-            GroupId::APPLICATION => self.next_application_index = entry.index,
+    fn set_next_index(&mut self, group: GroupId, index: u64) {
+        match group {
+            GroupId::META => self.next_meta_index = index,
+            GroupId::APPLICATION => self.next_application_index = index,
             group => {
                 if let Some(target) = self.groups.get_mut(&group) {
-                    target.next_index = entry.index;
+                    target.next_index = index;
                 }
             }
         }
@@ -626,8 +679,19 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 }
                 self.answer(origin, Err(error.clone()), now, out);
             }
-            Context::Consumer(_) => {
+            Context::Consumer(proposed) => {
                 // The acks are lost with it: the messages are delivered again.
+                let Some(target) = self.groups.get_mut(&entry.group) else {
+                    return;
+                };
+                let lost: BTreeSet<u32> = proposed.iter().map(|p| p.event.consumer()).collect();
+                for id in lost {
+                    let name = target.names.get(&id);
+                    if let Some(consumer) = name.and_then(|name| target.consumers.get_mut(name)) {
+                        consumer.proposals_lost(now);
+                        self.ready.insert((entry.group, id));
+                    }
+                }
             }
             Context::Application(token) => {
                 self.completions.push(Completion {
@@ -700,15 +764,24 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.poison(error);
             return;
         }
-        let free: Vec<u64> = segments
-            .into_iter()
-            .filter(|&segment| {
-                segment < durable && segment != active && self.segments.live(segment) == 0
-            })
-            .collect();
-        if !free.is_empty()
-            && let Err(error) = self.log.recycle(&free)
-        {
+        // A segment may go once a crash would no longer bring back rows that point into it.
+        let applied = self.state.applied().unwrap_or_default();
+        let durable_applied = self.state.durable_applied().unwrap_or_default();
+        let mut free = Vec::new();
+        for segment in segments {
+            if segment >= durable || segment == active || self.segments.live(segment) > 0 {
+                self.freed.remove(&segment);
+            } else if *self.freed.entry(segment).or_insert(applied) <= durable_applied {
+                free.push(segment);
+            }
+        }
+        if free.is_empty() {
+            return;
+        }
+        for segment in &free {
+            self.freed.remove(segment);
+        }
+        if let Err(error) = self.log.recycle(&free) {
             self.poison(error);
         }
     }

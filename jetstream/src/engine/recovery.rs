@@ -66,6 +66,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             gathering: Vec::new(),
             pending: VecDeque::new(),
             ready: BTreeSet::new(),
+            freed: BTreeMap::new(),
             unheard: BTreeSet::new(),
             timers: BTreeMap::new(),
             due: BTreeSet::new(),
