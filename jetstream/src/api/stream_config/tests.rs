@@ -69,6 +69,7 @@ fn markers_turn_on_what_they_need_once_they_are_there() {
     let bounds = Bounds {
         features: Features {
             msg_ttl: true,
+            delete_markers: true,
             ..Features::default()
         },
         ..Bounds::default()
