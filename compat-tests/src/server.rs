@@ -173,6 +173,23 @@ impl TestServer {
         self.launch()
     }
 
+    /// Starts the server again as [`TestServer::restart`] does, and kills it before it is ready or
+    /// soon after.
+    ///
+    /// # Errors
+    ///
+    /// If it still runs, or cannot be started.
+    pub fn restart_interrupted(&mut self, after: Duration) -> Result<()> {
+        if self.process.is_some() {
+            bail!("the server still runs");
+        }
+        let ports_folder = self.folder.path().join("ports");
+        self.spawn(&ports_folder)?;
+        // The moment is the point: there is nothing to wait for.
+        thread::sleep(after);
+        self.kill_9()
+    }
+
     /// Ends the server as a power cut would, as far as the process goes: nothing is flushed.
     ///
     /// # Errors
@@ -285,9 +302,21 @@ impl TestServer {
 
     fn launch(&mut self) -> Result<()> {
         let ports_folder = self.folder.path().join("ports");
+        self.spawn(&ports_folder)?;
+        self.ports = self.wait_until_ready(&ports_folder)?;
+        if self.options.kind == ServerKind::Reference
+            && self.options.memphis
+            && self.control_plane.is_none()
+        {
+            self.start_control_plane()?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, ports_folder: &Path) -> Result<()> {
         // A killed server leaves its ports file, which would be taken for the new one's.
-        let _: Result<(), _> = fs::remove_dir_all(&ports_folder);
-        fs::create_dir(&ports_folder)?;
+        let _: Result<(), _> = fs::remove_dir_all(ports_folder);
+        fs::create_dir(ports_folder)?;
 
         let mut command = match self.options.kind {
             ServerKind::Menes => self.menes_command()?,
@@ -310,7 +339,7 @@ impl TestServer {
             .arg("-sd")
             .arg(self.folder.path().join("data"))
             .arg("--ports_file_dir")
-            .arg(&ports_folder)
+            .arg(ports_folder)
             .args(&self.options.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -322,13 +351,6 @@ impl TestServer {
             )
         })?;
         self.process = Some(process);
-        self.ports = self.wait_until_ready(&ports_folder)?;
-        if self.options.kind == ServerKind::Reference
-            && self.options.memphis
-            && self.control_plane.is_none()
-        {
-            self.start_control_plane()?;
-        }
         Ok(())
     }
 
