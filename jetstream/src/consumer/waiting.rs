@@ -49,7 +49,12 @@ impl PullRequest {
                 ..Self::default()
             });
         }
-        let request: Self = serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+        // Some clients write `null` for what they do not ask for.
+        let mut fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+        fields.retain(|_, value| !value.is_null());
+        let request: Self = serde_json::from_value(serde_json::Value::Object(fields))
+            .map_err(|error| error.to_string())?;
         let heartbeat = request.idle_heartbeat;
         if heartbeat > 0 && heartbeat.saturating_mul(2) > request.expires {
             return Err("heartbeat value too large".to_owned());

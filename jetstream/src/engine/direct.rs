@@ -1,6 +1,6 @@
 //! Direct gets: messages without a JSON envelope, from applied state.
 
-use super::request::{ApiRequest, select, send, start};
+use super::request::{ApiRequest, no_responders, select, send, start};
 use super::{Application, Engine};
 use crate::api::direct::{self, DirectGet, Found, MAX_MULTI_LAST, Place, UpTo};
 use crate::ids::StreamSeq;
@@ -29,9 +29,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let target = group.and_then(|group| Some((group, self.groups.get(&group)?)));
         let Some((group, _)) = target.filter(|(_, target)| target.stream.config().allow_direct)
         else {
-            // Nobody answers for it, as if nobody were subscribed.
-            let header = no_responders(request.subject);
-            send(request.account, request.reply, &header, b"", out);
+            no_responders(request, out);
             return;
         };
         let wanted = match direct::parse(subject, request.payload) {
@@ -189,11 +187,4 @@ fn answer(
         direct::header_block(message.header(), &found)
     };
     (header, message.payload().to_vec())
-}
-
-fn no_responders(subject: &[u8]) -> Vec<u8> {
-    let mut header = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
-    header.extend_from_slice(subject);
-    header.extend_from_slice(b"\r\n\r\n");
-    header
 }

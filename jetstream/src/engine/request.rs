@@ -207,8 +207,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         now: Timestamp,
         out: &mut dyn Outbox,
     ) {
-        // As nats-server: who asks a consumer that is not there hears nothing.
         let Some((group, id)) = self.find(request.account, stream, consumer) else {
+            // In nats-server a consumer subscribes to its own requests: nobody does here.
+            no_responders(request, out);
             return;
         };
         let result = self.with_consumer(group, id, now, out, |consumer, turn| {
@@ -1006,6 +1007,17 @@ fn require_empty(body: &[u8]) -> Result<(), ApiError> {
     } else {
         Err(ApiError::request_not_empty())
     }
+}
+
+/// Answers as if nobody subscribed to the subject of the request.
+pub(super) fn no_responders(request: &ApiRequest<'_>, out: &mut dyn Outbox) {
+    if request.reply.is_empty() {
+        return;
+    }
+    let mut header = b"NATS/1.0 503\r\nNats-Subject: ".to_vec();
+    header.extend_from_slice(request.subject);
+    header.extend_from_slice(b"\r\n\r\n");
+    send(request.account, request.reply, &header, b"", out);
 }
 
 pub(super) fn send(
