@@ -26,5 +26,5 @@ pub mod scenario;
 mod server;
 mod tools;
 
-pub use server::{Login, ServerKind, ServerOptions, TestServer};
+pub use server::{Login, ServerKind, ServerOptions, TestServer, menes_binary};
 pub use tools::Tools;

@@ -492,7 +492,10 @@ fn pid_of(process: &Child) -> Pid {
 }
 
 /// `MENES_BIN`, or the `menes` that cargo built beside this test binary.
-fn menes_binary() -> Result<PathBuf> {
+///
+/// # Errors
+/// When there is none, with what to do.
+pub fn menes_binary() -> Result<PathBuf> {
     let path = match std::env::var_os("MENES_BIN") {
         Some(path) => PathBuf::from(path),
         None => {
