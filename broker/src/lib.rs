@@ -18,7 +18,12 @@ pub mod connection;
 pub mod error;
 mod listener;
 pub mod logging;
+mod monitoring;
 pub mod routing;
+mod run;
 pub mod server;
 mod shutdown;
 pub mod streams;
+
+pub use run::{RunError, run};
+pub use server::NATS_VERSION;

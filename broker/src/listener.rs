@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::connection::worker::{Accepted, WorkerHandle};
+use crate::connection::worker::{Accepted, Door, WorkerHandle};
 use crate::error::StartError;
 
 /// Connections the operating system holds until they are accepted: enough for all clients of a
@@ -20,7 +20,11 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a listening socket on every address of `host`, preferring IPv4: the first that works.
-pub(crate) fn bind(host: &str, port: u16) -> Result<std::net::TcpListener, StartError> {
+/// Gives the address it got too.
+pub(crate) fn bind(
+    host: &str,
+    port: u16,
+) -> Result<(std::net::TcpListener, SocketAddr), StartError> {
     let resolved = (host, port)
         .to_socket_addrs()
         .map_err(|source| StartError::Resolve {
@@ -31,7 +35,11 @@ pub(crate) fn bind(host: &str, port: u16) -> Result<std::net::TcpListener, Start
     addresses.sort_by_key(SocketAddr::is_ipv6);
     let mut failure = None;
     for address in addresses {
-        match open(address) {
+        let opened = open(address).and_then(|listener| {
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        });
+        match opened {
             Ok(listener) => return Ok(listener),
             Err(source) => failure = Some(StartError::Listen { address, source }),
         }
@@ -58,6 +66,7 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 /// Accepts until told to stop, handing connections to the workers in turn.
 pub(crate) async fn accept(
     listener: std::net::TcpListener,
+    door: Door,
     workers: Arc<Vec<WorkerHandle>>,
     turn: Arc<AtomicUsize>,
     mut stop: watch::Receiver<bool>,
@@ -82,6 +91,7 @@ pub(crate) async fn accept(
                     socket,
                     address,
                     listener: own,
+                    door: door.clone(),
                 });
             }
             Err(error) if is_of_peer(&error) => {}

@@ -1,15 +1,16 @@
 //! The server: listeners, workers, and what they share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Instant;
 
 use data_encoding::BASE32_NOPAD;
+use menes_jetstream::ids::AccountName;
 use menes_protocol::info::Info;
 use parking_lot::Mutex;
 use rand::Rng;
@@ -19,10 +20,12 @@ use tokio::sync::{oneshot, watch};
 use crate::account::Accounts;
 use crate::auth::Authenticator;
 use crate::config::options::{AuthOptions, Options};
-use crate::connection::client::{Client, ClientId, ConnectionObserver};
+use crate::connection::client::{Client, ClientId, ConnectionObserver, TrafficCount};
+use crate::connection::closed::Closed;
 use crate::connection::counters::{CounterSums, Counters};
 use crate::connection::output::BufferPool;
-use crate::connection::worker::{self, WorkerHandle};
+use crate::connection::websocket::Upgrade;
+use crate::connection::worker::{self, Door, WorkerHandle};
 use crate::error::{CloseReason, StartError};
 use crate::listener;
 use crate::routing::RouteBatch;
@@ -33,7 +36,7 @@ use crate::streams::ingest::IngestQueue;
 /// features on by it.
 pub const NATS_VERSION: &str = "2.14.6";
 /// Announced as the toolchain; clients require the field.
-const GO_VERSION: &str = "go1.26.0";
+pub(crate) const GO_VERSION: &str = "go1.26.0";
 /// Level of the JetStream API.
 pub const API_LEVEL: u64 = 4;
 
@@ -55,6 +58,16 @@ impl fmt::Debug for Hooks {
     }
 }
 
+/// Closed connections that are remembered, for those who ask why.
+const MAX_CLOSED: usize = 10_000;
+
+/// Where a server listens.
+#[derive(Debug, Default)]
+struct Addresses {
+    clients: Vec<SocketAddr>,
+    websocket: Option<SocketAddr>,
+}
+
 /// What all threads of a server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -73,6 +86,11 @@ pub(crate) struct Shared {
     next_client: AtomicU64,
     counters: Mutex<Vec<Arc<Counters>>>,
     pool: BufferPool,
+    addresses: OnceLock<Addresses>,
+    /// The latest at the back.
+    closed: Mutex<VecDeque<Arc<Closed>>>,
+    /// Clients are told to go elsewhere.
+    is_lame_duck: AtomicBool,
 }
 
 impl Shared {
@@ -92,9 +110,94 @@ impl Shared {
             next_client: AtomicU64::new(0),
             counters: Mutex::default(),
             pool: BufferPool::default(),
+            addresses: OnceLock::new(),
+            closed: Mutex::default(),
+            is_lame_duck: AtomicBool::new(false),
             options,
             hooks,
         }
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Where clients connect, in the order of the ports given; nothing before the server is bound.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        self.addresses
+            .get()
+            .map_or(&[], |addresses| &addresses.clients)
+    }
+
+    /// Where clients connect over WebSocket.
+    pub(crate) fn websocket_address(&self) -> Option<SocketAddr> {
+        self.addresses.get()?.websocket
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        self.registry.len()
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn total_connections(&self) -> u64 {
+        self.total_connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn subscription_count(&self) -> usize {
+        self.accounts
+            .all()
+            .iter()
+            .map(|account| account.sublist().len())
+            .sum()
+    }
+
+    pub(crate) fn counter_sums(&self) -> CounterSums {
+        Counters::sum(self.counters.lock().iter())
+    }
+
+    /// Remembers a connection that ended, and what it did for its account.
+    pub(crate) fn note_closed(&self, closed: Closed) {
+        if let Some(account) = &closed.client.identity().account {
+            account.add_past_traffic(closed.client.traffic().count());
+        }
+        let mut all = self.closed.lock();
+        if all.len() == MAX_CLOSED {
+            all.pop_front();
+        }
+        all.push_back(Arc::new(closed));
+    }
+
+    /// The connections that ended lately, the latest at the end.
+    pub(crate) fn closed_clients(&self) -> Vec<Arc<Closed>> {
+        self.closed.lock().iter().cloned().collect()
+    }
+
+    /// What was published and delivered in each account since the start.
+    pub(crate) fn traffic_by_account(&self) -> BTreeMap<AccountName, TrafficCount> {
+        let all = self.accounts.all();
+        let mut traffic: BTreeMap<_, _> = all
+            .iter()
+            .map(|account| (account.name().clone(), account.past_traffic()))
+            .collect();
+        for client in self.clients() {
+            if let Some(account) = &client.identity().account
+                && let Some(sum) = traffic.get_mut(account.name())
+            {
+                *sum = sum.plus(client.traffic().count());
+            }
+        }
+        traffic
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -185,6 +288,7 @@ impl Shared {
             jetstream: options.jetstream,
             domain: options.domain.clone().unwrap_or_default(),
             api_lvl: API_LEVEL,
+            ldm: self.is_lame_duck.load(Ordering::Relaxed),
             ..Info::default()
         }
     }
@@ -217,10 +321,12 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// A server that does not listen yet.
+/// A server that serves nobody yet.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
+    /// Open already, see [`Server::bind`].
+    listeners: Vec<(std::net::TcpListener, Door)>,
 }
 
 impl Server {
@@ -229,6 +335,7 @@ impl Server {
     pub fn new(options: Options, hooks: Hooks) -> Self {
         Self {
             shared: Arc::new(Shared::new(options, hooks)),
+            listeners: Vec::new(),
         }
     }
 
@@ -246,6 +353,18 @@ impl Server {
         Arc::clone(&self.shared.accounts)
     }
 
+    /// Its id, as in INFO.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.shared.id
+    }
+
+    /// Its name, as in INFO.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
     /// Its accounts.
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
@@ -258,23 +377,52 @@ impl Server {
         self.shared.route_batch_with(self.shared.add_counters())
     }
 
-    /// Starts the workers, opens the listeners and serves.
+    /// Opens the listeners and serves.
     ///
     /// # Errors
-    /// A listener that cannot be opened or a thread that cannot be started. Nothing is left open.
-    pub fn listen(self) -> Result<ServerHandle, StartError> {
-        let shared = self.shared;
-        let options = &shared.options;
+    /// As [`Server::bind`] and [`Server::serve`]. Nothing is left open.
+    pub fn listen(mut self) -> Result<ServerHandle, StartError> {
+        self.bind()?;
+        self.serve()
+    }
+
+    /// Opens the listeners. Clients can connect from now on and wait until they are served. A
+    /// server that is bound already stays as it is.
+    ///
+    /// # Errors
+    /// A listener that cannot be opened. Nothing is left open.
+    pub fn bind(&mut self) -> Result<(), StartError> {
+        if !self.listeners.is_empty() {
+            return Ok(());
+        }
+        let options = &self.shared.options;
         if options.ports.is_empty() {
             return Err(StartError::Options("no port to listen on".to_owned()));
         }
         let mut listeners = Vec::new();
-        let mut addresses = Vec::new();
+        let mut addresses = Addresses::default();
         for &port in &options.ports {
-            let listener = listener::bind(&options.host, port)?;
-            addresses.push(listener.local_addr().map_err(StartError::Worker)?);
-            listeners.push(listener);
+            let (listener, address) = listener::bind(&options.host, port)?;
+            addresses.clients.push(address);
+            listeners.push((listener, Door::Nats));
         }
+        if let Some(websocket) = &options.websocket {
+            let (listener, address) = listener::bind(&websocket.host, websocket.port)?;
+            addresses.websocket = Some(address);
+            let upgrade = Upgrade::new(websocket, options.limits.max_payload);
+            listeners.push((listener, Door::WebSocket(Arc::new(upgrade))));
+        }
+        self.shared.addresses.get_or_init(|| addresses);
+        self.listeners = listeners;
+        Ok(())
+    }
+
+    /// Starts the workers and serves. A server that is not bound serves nobody.
+    ///
+    /// # Errors
+    /// A thread that cannot be started. Nothing is left open.
+    pub fn serve(self) -> Result<ServerHandle, StartError> {
+        let shared = self.shared;
         let mut workers = Vec::new();
         let mut ends = Vec::new();
         for index in 0..shared.registry.len() {
@@ -283,22 +431,21 @@ impl Server {
             ends.push(end);
         }
         let (stop, stopping) = watch::channel(false);
-        ends.push(start_acceptors(listeners, workers, &stopping)?);
-        for address in &addresses {
-            tracing::info!("Listening for client connections on {address}");
-        }
-        tracing::info!("Server is ready");
+        ends.push(start_acceptors(self.listeners, workers, &stopping)?);
         Ok(ServerHandle {
             shared,
-            addresses,
             shutdown: Shutdown::new(stop, ends),
         })
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 }
 
 /// Starts the thread that accepts. It owns the workers' inboxes: when it ends, they end.
 fn start_acceptors(
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<(std::net::TcpListener, Door)>,
     workers: Vec<WorkerHandle>,
     stopping: &watch::Receiver<bool>,
 ) -> Result<oneshot::Receiver<()>, StartError> {
@@ -315,9 +462,10 @@ fn start_acceptors(
             let turn = Arc::new(AtomicUsize::new(0));
             runtime.block_on(async {
                 let mut tasks = tokio::task::JoinSet::new();
-                for listener in listeners {
+                for (listener, door) in listeners {
                     let (workers, turn) = (Arc::clone(&workers), Arc::clone(&turn));
-                    tasks.spawn(listener::accept(listener, workers, turn, stopping.clone()));
+                    let stop = stopping.clone();
+                    tasks.spawn(listener::accept(listener, door, workers, turn, stop));
                 }
                 tasks.join_all().await;
             });
@@ -332,7 +480,6 @@ fn start_acceptors(
 #[derive(Debug)]
 pub struct ServerHandle {
     shared: Arc<Shared>,
-    addresses: Vec<SocketAddr>,
     shutdown: Shutdown,
 }
 
@@ -340,7 +487,13 @@ impl ServerHandle {
     /// Where it listens, in the order of the ports given.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        self.shared.addresses()
+    }
+
+    /// Where it listens for WebSocket clients.
+    #[must_use]
+    pub fn websocket_address(&self) -> Option<SocketAddr> {
+        self.shared.websocket_address()
     }
 
     /// Its id, as in INFO.
@@ -388,30 +541,25 @@ impl ServerHandle {
     /// Client connections now.
     #[must_use]
     pub fn connection_count(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
+        self.shared.connection_count()
     }
 
     /// Client connections since the start.
     #[must_use]
     pub fn total_connections(&self) -> u64 {
-        self.shared.total_connections.load(Ordering::Relaxed)
+        self.shared.total_connections()
     }
 
     /// Subscriptions of all accounts.
     #[must_use]
     pub fn subscription_count(&self) -> usize {
-        self.shared
-            .accounts
-            .all()
-            .iter()
-            .map(|account| account.sublist().len())
-            .sum()
+        self.shared.subscription_count()
     }
 
     /// What was counted since the start.
     #[must_use]
     pub fn counters(&self) -> CounterSums {
-        Counters::sum(self.shared.counters.lock().iter())
+        self.shared.counter_sums()
     }
 
     /// Closes a connection. False when there is none of this number.
@@ -436,9 +584,26 @@ impl ServerHandle {
         }
     }
 
+    /// Accepts nobody any more. Open connections stay.
+    pub fn stop_accepting(&self) {
+        self.shutdown.stop_accepting();
+    }
+
+    /// Tells every client that listens for it that this server is about to leave.
+    pub fn announce_lame_duck(&self) {
+        self.shared.is_lame_duck.store(true, Ordering::Relaxed);
+        for client in self.shared.clients() {
+            if client.takes_info() {
+                let mut document = self.shared.info(client.listener());
+                document.client_id = client.id().0;
+                document.client_ip = client.address().ip().to_canonical().to_string();
+                client.send_info(&document);
+            }
+        }
+    }
+
     /// Stops accepting, closes every connection and waits until all threads have ended.
     pub async fn shutdown(self) {
-        tracing::info!("Initiating Shutdown...");
         let shared = &self.shared;
         self.shutdown
             .run(|| {
@@ -447,7 +612,6 @@ impl ServerHandle {
                 }
             })
             .await;
-        tracing::info!("Server Exiting..");
     }
 }
 

@@ -22,9 +22,14 @@ impl Shutdown {
         Self { stop, ends }
     }
 
+    /// Stops the acceptors. Connections stay.
+    pub(crate) fn stop_accepting(&self) {
+        self.stop.send_replace(true);
+    }
+
     /// Stops the acceptors, closes connections with `close_all` until every thread has ended.
     pub(crate) async fn run(self, close_all: impl Fn()) {
-        self.stop.send_replace(true);
+        self.stop_accepting();
         let all_ended = async {
             for end in self.ends {
                 // An error means that the thread is gone, which is what we wait for.

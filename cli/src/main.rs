@@ -1,97 +1,98 @@
-//! `menes`: the broker and its command line.
+//! `menes`: one file, called as itself or as `nats-server`.
 
+mod flags;
+mod signal;
+
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use menes_broker::config::options::{AuthOptions, Options, UserOptions};
-use menes_broker::server::Server;
+use flags::{Face, Flags};
+use menes_broker::NATS_VERSION;
 
-#[derive(Parser)]
-#[command(
-    name = "menes",
-    version,
-    about = "A message broker that keeps what it acknowledged"
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
+fn usage() -> String {
+    format!(
+        "\
+Menes {}, a message broker: NATS, Memphis SDKs, and every acknowledged message kept.
 
-#[derive(Subcommand)]
-enum Command {
-    /// Starts the server.
-    Serve(Serve),
-}
+  menes                  start a server with every door open and data in ./menes-data
+  menes serve [FLAGS]    the same, as the flags say; `menes serve --help` lists them
+  menes version          print the version
 
-#[derive(Args, Default)]
-struct Serve {
-    /// Port for clients; may be given several times.
-    #[arg(short = 'p', long = "port")]
-    ports: Vec<u16>,
-    /// Address to listen on.
-    #[arg(short = 'a', long = "addr")]
-    addr: Option<String>,
-    /// User that clients must log in as.
-    #[arg(long, requires = "pass")]
-    user: Option<String>,
-    /// Password of that user.
-    #[arg(long, requires = "user")]
-    pass: Option<String>,
-}
-
-impl Serve {
-    fn options(self) -> Options {
-        let mut options = Options::default();
-        if !self.ports.is_empty() {
-            options.ports = self.ports;
-        }
-        if let Some(addr) = self.addr {
-            options.host = addr;
-        }
-        if let (Some(user), Some(password)) = (self.user, self.pass) {
-            let user = UserOptions {
-                user,
-                password,
-                ..UserOptions::default()
-            };
-            options.auth = AuthOptions {
-                users: vec![user],
-                ..AuthOptions::default()
-            };
-        }
-        options
-    }
+Called as nats-server, or with that server's flags first, it behaves as nats-server {NATS_VERSION}.
+",
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 fn main() -> ExitCode {
-    let Command::Serve(serve) = Cli::parse()
-        .command
-        .unwrap_or_else(|| Command::Serve(Serve::default()));
-    match run(serve.options()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("menes: {error:#}");
-            ExitCode::FAILURE
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let mut arguments: Vec<String> = arguments.collect();
+    let called = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or("menes");
+    let face = if called.starts_with("nats-server") {
+        Face::NatsServer
+    } else {
+        match arguments.first().map(String::as_str) {
+            Some("serve") => {
+                arguments.remove(0);
+                Face::Menes
+            }
+            None => Face::Menes,
+            Some("-h" | "--help" | "help") => return say(&usage()),
+            Some("version" | "--version") => {
+                let version = env!("CARGO_PKG_VERSION");
+                return say(&format!("menes {version} (speaks NATS {NATS_VERSION})\n"));
+            }
+            Some(flag) if flag.starts_with('-') => Face::NatsServer,
+            Some(other) => {
+                return fail(&format!("menes: unknown command {other:?}, try `menes help`"));
+            }
         }
+    };
+    run(called, &arguments, face)
+}
+
+fn run(program: &str, arguments: &[String], face: Face) -> ExitCode {
+    let flags = match Flags::parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(error) if error.use_stderr() => {
+            return fail(&format!("{program}: {}", error.to_string().trim_end()));
+        }
+        Err(help) => return say(&help.to_string()),
+    };
+    if flags.version {
+        return say(&format!("nats-server: v{NATS_VERSION}\n"));
+    }
+    if let Some(signal) = &flags.signal {
+        return match signal::send(signal) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&format!("{program}: {error}")),
+        };
+    }
+    let settings = match flags.settings(face) {
+        Ok(settings) => settings,
+        Err(error) => return fail(&format!("{program}: {error}")),
+    };
+    if flags.check {
+        let file = settings.config_file.as_deref().unwrap_or_else(|| Path::new(""));
+        let digest = settings.config_digest.as_deref().unwrap_or_default();
+        eprintln!("{program}: configuration file {} is valid ({digest})", file.display());
+        return ExitCode::SUCCESS;
+    }
+    match menes_broker::run(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The log has said why.
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn run(options: Options) -> anyhow::Result<()> {
-    let server = Server::start(options)?;
-    for address in server.addresses() {
-        eprintln!("Listening for client connections on {address}");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let mut terminate =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted?,
-            _ = terminate.recv() => {}
-        }
-        server.shutdown().await;
-        Ok(())
-    })
+#[expect(clippy::print_stdout, reason = "this is what the person asked to see")]
+fn say(text: &str) -> ExitCode {
+    print!("{text}");
+    ExitCode::SUCCESS
+}
+
+fn fail(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::FAILURE
 }

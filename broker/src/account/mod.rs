@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use menes_jetstream::ids::AccountName;
 use parking_lot::RwLock;
 
-use crate::connection::client::Client;
+use crate::connection::client::{Client, Traffic, TrafficCount};
 use crate::routing::{Message, RouteBatch, Sublist, Subscription};
 use crate::streams::ingest::IngestTag;
 
@@ -21,6 +21,8 @@ pub struct Account {
     name: AccountName,
     sublist: Sublist,
     connections: AtomicU32,
+    /// Of connections that ended.
+    past_traffic: Traffic,
 }
 
 impl Account {
@@ -30,6 +32,7 @@ impl Account {
             name,
             sublist: Sublist::new(),
             connections: AtomicU32::new(0),
+            past_traffic: Traffic::default(),
         }
     }
 
@@ -65,6 +68,16 @@ impl Account {
     #[must_use]
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Messages and bytes of connections that ended.
+    pub(crate) fn past_traffic(&self) -> TrafficCount {
+        self.past_traffic.count()
+    }
+
+    pub(crate) fn add_past_traffic(&self, count: TrafficCount) {
+        self.past_traffic.received(count.in_msgs, count.in_bytes);
+        self.past_traffic.delivered(count.out_msgs, count.out_bytes);
     }
 
     pub(crate) fn connected(&self) {

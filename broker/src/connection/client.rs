@@ -11,7 +11,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use menes_jetstream::ids::AccountName;
+use menes_protocol::encoder::server::info;
 use menes_protocol::error::WireError;
+use menes_protocol::info::Info;
 use parking_lot::{Mutex, RwLock};
 
 use super::output::ByteQueue;
@@ -111,6 +113,19 @@ pub struct TrafficCount {
     pub out_bytes: u64,
 }
 
+impl TrafficCount {
+    /// The sum of two.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            in_msgs: self.in_msgs + other.in_msgs,
+            in_bytes: self.in_bytes + other.in_bytes,
+            out_msgs: self.out_msgs + other.out_msgs,
+            out_bytes: self.out_bytes + other.out_bytes,
+        }
+    }
+}
+
 impl Traffic {
     pub(crate) fn received(&self, msgs: u64, bytes: u64) {
         self.in_msgs.fetch_add(msgs, Ordering::Relaxed);
@@ -147,11 +162,13 @@ pub struct Client {
     id: ClientId,
     address: SocketAddr,
     transport: Transport,
+    listener: SocketAddr,
     started: SystemTime,
     started_instant: Instant,
     max_pending: usize,
     flags: AtomicU8,
     closed: AtomicBool,
+    takes_info: AtomicBool,
     /// Bytes queued or being written.
     pending: AtomicUsize,
     output: Mutex<Output>,
@@ -215,17 +232,20 @@ impl Client {
         id: ClientId,
         address: SocketAddr,
         transport: Transport,
+        listener: SocketAddr,
         max_pending: usize,
     ) -> Self {
         Self {
             id,
             address,
             transport,
+            listener,
             started: SystemTime::now(),
             started_instant: Instant::now(),
             max_pending,
             flags: AtomicU8::new(0),
             closed: AtomicBool::new(false),
+            takes_info: AtomicBool::new(false),
             pending: AtomicUsize::new(0),
             output: Mutex::new(Output::default()),
             identity: RwLock::new(Arc::new(Identity::default())),
@@ -248,6 +268,24 @@ impl Client {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How it is connected.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
+    /// The address it connected to.
+    #[must_use]
+    pub fn listener(&self) -> SocketAddr {
+        self.listener
+    }
+
+    /// When the connection was made.
+    #[must_use]
+    pub fn started(&self) -> SystemTime {
+        self.started
     }
 
     /// Who it is; nobody in particular before CONNECT.
@@ -304,11 +342,18 @@ impl Client {
         self.rtt_us.store(micros.max(1), Ordering::Relaxed);
     }
 
+    /// Time from its start to when something last arrived from it or left for it.
+    #[must_use]
+    pub fn active_for(&self) -> Duration {
+        Duration::from_millis(self.last_activity_ms.load(Ordering::Relaxed))
+    }
+
     /// Time since something last arrived from it or left for it.
     #[must_use]
     pub fn idle(&self) -> Duration {
-        let last = Duration::from_millis(self.last_activity_ms.load(Ordering::Relaxed));
-        self.started_instant.elapsed().saturating_sub(last)
+        self.started_instant
+            .elapsed()
+            .saturating_sub(self.active_for())
     }
 
     pub(crate) fn active(&self) {
@@ -338,6 +383,22 @@ impl Client {
     #[must_use]
     pub fn subscriptions(&self) -> Vec<Arc<Subscription>> {
         self.subscriptions.lock().values().cloned().collect()
+    }
+
+    /// It asked for INFO to be sent whenever it changes, and had its first one.
+    pub(crate) fn now_takes_info(&self) {
+        self.takes_info.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn takes_info(&self) -> bool {
+        self.takes_info.load(Ordering::Relaxed)
+    }
+
+    /// Queues an INFO.
+    pub(crate) fn send_info(&self, document: &Info) {
+        let mut line = ByteQueue::default();
+        info(line.tail(), document);
+        self.enqueue(&mut line);
     }
 
     /// Whether it takes nothing more.
@@ -538,7 +599,7 @@ mod tests {
 
     pub(crate) fn client(max_pending: usize) -> Client {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        Client::new(ClientId(1), address, Transport::Nats, max_pending)
+        Client::new(ClientId(1), address, Transport::Nats, address, max_pending)
     }
 
     fn staged(len: usize) -> ByteQueue {

@@ -10,11 +10,13 @@
 //! time and carry out what it asks for.
 
 pub mod client;
+pub(crate) mod closed;
 pub mod counters;
 pub mod limits;
 pub(crate) mod output;
 mod reader;
 mod session;
+pub(crate) mod websocket;
 pub(crate) mod worker;
 mod writer;
 
@@ -26,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::timeout;
 
 use self::client::{Client, Transport};
+use self::closed::Closed;
 use self::session::Session;
 use self::worker::Worker;
 
@@ -46,6 +49,7 @@ pub(crate) async fn serve<R, W>(
         shared.next_client_id(),
         address,
         transport,
+        listener,
         shared.options().limits.max_pending,
     ));
     let admitted = shared.register(worker.index(), &client);
@@ -56,7 +60,7 @@ pub(crate) async fn serve<R, W>(
     );
     let written =
         tokio::task::spawn_local(writer::run(write, Arc::clone(&client), Rc::clone(&worker)));
-    let mut session = Session::new(Rc::clone(&worker), Arc::clone(&client), listener);
+    let mut session = Session::new(Rc::clone(&worker), Arc::clone(&client));
     session.greet();
     let reason = if admitted {
         reader::run(&mut session, &mut read).await
@@ -65,6 +69,7 @@ pub(crate) async fn serve<R, W>(
     };
     client.close(reason);
     let reason = client.close_reason().unwrap_or(reason);
+    let closed = admitted.then(|| Closed::now(&client, reason));
     session.end(reason);
     if written.await.is_err() {
         tracing::error!(
@@ -82,8 +87,9 @@ pub(crate) async fn serve<R, W>(
         client.id().0,
         reason
     );
-    if admitted {
+    if let Some(closed) = closed {
         shared.unregister(worker.index(), client.id());
+        shared.note_closed(closed);
     }
 }
 

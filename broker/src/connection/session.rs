@@ -45,7 +45,6 @@ pub(super) enum Step {
 pub(super) struct Session {
     worker: Rc<Worker>,
     client: Arc<Client>,
-    listener: std::net::SocketAddr,
     parser: ClientParser,
     /// `None` until someone is logged in.
     bound: Option<Bound>,
@@ -92,11 +91,7 @@ enum Flow {
 
 impl Session {
     /// A conversation that begins.
-    pub(super) fn new(
-        worker: Rc<Worker>,
-        client: Arc<Client>,
-        listener: std::net::SocketAddr,
-    ) -> Self {
+    pub(super) fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
         let options = worker.shared().options();
         let limits = Limits {
             max_control_line: options.limits.max_control_line,
@@ -131,7 +126,6 @@ impl Session {
             },
             worker,
             client,
-            listener,
         };
         if !must_log_in && let Some(login) = session.worker.shared().auth().anonymous() {
             session.bind(login, &Connect::default(), false);
@@ -511,6 +505,7 @@ impl Session {
         if self.connect_received && !self.first_pong_sent {
             self.first_pong_sent = true;
             if self.protocol >= 1 {
+                self.client.now_takes_info();
                 let document = self.info(true);
                 info(batch.line_to(&self.client), &document);
             }
@@ -737,7 +732,7 @@ impl Session {
 
     /// The INFO of this connection; the one behind the first PONG says so and whose account it is.
     fn info(&self, is_connect_info: bool) -> Info {
-        let mut document = self.worker.shared().info(self.listener);
+        let mut document = self.worker.shared().info(self.client.listener());
         document.client_id = self.client.id().0;
         document.client_ip = self.client.address().ip().to_canonical().to_string();
         if is_connect_info && let Some(bound) = &self.bound {

@@ -20,6 +20,7 @@ use tokio::task::LocalSet;
 use super::client::Transport;
 use super::counters::Counters;
 use super::limits::READ_BYTES;
+use super::websocket::{self, Upgrade};
 use crate::error::StartError;
 use crate::routing::RouteBatch;
 use crate::server::Shared;
@@ -79,11 +80,21 @@ impl Worker {
     }
 }
 
+/// What is spoken at a listener.
+#[derive(Clone, Debug)]
+pub(crate) enum Door {
+    /// NATS.
+    Nats,
+    /// NATS inside WebSocket frames.
+    WebSocket(Arc<Upgrade>),
+}
+
 /// A socket on its way to a worker.
 pub(crate) struct Accepted {
     pub(crate) socket: std::net::TcpStream,
     pub(crate) address: SocketAddr,
     pub(crate) listener: SocketAddr,
+    pub(crate) door: Door,
 }
 
 /// The way to a running worker. Dropping it lets the worker end once its connections have.
@@ -129,24 +140,33 @@ pub(crate) fn start(
 }
 
 async fn accept(worker: Rc<Worker>, mut incoming: UnboundedReceiver<Accepted>) {
-    while let Some(Accepted {
-        socket,
-        address,
-        listener,
-    }) = incoming.recv().await
-    {
+    while let Some(accepted) = incoming.recv().await {
+        let Accepted {
+            socket,
+            address,
+            listener,
+            door,
+        } = accepted;
         let stream = socket
             .set_nonblocking(true)
             .and_then(|()| TcpStream::from_std(socket));
-        match stream {
-            Ok(stream) => {
-                let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(async move {
-                    let (read, write) = stream.into_split();
-                    super::serve(worker, read, write, Transport::Nats, address, listener).await;
-                });
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::error!("cannot take connection of {address}: {error}");
+                continue;
             }
-            Err(error) => tracing::error!("cannot take connection of {address}: {error}"),
-        }
+        };
+        let worker = Rc::clone(&worker);
+        match door {
+            Door::Nats => tokio::task::spawn_local(async move {
+                let (read, write) = stream.into_split();
+                super::serve(worker, read, write, Transport::Nats, address, listener).await;
+            }),
+            Door::WebSocket(upgrade) => {
+                let served = websocket::serve(worker, stream, upgrade, address, listener);
+                tokio::task::spawn_local(served)
+            }
+        };
     }
 }

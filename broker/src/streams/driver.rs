@@ -325,7 +325,8 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             return;
         }
         self.status_due = now + STATUS_INTERVAL;
-        self.status.update(&self.engine);
+        let now = self.clock.now();
+        self.status.update(&mut self.engine, now, &mut self.routes);
     }
 
     /// What is in flight becomes durable and is answered; waiting pull requests are told.

@@ -44,6 +44,7 @@ pub struct Streams {
     alarm: Arc<Alarm>,
     queue: Arc<IngestQueue>,
     presence: Arc<Presence>,
+    status: Arc<Status>,
 }
 
 impl Default for Streams {
@@ -56,6 +57,7 @@ impl Default for Streams {
             alarm,
             queue: Arc::new(queue),
             presence,
+            status: Arc::default(),
         }
     }
 }
@@ -69,6 +71,12 @@ impl Streams {
             ingest: Some(Arc::clone(&self.queue)),
             observer: Some(observer),
         }
+    }
+
+    /// Figures for monitoring; they say "not ready" until the engine runs.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
     /// Opens the stores in `folder`, replays what the log holds beyond them, and starts the engine
@@ -107,7 +115,7 @@ impl Streams {
             .map_err(|error| StreamsError(format!("{}: {error}", folder.display())))?;
         stations::recover(&mut engine, now);
         let stop = Arc::new(AtomicBool::new(false));
-        let status = Arc::new(Status::new(folder));
+        let status = self.status;
         let routes = Routes::new(server.shared_accounts(), server.route_batch());
         let mut driver = Driver::new(
             engine,

@@ -1,60 +1,143 @@
-//! Figures of the engine for monitoring: taken by the engine thread, read by anyone.
+//! What the outside may know of the streams, without asking their thread.
+//!
+//! The engine thread publishes a [`StreamsStatus`] about twice a second; monitoring reads the
+//! latest. Totals are always there. Details cost work for every stream and consumer, so they are
+//! gathered only when someone asked: [`Status::ask_details`] gives out a ticket, and the first
+//! snapshot whose `answered` has reached it has them.
+//!
+//! ```text
+//!   monitoring                          engine thread
+//!   ask_details() -> 7                  asked is 7, answered was 6: gather details
+//!   details_for(7) ◀──── publish(answered 7, accounts)
+//! ```
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use menes_jetstream::Timestamp;
 use menes_jetstream::engine::{AccountFigures, Application, Engine, Figures};
-use menes_jetstream::ports::{LogStore, StateStore};
+use menes_jetstream::ports::{LogStore, Outbox, StateStore};
+use tokio::sync::Notify;
 
 /// The engine at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct StreamsStatus {
-    /// Folder of the stores.
-    pub store_dir: PathBuf,
+    /// Whether everything was recovered and requests are served.
+    pub is_ready: bool,
     /// Totals.
     pub figures: Figures,
-    /// Per account, by name.
-    pub accounts: Vec<AccountFigures>,
-    /// Why nothing is acknowledged any more.
+    /// Per account, by name. Empty until someone asked.
+    pub accounts: Arc<Vec<AccountFigures>>,
+    /// The highest ticket whose details are in `accounts`.
+    pub answered: u64,
+    /// Why nothing is acknowledged any more, for people.
     pub poisoned: Option<String>,
 }
 
-/// The latest figures.
-#[derive(Debug)]
+/// Where the engine thread publishes and others read.
+#[derive(Debug, Default)]
 pub struct Status {
     latest: ArcSwap<StreamsStatus>,
+    asked: AtomicU64,
+    published: Notify,
 }
 
 impl Status {
-    pub(crate) fn new(folder: &Path) -> Self {
-        let status = StreamsStatus {
-            store_dir: folder.to_owned(),
-            ..StreamsStatus::default()
-        };
-        Self {
-            latest: ArcSwap::from_pointee(status),
-        }
-    }
-
     /// The latest figures, at most a second old.
     #[must_use]
     pub fn load(&self) -> Arc<StreamsStatus> {
         self.latest.load_full()
     }
 
+    /// Asks for details; they come with the ticket that is returned.
+    #[must_use]
+    pub fn ask_details(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// The first snapshot that answers `ticket`; the latest one if there is none within `limit`.
+    pub async fn details_for(&self, ticket: u64, limit: Duration) -> Arc<StreamsStatus> {
+        let answered = async {
+            loop {
+                let published = self.published.notified();
+                let status = self.load();
+                if status.answered >= ticket {
+                    return status;
+                }
+                published.await;
+            }
+        };
+        match tokio::time::timeout(limit, answered).await {
+            Ok(status) => status,
+            Err(_) => self.load(),
+        }
+    }
+
+    /// Publishes how the engine is now, with details if someone asked for them.
     pub(crate) fn update<L: LogStore, S: StateStore, A: Application>(
         &self,
-        engine: &Engine<L, S, A>,
+        engine: &mut Engine<L, S, A>,
+        now: Timestamp,
+        out: &mut dyn Outbox,
     ) {
-        let store_dir = self.latest.load().store_dir.clone();
-        let (figures, accounts) = engine.figures();
-        let poisoned = engine.poisoned().map(ToString::to_string);
-        self.latest.store(Arc::new(StreamsStatus {
-            store_dir,
+        let asked = self.asked.load(Ordering::Acquire);
+        let mut status = StreamsStatus::clone(&self.latest.load());
+        if asked > status.answered {
+            status.accounts = Arc::new(engine.details(now, out));
+            status.answered = asked;
+        }
+        status.figures = engine.figures();
+        status.is_ready = true;
+        status.poisoned = engine.poisoned().map(ToString::to_string);
+        self.publish(status);
+    }
+
+    pub(crate) fn publish(&self, status: StreamsStatus) {
+        self.latest.store(Arc::new(status));
+        self.published.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_streams(streams: u64, answered: u64) -> StreamsStatus {
+        let figures = Figures {
+            streams,
+            ..Figures::default()
+        };
+        StreamsStatus {
             figures,
-            accounts,
-            poisoned,
-        }));
+            answered,
+            ..StreamsStatus::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn details_come_with_the_snapshot_that_answers() {
+        let status = Arc::new(Status::default());
+        let ticket = status.ask_details();
+        let waiting = tokio::spawn({
+            let status = Arc::clone(&status);
+            async move { status.details_for(ticket, Duration::from_secs(60)).await }
+        });
+        tokio::task::yield_now().await;
+        status.publish(with_streams(1, 0));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        status.publish(with_streams(2, ticket));
+        assert_eq!(waiting.await.expect("no panic").figures.streams, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_does_not_answer_leaves_the_latest() {
+        let status = Status::default();
+        status.publish(with_streams(5, 0));
+        let ticket = status.ask_details();
+        let latest = status.details_for(ticket, Duration::from_secs(1)).await;
+        assert_eq!(latest.figures.streams, 5);
     }
 }

@@ -1,19 +1,23 @@
 //! What an engine holds, in numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::{Application, Engine};
+use crate::api::response::StreamInfo;
+use crate::consumer::ConsumerInfo;
 use crate::ids::AccountName;
-use crate::ports::{LogStore, StateStore};
-use crate::stream::StreamConfig;
+use crate::ports::{LogStore, Outbox, StateStore};
+use crate::stream::Stream;
 use crate::stream::config::Storage;
 use crate::time::Timestamp;
 
 /// Totals over streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Figures {
+    /// Accounts that have streams.
+    pub accounts: u64,
     /// Streams.
     pub streams: u64,
     /// Consumers.
@@ -50,81 +54,87 @@ pub struct AccountFigures {
 /// One stream.
 #[derive(Clone, Debug)]
 pub struct StreamFigures {
-    /// Its name.
-    pub name: String,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Its configuration.
-    pub config: StreamConfig,
-    /// Messages.
-    pub messages: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// First sequence.
-    pub first_seq: u64,
-    /// Last sequence.
-    pub last_seq: u64,
-    /// Time of the last message.
-    pub last_ts: Timestamp,
-    /// Distinct subjects.
-    pub num_subjects: u64,
-    /// Names of its consumers.
-    pub consumers: Vec<String>,
+    /// As `STREAM.INFO` shows it.
+    pub info: StreamInfo,
+    /// As `CONSUMER.INFO` shows them, by name.
+    pub consumers: Vec<ConsumerInfo>,
 }
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
-    /// Totals, and every account with its streams. Walks all streams: not for the hot path.
+    /// Totals. Adds up over all streams and reads no store.
     #[must_use]
-    pub fn figures(&self) -> (Figures, Vec<AccountFigures>) {
-        let mut accounts: BTreeMap<&AccountName, AccountFigures> = BTreeMap::new();
+    pub fn figures(&self) -> Figures {
         let mut total = Figures {
             api_total: self.api_total,
             api_errors: self.api_errors,
             ..Figures::default()
         };
+        let mut accounts = BTreeSet::new();
         for target in self.groups.values() {
-            let stream = &target.stream;
+            accounts.insert(&target.account);
+            total.add(&target.stream, target.consumers.len());
+        }
+        total.accounts = accounts.len() as u64;
+        total
+    }
+
+    /// Every account with its streams and their consumers, by name. Work for each of them: only on
+    /// demand. What cannot be read is left out.
+    pub fn details(&mut self, now: Timestamp, out: &mut dyn Outbox) -> Vec<AccountFigures> {
+        let groups: Vec<_> = self.groups.keys().copied().collect();
+        let mut accounts: BTreeMap<AccountName, AccountFigures> = BTreeMap::new();
+        for group in groups {
+            let Ok(info) = self.info_of(group, now) else {
+                continue;
+            };
+            let Some(target) = self.groups.get(&group) else {
+                continue;
+            };
             let entry = accounts
-                .entry(&target.account)
+                .entry(target.account.clone())
                 .or_insert_with(|| AccountFigures {
                     account: target.account.clone(),
-                    figures: Figures::default(),
+                    figures: Figures {
+                        accounts: 1,
+                        ..Figures::default()
+                    },
                     streams: Vec::new(),
                 });
-            let reserved = u64::try_from(stream.config().max_bytes).unwrap_or(0);
-            for figures in [&mut total, &mut entry.figures] {
-                figures.streams += 1;
-                figures.consumers += target.consumers.len() as u64;
-                figures.messages += stream.messages();
-                figures.bytes += stream.bytes();
-                match stream.config().storage {
-                    Storage::File => {
-                        figures.storage += stream.bytes();
-                        figures.reserved_storage += reserved;
-                    }
-                    Storage::Memory => {
-                        figures.memory += stream.bytes();
-                        figures.reserved_memory += reserved;
-                    }
-                }
-            }
-            entry.streams.push(StreamFigures {
-                name: stream.name().to_owned(),
-                created: target.created,
-                config: stream.config().clone(),
-                messages: stream.messages(),
-                bytes: stream.bytes(),
-                first_seq: stream.first_seq().0,
-                last_seq: stream.last_seq().0,
-                last_ts: stream.last_time(),
-                num_subjects: stream.num_subjects(),
-                consumers: target.consumers.keys().cloned().collect(),
-            });
+            entry.figures.add(&target.stream, target.consumers.len());
+            let ids: Vec<u32> = target.names.keys().copied().collect();
+            let mut consumers: Vec<ConsumerInfo> = ids
+                .into_iter()
+                .filter_map(|id| self.consumer_info(group, id, now, out).ok())
+                .collect();
+            consumers.sort_by(|a, b| a.name.cmp(&b.name));
+            entry.streams.push(StreamFigures { info, consumers });
         }
         let mut accounts: Vec<AccountFigures> = accounts.into_values().collect();
         for account in &mut accounts {
-            account.streams.sort_by(|a, b| a.name.cmp(&b.name));
+            account
+                .streams
+                .sort_by(|a, b| a.info.config.name.cmp(&b.info.config.name));
         }
-        (total, accounts)
+        accounts
+    }
+}
+
+impl Figures {
+    fn add(&mut self, stream: &Stream, consumers: usize) {
+        let reserved = u64::try_from(stream.config().max_bytes).unwrap_or(0);
+        self.streams += 1;
+        self.consumers += consumers as u64;
+        self.messages += stream.messages();
+        self.bytes += stream.bytes();
+        match stream.config().storage {
+            Storage::File => {
+                self.storage += stream.bytes();
+                self.reserved_storage += reserved;
+            }
+            Storage::Memory => {
+                self.memory += stream.bytes();
+                self.reserved_memory += reserved;
+            }
+        }
     }
 }

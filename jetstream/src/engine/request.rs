@@ -754,7 +754,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .collect()
     }
 
-    fn info_of(
+    pub(super) fn info_of(
         &mut self,
         group: GroupId,
         now: Timestamp,
@@ -807,7 +807,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         })
     }
 
-    fn consumer_info(
+    pub(super) fn consumer_info(
         &mut self,
         group: GroupId,
         id: u32,

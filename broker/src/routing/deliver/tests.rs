@@ -13,7 +13,7 @@ fn batch(ingest: Option<Arc<IngestQueue>>) -> RouteBatch {
 
 fn client(id: u64) -> Arc<Client> {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let client = Client::new(ClientId(id), address, Transport::Nats, 1 << 20);
+    let client = Client::new(ClientId(id), address, Transport::Nats, address, 1 << 20);
     client.identify(Identity::default(), true, true);
     Arc::new(client)
 }

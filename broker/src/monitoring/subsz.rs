@@ -1,0 +1,131 @@
+//! `/subsz`: the subscriptions.
+
+use std::sync::Arc;
+
+use menes_jetstream::Timestamp;
+use menes_protocol::subject;
+use serde::Serialize;
+
+use super::query::{Query, QueryError};
+use super::{DEFAULT_LIMIT, Monitor, now};
+use crate::routing::{Subscription, Target};
+
+#[derive(Serialize)]
+pub(super) struct Subsz<'a> {
+    server_id: &'a str,
+    now: Timestamp,
+    #[serde(flatten)]
+    stats: SublistStats,
+    total: usize,
+    offset: usize,
+    limit: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    subscriptions_list: Vec<SubscriptionDetail>,
+}
+
+/// How subscriptions are found. Only their number is counted here; the rest is zero.
+#[derive(Default, Serialize)]
+pub(super) struct SublistStats {
+    num_subscriptions: usize,
+    num_cache: u64,
+    num_inserts: u64,
+    num_removes: u64,
+    num_matches: u64,
+    cache_hit_rate: f64,
+    max_fanout: u64,
+    avg_fanout: f64,
+}
+
+impl SublistStats {
+    pub(super) fn of(num_subscriptions: usize) -> Self {
+        Self {
+            num_subscriptions,
+            ..Self::default()
+        }
+    }
+}
+
+/// One subscription.
+#[derive(Serialize)]
+pub(super) struct SubscriptionDetail {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_tag: Option<String>,
+    subject: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qgroup: Option<String>,
+    sid: String,
+    msgs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<u64>,
+    cid: u64,
+}
+
+impl SubscriptionDetail {
+    /// Shows a subscription, with its account where that is not clear.
+    pub(super) fn of(subscription: &Subscription, account: Option<&str>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            account: account.map(ToOwned::to_owned),
+            account_tag: account.map(ToOwned::to_owned),
+            subject: text(subscription.subject()),
+            qgroup: subscription.queue().map(text),
+            sid: text(subscription.sid()),
+            msgs: subscription.delivered(),
+            max: Some(subscription.max()).filter(|max| *max > 0),
+            cid: match subscription.target() {
+                Target::Client(client) => client.id().0,
+                // The server itself; its connections are numbered from 1.
+                Target::Ingest(_) => 0,
+            },
+        }
+    }
+}
+
+impl Monitor {
+    pub(super) fn subsz(&self, query: &Query) -> Result<Subsz<'_>, QueryError> {
+        let with_list = query.flag("subs")?;
+        let offset = query.count("offset")?.unwrap_or(0);
+        let limit = query.count("limit")?.unwrap_or(DEFAULT_LIMIT);
+        let test = query.text("test");
+        if !test.is_empty() && !subject::is_literal(test.as_bytes()) {
+            let text = format!("invalid test subject, must be valid publish subject: {test}");
+            return Err(QueryError::Meaning(text));
+        }
+        let mut found = Vec::new();
+        if with_list || !test.is_empty() {
+            found = self.subscriptions(query.text("acc"), test.as_bytes());
+        }
+        let page = found.iter().skip(offset).take(limit);
+        let list = page
+            .map(|(account, s)| SubscriptionDetail::of(s, Some(account)))
+            .collect();
+        Ok(Subsz {
+            server_id: self.shared.id(),
+            now: now(),
+            stats: SublistStats::of(self.shared.subscription_count()),
+            total: found.len(),
+            offset,
+            limit,
+            subscriptions_list: list,
+        })
+    }
+
+    /// The subscriptions of an account, or of all, that match a literal subject, or all.
+    fn subscriptions(&self, account: &str, test: &[u8]) -> Vec<(String, Arc<Subscription>)> {
+        let mut found = Vec::new();
+        for candidate in self.shared.accounts().all() {
+            let name = candidate.name().as_str();
+            if !account.is_empty() && account != name {
+                continue;
+            }
+            candidate.sublist().for_each(&mut |subscription| {
+                if test.is_empty() || subject::matches(subscription.subject(), test) {
+                    found.push((name.to_owned(), Arc::clone(subscription)));
+                }
+            });
+        }
+        found
+    }
+}

@@ -1,0 +1,304 @@
+//! `/varz`: the server as a whole.
+
+use std::collections::BTreeMap;
+
+use menes_jetstream::Timestamp;
+use menes_jetstream::api::response::ApiStats;
+use menes_jetstream::engine::Figures;
+use serde::Serialize;
+
+use super::text::{Seconds, nanos, uptime};
+use super::{Monitor, now};
+use crate::account::SYSTEM_ACCOUNT;
+use crate::config::settings::JetStreamSettings;
+use crate::server::{API_LEVEL, GO_VERSION, NATS_VERSION};
+
+/// Stands for what is off: `{}`.
+#[derive(Serialize)]
+struct Off {}
+
+#[derive(Serialize)]
+pub(super) struct Varz<'a> {
+    server_id: &'a str,
+    server_name: &'a str,
+    version: &'static str,
+    proto: u8,
+    go: &'static str,
+    host: &'a str,
+    port: u16,
+    #[serde(skip_serializing_if = "is_false")]
+    auth_required: bool,
+    max_connections: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_subscriptions: Option<usize>,
+    ping_interval: u64,
+    ping_max: u32,
+    http_host: &'a str,
+    http_port: u16,
+    http_base_path: &'a str,
+    https_port: u16,
+    auth_timeout: Seconds,
+    max_control_line: usize,
+    max_payload: usize,
+    max_pending: usize,
+    cluster: Off,
+    gateway: Off,
+    leaf: Off,
+    mqtt: Off,
+    websocket: WebSocket<'a>,
+    jetstream: JetStream,
+    tls_timeout: u8,
+    write_deadline: u64,
+    start: Timestamp,
+    now: Timestamp,
+    uptime: String,
+    mem: u64,
+    cores: usize,
+    gomaxprocs: usize,
+    cpu: f64,
+    connections: usize,
+    total_connections: u64,
+    routes: u8,
+    remotes: u8,
+    leafnodes: u8,
+    in_msgs: u64,
+    in_bytes: u64,
+    in_client_msgs: u64,
+    in_client_bytes: u64,
+    out_msgs: u64,
+    out_bytes: u64,
+    out_client_msgs: u64,
+    out_client_bytes: u64,
+    slow_consumers: u64,
+    stale_connections: u64,
+    stalled_clients: u64,
+    subscriptions: usize,
+    http_req_stats: BTreeMap<&'static str, u64>,
+    config_load_time: Timestamp,
+    config_digest: &'a str,
+    system_account: &'static str,
+    slow_consumer_stats: ByKind,
+    stale_connection_stats: ByKind,
+    disk_io_wait_stats: DiskWaits,
+}
+
+/// Counts by what a connection is.
+#[derive(Default, Serialize)]
+struct ByKind {
+    clients: u64,
+    routes: u64,
+    gateways: u64,
+    leafs: u64,
+}
+
+/// Waits for a place among concurrent disk operations. The log has one writer, which never waits.
+#[derive(Default, Serialize)]
+struct DiskWaits {
+    waiters: u64,
+    waits: u64,
+    wait_time: u64,
+    max_wait_time: u64,
+}
+
+#[derive(Default, Serialize)]
+struct WebSocket<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    handshake_timeout: Option<u64>,
+    #[serde(skip_serializing_if = "is_false")]
+    no_tls: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    same_origin: bool,
+}
+
+#[derive(Default, Serialize)]
+struct JetStream {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Config>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stats: Option<Stats>,
+}
+
+/// How JetStream is set up.
+#[derive(Default, Serialize)]
+pub(super) struct Config {
+    max_memory: u64,
+    max_storage: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_dir: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    sync_always: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<String>,
+    #[serde(skip_serializing_if = "is_false")]
+    strict: bool,
+}
+
+impl Config {
+    pub(super) fn of(settings: &JetStreamSettings) -> Self {
+        Self {
+            max_memory: settings.max_memory.unwrap_or(0),
+            max_storage: settings.max_file.unwrap_or(0),
+            store_dir: settings
+                .store_dir
+                .as_ref()
+                .map(|folder| folder.display().to_string()),
+            sync_always: true,
+            domain: settings.domain.clone(),
+            strict: true,
+        }
+    }
+}
+
+/// What JetStream uses.
+#[derive(Default, Serialize)]
+pub(super) struct Stats {
+    memory: u64,
+    storage: u64,
+    reserved_memory: u64,
+    reserved_storage: u64,
+    accounts: u64,
+    ha_assets: u64,
+    api: ApiStats,
+}
+
+impl Stats {
+    /// Of the whole server.
+    pub(super) fn of(figures: &Figures) -> Self {
+        let level = u32::try_from(API_LEVEL).unwrap_or(0);
+        Self {
+            accounts: figures.accounts,
+            ..Self::of_account(figures, level)
+        }
+    }
+
+    /// Of one account, which counts no accounts; the level of the API is the server's.
+    pub(super) fn of_account(figures: &Figures, level: u32) -> Self {
+        Self {
+            memory: figures.memory,
+            storage: figures.storage,
+            reserved_memory: figures.reserved_memory,
+            reserved_storage: figures.reserved_storage,
+            accounts: 0,
+            ha_assets: 0,
+            api: ApiStats {
+                level,
+                total: figures.api_total,
+                errors: figures.api_errors,
+                inflight: 0,
+            },
+        }
+    }
+}
+
+impl Monitor {
+    pub(super) fn varz(&self) -> Varz<'_> {
+        let shared = &self.shared;
+        let options = shared.options();
+        let counters = shared.counter_sums();
+        let traffic = counters.traffic;
+        let slow = counters.slow_consumers_pending + counters.slow_consumers_deadline;
+        let client = shared.addresses().first().copied();
+        Varz {
+            server_id: shared.id(),
+            server_name: shared.name(),
+            version: NATS_VERSION,
+            proto: 1,
+            go: GO_VERSION,
+            host: &options.host,
+            port: client.map_or(0, |address| address.port()),
+            auth_required: shared.auth().is_required(),
+            max_connections: options.limits.max_connections,
+            max_subscriptions: options.limits.max_subscriptions,
+            ping_interval: nanos(options.timing.ping_interval),
+            ping_max: options.timing.ping_max,
+            http_host: &self.http_host,
+            http_port: self.http_port,
+            http_base_path: &self.base_path,
+            https_port: 0,
+            auth_timeout: Seconds(options.timing.auth_timeout),
+            max_control_line: options.limits.max_control_line,
+            max_payload: options.limits.max_payload,
+            max_pending: options.limits.max_pending,
+            cluster: Off {},
+            gateway: Off {},
+            leaf: Off {},
+            mqtt: Off {},
+            websocket: self.websocket(),
+            jetstream: self.jetstream(),
+            tls_timeout: 2,
+            write_deadline: nanos(options.timing.write_deadline),
+            start: self.started,
+            now: now(),
+            uptime: uptime(shared.started().elapsed()),
+            mem: self.process.memory(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            gomaxprocs: shared.worker_count(),
+            cpu: self.process.cpu(),
+            connections: shared.connection_count(),
+            total_connections: shared.total_connections(),
+            routes: 0,
+            remotes: 0,
+            leafnodes: 0,
+            in_msgs: traffic.in_msgs,
+            in_bytes: traffic.in_bytes,
+            in_client_msgs: traffic.in_msgs,
+            in_client_bytes: traffic.in_bytes,
+            out_msgs: traffic.out_msgs,
+            out_bytes: traffic.out_bytes,
+            out_client_msgs: traffic.out_msgs,
+            out_client_bytes: traffic.out_bytes,
+            slow_consumers: slow,
+            stale_connections: counters.stale_connections,
+            stalled_clients: counters.stalls,
+            subscriptions: shared.subscription_count(),
+            http_req_stats: self.requests.lock().clone(),
+            config_load_time: self.started,
+            config_digest: &self.config_digest,
+            system_account: SYSTEM_ACCOUNT,
+            slow_consumer_stats: ByKind {
+                clients: slow,
+                ..ByKind::default()
+            },
+            stale_connection_stats: ByKind {
+                clients: counters.stale_connections,
+                ..ByKind::default()
+            },
+            disk_io_wait_stats: DiskWaits::default(),
+        }
+    }
+
+    fn websocket(&self) -> WebSocket<'_> {
+        let Some(options) = &self.shared.options().websocket else {
+            return WebSocket::default();
+        };
+        WebSocket {
+            host: Some(&options.host),
+            port: self
+                .shared
+                .websocket_address()
+                .map(|address| address.port()),
+            handshake_timeout: Some(nanos(options.handshake_timeout)),
+            no_tls: true,
+            same_origin: options.origins.same_origin,
+        }
+    }
+
+    fn jetstream(&self) -> JetStream {
+        let (Some(settings), Some(status)) = (&self.jetstream, &self.status) else {
+            return JetStream::default();
+        };
+        JetStream {
+            config: Some(Config::of(settings)),
+            stats: Some(Stats::of(&status.load().figures)),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(value: &bool) -> bool {
+    !value
+}

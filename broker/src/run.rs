@@ -1,0 +1,257 @@
+//! A server from its settings to its end: what the executable does.
+//!
+//! ```text
+//! log ─▶ banner ─▶ sockets ─▶ monitoring ─▶ streams ─▶ accept ─▶ "Server is ready" ─▶ signals ─▶ end
+//! ```
+//!
+//! All sockets are bound before anything else is touched, so a port that is taken ends the start
+//! early; clients that connect while streams are recovered wait in the backlog. Log lines are those
+//! of nats-server, because tools wait for them.
+
+mod announce;
+mod files;
+mod lame_duck;
+mod reload;
+mod signals;
+mod store_dir;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use thiserror::Error;
+
+use self::files::PortsFile;
+use self::signals::{Asked, Signals};
+use crate::config::settings::{JetStreamSettings, Settings};
+use crate::error::StartError;
+use crate::listener;
+use crate::logging::{FATAL, LogOptions, Logging};
+use crate::monitoring::{self, Monitor};
+use crate::server::{Server, ServerHandle};
+use crate::streams::{Streams, StreamsError, StreamsHandle};
+
+/// Why a server did not start. The text says what happened, where, and what to do about it.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The log file cannot be opened.
+    #[error("cannot open the log file {}: {source}; make its folder writable or log elsewhere with -l", path.display())]
+    Log {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The folder for streams cannot be used.
+    #[error("cannot keep streams in {}: {source}; make the folder writable for this user or choose another with --store_dir", path.display())]
+    StoreDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The streams cannot start.
+    #[error("cannot start JetStream: {0}")]
+    Streams(#[from] StreamsError),
+    /// The file for the process id cannot be written.
+    #[error("cannot write the pid file {}: {source}; make its folder writable or choose another with -P", path.display())]
+    PidFile {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A listener cannot be opened, or a thread cannot be started.
+    #[error("{}", with_remedy(.0))]
+    Start(#[from] StartError),
+    /// The operating system refuses something that every server needs.
+    #[error("cannot start: {0}")]
+    System(io::Error),
+}
+
+fn with_remedy(error: &StartError) -> String {
+    let StartError::Listen { address, source } = error else {
+        return error.to_string();
+    };
+    let port = address.port();
+    let remedy = match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("stop the program that uses port {port}, or choose another port")
+        }
+        io::ErrorKind::PermissionDenied => format!("port {port} needs root, choose one above 1023"),
+        _ => "the address must be one of this machine".to_owned(),
+    };
+    format!("{error}; {remedy}")
+}
+
+/// Runs a server until a signal ends it.
+///
+/// # Errors
+/// When it could not start. The log has a `[FTL]` line that says the same.
+pub fn run(settings: Settings) -> Result<(), RunError> {
+    let outcome = start_logging(&settings.log).and_then(|logging| serve(settings, logging));
+    if let Err(error) = &outcome {
+        tracing::error!(target: FATAL, "{error}");
+    }
+    outcome
+}
+
+fn start_logging(options: &LogOptions) -> Result<Logging, RunError> {
+    Logging::start(options).map_err(|source| {
+        // Standard error takes the line that says why.
+        let to_stderr = Logging::start(&LogOptions {
+            file: None,
+            ..options.clone()
+        });
+        debug_assert!(to_stderr.is_ok(), "standard error needs no opening");
+        RunError::Log {
+            path: options.file.clone().unwrap_or_default(),
+            source,
+        }
+    })
+}
+
+fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
+    let mut settings = asked.clone();
+    if let Some(streams) = &mut settings.jetstream {
+        store_dir::prepare(streams)?;
+        settings.server.jetstream = true;
+        settings.server.domain.clone_from(&streams.domain);
+    }
+    settings.server.ports.extend(settings.memphis_port);
+
+    let streams = settings.jetstream.as_ref().map(|_| Streams::default());
+    let hooks = streams.as_ref().map(Streams::hooks).unwrap_or_default();
+    let status = streams.as_ref().map(|streams| Arc::clone(streams.status()));
+    let mut server = Server::new(settings.server.clone(), hooks);
+    announce::start(&server, &settings);
+
+    server.bind()?;
+    let monitor_listener = match &settings.monitor {
+        Some(at) => Some(listener::bind(&at.host, at.port)?.0),
+        None => None,
+    };
+    if let Some(path) = &settings.pid_file {
+        files::write_pid(path).map_err(|source| RunError::PidFile {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    let monitor = match monitor_listener {
+        Some(listener) => {
+            let monitor = Monitor::new(server.shared(), &settings, status);
+            let running = monitoring::start(listener, monitor).map_err(RunError::System)?;
+            tracing::info!("Starting http monitor on {}", running.address());
+            Some(running)
+        }
+        None => None,
+    };
+    let streams = match (&settings.jetstream, streams) {
+        (Some(settings), Some(streams)) => Some(start_streams(settings, streams, &server)?),
+        _ => None,
+    };
+    let server = server.serve()?;
+    let addresses = announce::Addresses::of(&server, &settings, monitor.as_ref());
+    announce::listeners(&addresses);
+    let ports_file = write_ports_file(&settings, &addresses);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::System)?;
+    let ended: Result<(), RunError> = runtime.block_on(async {
+        let signals = Signals::listen().map_err(RunError::System)?;
+        tracing::info!("Server is ready");
+        if settings.greets {
+            announce::greet(&addresses);
+        }
+        supervise(&server, asked, &logging, signals).await;
+        tracing::info!("Initiating Shutdown...");
+        server.stop_accepting();
+        if let Some(streams) = streams {
+            // Before the connections go: what is in flight is still answered.
+            tracing::info!("Initiating JetStream Shutdown...");
+            streams.stop();
+            tracing::info!("JetStream Shutdown");
+        }
+        server.shutdown().await;
+        Ok(())
+    });
+    ended?;
+    drop(monitor);
+    drop(ports_file);
+    tracing::info!("Server Exiting..");
+    Ok(())
+}
+
+fn start_streams(
+    settings: &JetStreamSettings,
+    streams: Streams,
+    server: &Server,
+) -> Result<StreamsHandle, RunError> {
+    announce::streams(settings);
+    let folder = settings
+        .store_dir
+        .as_deref()
+        .unwrap_or_else(|| Path::new(store_dir::DEFAULT));
+    let start = Instant::now();
+    let handle = streams.start(folder, server)?;
+    tracing::info!("Took {:?} to start JetStream", start.elapsed());
+    Ok(handle)
+}
+
+fn write_ports_file(settings: &Settings, addresses: &announce::Addresses) -> Option<PortsFile> {
+    let folder = settings.ports_file_dir.as_ref()?;
+    match PortsFile::write(folder, addresses) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            tracing::error!("Error writing ports file to {}: {error}", folder.display());
+            None
+        }
+    }
+}
+
+/// Does what signals ask for, until the server is to end.
+async fn supervise(
+    server: &ServerHandle,
+    mut settings: Settings,
+    logging: &Logging,
+    mut signals: Signals,
+) {
+    loop {
+        let asked = signals.next().await;
+        tracing::info!("Trapped \"{asked}\" signal");
+        match asked {
+            Asked::Interrupt | Asked::Terminate => return,
+            Asked::Hangup => reload::reload(server, &mut settings, logging),
+            Asked::User1 => match logging.reopen() {
+                Ok(()) => tracing::info!("File log re-opened"),
+                Err(error) => tracing::error!("The log file cannot be opened again: {error}"),
+            },
+            Asked::User2 => {
+                tokio::select! {
+                    () = lame_duck::run(server, settings.lame_duck) => {}
+                    () = signals.interrupted() => {}
+                }
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_named_with_a_remedy() {
+        let source = io::Error::from(io::ErrorKind::AddrInUse);
+        let address = ([0, 0, 0, 0], 4222).into();
+        let error = RunError::from(StartError::Listen { address, source });
+        let text = error.to_string();
+        assert!(
+            text.contains("0.0.0.0:4222") && text.contains("uses port 4222"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! What a starting server says: the lines of nats-server, and a greeting for a person.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::config::settings::{JetStreamSettings, Settings};
+use crate::monitoring::RunningMonitor;
+use crate::server::{API_LEVEL, NATS_VERSION, Server, ServerHandle};
+
+/// The first lines: who this is and what it was told.
+pub(super) fn start(server: &Server, settings: &Settings) {
+    tracing::info!("Starting nats-server");
+    tracing::info!("  Version:  {NATS_VERSION}");
+    tracing::info!("  Git:      [not set]");
+    tracing::info!("  Name:     {}", server.name());
+    tracing::info!("  ID:       {}", server.id());
+    if let Some(file) = &settings.config_file {
+        let digest = settings.config_digest.as_deref().unwrap_or_default();
+        tracing::info!("Using configuration file: {} ({digest})", file.display());
+    }
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// How JetStream is set up. Tools read the store directory from here.
+pub(super) fn streams(settings: &JetStreamSettings) {
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "unlimited".to_owned(), friendly_bytes);
+    let folder = settings.store_dir.clone().unwrap_or_default();
+    tracing::info!("Starting JetStream");
+    tracing::info!("---------------- JETSTREAM ----------------");
+    tracing::info!("  Max Memory:      {}", size(settings.max_memory));
+    tracing::info!("  Max Storage:     {}", size(settings.max_file));
+    tracing::info!("  Store Directory: \"{}\"", folder.display());
+    if let Some(domain) = &settings.domain {
+        tracing::info!("  Domain:          {domain}");
+    }
+    tracing::info!("  API Level:       {API_LEVEL}");
+    tracing::info!("-------------------------------------------");
+}
+
+/// Where a server listens.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    pub(super) nats: Vec<SocketAddr>,
+    pub(super) memphis: Option<SocketAddr>,
+    pub(super) websocket: Option<SocketAddr>,
+    pub(super) monitoring: Option<SocketAddr>,
+}
+
+impl Addresses {
+    pub(super) fn of(
+        server: &ServerHandle,
+        settings: &Settings,
+        monitor: Option<&RunningMonitor>,
+    ) -> Self {
+        let mut nats = server.addresses().to_vec();
+        // The Memphis port was added behind the others.
+        let memphis = settings.memphis_port.and_then(|_| nats.pop());
+        let monitoring = monitor.map(RunningMonitor::address);
+        Self {
+            nats,
+            memphis,
+            websocket: server.websocket_address(),
+            monitoring,
+        }
+    }
+}
+
+/// The lines that tools wait for before they connect.
+pub(super) fn listeners(addresses: &Addresses) {
+    if let Some(address) = addresses.websocket {
+        tracing::info!("Listening for websocket clients on ws://{address}");
+    }
+    for address in addresses.nats.iter().chain(&addresses.memphis) {
+        tracing::info!("Listening for client connections on {address}");
+    }
+}
+
+/// Where a person finds what.
+pub(super) fn greet(addresses: &Addresses) {
+    for address in &addresses.nats {
+        tracing::info!("  clients      {}", url("nats", *address));
+    }
+    if let Some(address) = addresses.memphis {
+        tracing::info!("  Memphis SDKs {}", reachable(address));
+    }
+    if let Some(address) = addresses.websocket {
+        tracing::info!("  WebSocket    {}", url("ws", address));
+    }
+    if let Some(address) = addresses.monitoring {
+        tracing::info!("  monitoring   {}", url("http", address));
+    }
+}
+
+/// A URL that works on this machine.
+pub(super) fn url(scheme: &str, address: SocketAddr) -> String {
+    format!("{scheme}://{}", reachable(address))
+}
+
+/// An address to connect to: a listener on all addresses is reached at the loopback one.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A size in the way nats-server prints it: two decimals and a unit of 1024s.
+fn friendly_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
+    let power = if bytes < 1024 { 0 } else { bytes.ilog2() / 10 };
+    let unit = usize::try_from(power)
+        .ok()
+        .and_then(|power| UNITS.get(power.checked_sub(1)?));
+    let Some(unit) = unit else {
+        return format!("{bytes} B");
+    };
+    let hundredths = (u128::from(bytes) * 100) >> (10 * power);
+    format!("{}.{:02} {unit}B", hundredths / 100, hundredths % 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_those_of_nats_server() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.00 KB"),
+            (18_957_376_512, "17.65 GB"),
+            (1 << 40, "1.00 TB"),
+            (u64::MAX, "15.99 EB"),
+        ] {
+            assert_eq!(friendly_bytes(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_shown_at_loopback() {
+        assert_eq!(url("ws", ([0, 0, 0, 0], 7).into()), "ws://127.0.0.1:7");
+        assert_eq!(
+            url("nats", "[::]:7".parse().expect("valid")),
+            "nats://[::1]:7"
+        );
+        assert_eq!(url("nats", ([10, 0, 0, 1], 7).into()), "nats://10.0.0.1:7");
+    }
+}

@@ -1,0 +1,380 @@
+//! Arguments, in the notation of nats-server: one or two dashes, `-x v` and `-x=v` alike.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use menes_broker::config::options::{UserOptions, WebSocketOptions};
+use menes_broker::config::settings::{
+    Address, Again, JetStreamSettings, Settings, load,
+};
+
+/// Other spellings of a flag, each with the one that the parser knows.
+const ALIASES: &[(&str, &str)] = &[
+    ("a", "addr"),
+    ("net", "addr"),
+    ("p", "port"),
+    ("n", "name"),
+    ("server_name", "name"),
+    ("P", "pid"),
+    ("m", "http_port"),
+    ("c", "config"),
+    ("js", "jetstream"),
+    ("sd", "store_dir"),
+    ("data", "store_dir"),
+    ("sl", "signal"),
+    ("l", "log"),
+    ("T", "logtime"),
+    ("D", "debug"),
+    ("V", "trace"),
+    ("VV", "trace"),
+    ("DV", "debug_trace"),
+    ("DVV", "debug_trace"),
+    ("v", "version"),
+    ("h", "help"),
+];
+
+/// Flags that stand alone; the others want a value.
+const SWITCHES: &[&str] =
+    &["jetstream", "debug", "trace", "debug_trace", "version", "help", "t", "logtime", "no_logtime"];
+
+/// Flags of nats-server that ask for something this version does not have.
+const NOT_BUILT: &[&str] = &[
+    "tls", "tlscert", "tlskey", "tlsverify", "tlscacert", "routes", "cluster", "cluster_name",
+    "cluster_listen", "cluster_advertise", "no_advertise", "connect_retries", "ms", "https_port",
+    "s", "syslog", "r", "remote_syslog",
+];
+
+/// A message broker that speaks NATS and Memphis and keeps every acknowledged message.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "menes serve", disable_version_flag = true, rename_all = "snake_case")]
+pub(crate) struct Flags {
+    /// Address to listen on
+    #[arg(long, value_name = "HOST")]
+    addr: Option<String>,
+    /// Port for clients; -1 takes any free one
+    #[arg(long, allow_hyphen_values = true)]
+    port: Option<i64>,
+    /// Second port for clients, where Memphis SDKs look; -1 takes any free one
+    #[arg(long, allow_hyphen_values = true)]
+    memphis_port: Option<i64>,
+    /// Port for clients over WebSocket; -1 takes any free one
+    #[arg(long, allow_hyphen_values = true)]
+    ws_port: Option<i64>,
+    /// Port for monitoring, on the same address as clients; -1 takes any free one
+    #[arg(long, allow_hyphen_values = true)]
+    http_port: Option<i64>,
+    /// Name of the server
+    #[arg(long)]
+    name: Option<String>,
+    /// Configuration file, in the grammar of nats-server
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and end
+    #[arg(long = "t")]
+    pub(crate) check: bool,
+    /// Switch JetStream on
+    #[arg(long)]
+    jetstream: bool,
+    /// Folder for streams, also --data
+    #[arg(long, value_name = "DIR")]
+    store_dir: Option<PathBuf>,
+    /// User that clients must give
+    #[arg(long)]
+    user: Option<String>,
+    /// Password that clients must give
+    #[arg(long)]
+    pass: Option<String>,
+    /// Token that clients must give
+    #[arg(long)]
+    auth: Option<String>,
+    /// File for the process id
+    #[arg(long, value_name = "FILE")]
+    pid: Option<PathBuf>,
+    /// Folder for a file that lists the ports
+    #[arg(long, value_name = "DIR")]
+    ports_file_dir: Option<PathBuf>,
+    /// Host and port to announce to clients
+    #[arg(long, value_name = "HOST:PORT")]
+    client_advertise: Option<String>,
+    /// Log file
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Begin log lines with the time
+    #[arg(long, overrides_with = "no_logtime")]
+    logtime: bool,
+    /// Begin log lines without the time, also --logtime=false
+    #[arg(long)]
+    no_logtime: bool,
+    /// Log debug lines
+    #[arg(long)]
+    debug: bool,
+    /// Log every protocol line
+    #[arg(long)]
+    trace: bool,
+    /// Both
+    #[arg(long)]
+    debug_trace: bool,
+    /// Send a signal to a running server: stop, quit, term, reopen, ldm, reload, with =PID or =FILE
+    #[arg(long, value_name = "SIGNAL[=PID]")]
+    pub(crate) signal: Option<String>,
+    /// Print the version
+    #[arg(long)]
+    pub(crate) version: bool,
+}
+
+/// How the executable was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// `menes serve`: every listener on its documented port, streams on.
+    Menes,
+    /// As nats-server, by name or by flags: only what the flags and the configuration ask for.
+    NatsServer,
+}
+
+impl Flags {
+    /// Parses arguments behind the name of the program and of the command.
+    ///
+    /// # Errors
+    /// What clap prints: a mistake, or the help that was asked for.
+    pub(crate) fn parse_from(arguments: &[String]) -> Result<Self, clap::Error> {
+        let words = normalise(arguments).map_err(|what| {
+            clap::Error::raw(clap::error::ErrorKind::UnknownArgument, format!("{what}\n"))
+        })?;
+        let program = std::iter::once("menes serve".to_owned());
+        Self::try_parse_from(program.chain(words))
+    }
+
+    /// The settings these flags and the configuration file they name ask for.
+    ///
+    /// # Errors
+    /// For people: a value that makes no sense, or a mistake in the file.
+    pub(crate) fn settings(&self, face: Face) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        if face == Face::Menes {
+            settings.memphis_port = Some(6666);
+            settings.server.websocket = Some(WebSocketOptions::at("0.0.0.0", 7770));
+            // Monitoring tells strangers too much to be open unasked.
+            settings.monitor = Some(Address { host: "127.0.0.1".to_owned(), port: 8222 });
+            settings.jetstream = Some(JetStreamSettings::default());
+            settings.greets = true;
+        }
+        if let Some(file) = &self.config {
+            load(file, &mut settings)?;
+        }
+        self.apply(&mut settings)?;
+        if let Some(streams) = &mut settings.jetstream
+            && streams.store_dir.is_none()
+        {
+            streams.store_dir = Some(match face {
+                Face::Menes => PathBuf::from("./menes-data"),
+                Face::NatsServer => {
+                    settings.warnings.push(
+                        "Temporary storage directory used, data could be lost on system reboot"
+                            .to_owned(),
+                    );
+                    std::env::temp_dir().join("nats")
+                }
+            });
+        }
+        if face == Face::NatsServer
+            && let Some(streams) = &mut settings.jetstream
+            && let Some(folder) = &mut streams.store_dir
+        {
+            *folder = folder.join("jetstream");
+        }
+        settings.validate()?;
+        let flags = self.clone();
+        settings.again = Some(Again::new(move || flags.settings(face)));
+        Ok(settings)
+    }
+
+    fn apply(&self, settings: &mut Settings) -> Result<(), String> {
+        if let Some(host) = &self.addr {
+            settings.server.host.clone_from(host);
+            if let Some(listener) = &mut settings.server.websocket {
+                listener.host.clone_from(host);
+            }
+            if let Some(monitor) = &mut settings.monitor {
+                monitor.host.clone_from(host);
+            }
+        }
+        let host = settings.server.host.clone();
+        if let Some(port) = self.port {
+            settings.server.ports = vec![checked(port)?];
+        }
+        if let Some(port) = self.memphis_port {
+            settings.memphis_port = Some(checked(port)?);
+        }
+        if let Some(port) = self.ws_port {
+            let port = checked(port)?;
+            let listener = &mut settings.server.websocket;
+            listener.get_or_insert_with(|| WebSocketOptions::at(&host, port)).port = port;
+        }
+        if let Some(port) = self.http_port {
+            settings.monitor = Some(Address { host, port: checked(port)? });
+        }
+        if let Some(name) = &self.name {
+            settings.server.server_name = Some(name.clone());
+        }
+        if self.jetstream && settings.jetstream.is_none() {
+            settings.jetstream = Some(JetStreamSettings::default());
+        }
+        if let (Some(folder), Some(streams)) = (&self.store_dir, &mut settings.jetstream) {
+            streams.store_dir = Some(folder.clone());
+        }
+        self.apply_login(settings)?;
+        if let Some(text) = &self.client_advertise {
+            let (host, port) = text.rsplit_once(':').unwrap_or((text, "4222"));
+            let port = port.parse().map_err(|_| format!("{text:?} is no host and port"))?;
+            settings.server.client_advertise = Some((host.to_owned(), port));
+        }
+        settings.pid_file = self.pid.clone().or_else(|| settings.pid_file.take());
+        settings.ports_file_dir =
+            self.ports_file_dir.clone().or_else(|| settings.ports_file_dir.take());
+        settings.log.file = self.log.clone().or_else(|| settings.log.file.take());
+        settings.log.debug |= self.debug || self.debug_trace;
+        settings.log.trace |= self.trace || self.debug_trace;
+        settings.log.time = (settings.log.time || self.logtime) && !self.no_logtime;
+        Ok(())
+    }
+
+    fn apply_login(&self, settings: &mut Settings) -> Result<(), String> {
+        let auth = &mut settings.server.auth;
+        match (&self.user, &self.pass) {
+            (Some(user), Some(password)) => {
+                auth.users.retain(|known| known.user != *user);
+                auth.users.push(UserOptions {
+                    user: user.clone(),
+                    password: password.clone(),
+                    ..Default::default()
+                });
+            }
+            (None, None) => {}
+            (Some(_), None) => return Err("--user wants --pass as well".to_owned()),
+            (None, Some(_)) => return Err("--pass wants --user as well".to_owned()),
+        }
+        if let Some(token) = &self.auth {
+            auth.token = Some(token.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Brings arguments into the one spelling that the parser knows.
+fn normalise(arguments: &[String]) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
+            match argument.as_str() {
+                "help" | "version" => words.push(format!("--{argument}")),
+                other => return Err(format!("unrecognized command: {other:?}")),
+            }
+            continue;
+        };
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (flag, None),
+        };
+        if NOT_BUILT.contains(&name) {
+            return Err(format!("{argument} is not supported by this version"));
+        }
+        let name = ALIASES.iter().find(|(from, _)| *from == name).map_or(name, |(_, to)| to);
+        if SWITCHES.contains(&name) {
+            match value {
+                Some("false") if *name == *"logtime" => words.push("--no_logtime".to_owned()),
+                Some("false") => {}
+                _ => words.push(format!("--{name}")),
+            }
+            continue;
+        }
+        words.push(format!("--{name}"));
+        words.extend(value.map(str::to_owned).or_else(|| rest.next().cloned()));
+    }
+    Ok(words)
+}
+
+fn checked(port: i64) -> Result<u16, String> {
+    match port {
+        -1 => Ok(0),
+        _ => u16::try_from(port)
+            .map_err(|_| format!("{port} is no port: 0 to 65535, or -1 for any free one")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(line: &str, face: Face) -> Settings {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Flags::parse_from(&words).expect("flags").settings(face).expect("settings")
+    }
+
+    #[test]
+    fn one_or_two_dashes_and_equals_signs_are_the_same() {
+        for line in [
+            "-p -1 -js -sd /tmp/x -m -1 -a 127.0.0.1",
+            "--port=-1 --jetstream --store_dir=/tmp/x --http_port=-1 --addr=127.0.0.1",
+            "-p=-1 -js=true -sd=/tmp/x -m=-1 --net 127.0.0.1",
+        ] {
+            let settings = settings(line, Face::NatsServer);
+            assert_eq!(settings.server.ports, [0], "{line}");
+            assert_eq!(settings.server.host, "127.0.0.1");
+            assert_eq!(settings.monitor.expect("on").port, 0);
+            let folder = settings.jetstream.expect("on").store_dir;
+            assert_eq!(folder, Some(PathBuf::from("/tmp/x/jetstream")));
+        }
+    }
+
+    #[test]
+    fn the_plain_server_has_every_door_open() {
+        let settings = settings("", Face::Menes);
+        assert_eq!(settings.server.ports, [4222]);
+        assert_eq!(settings.memphis_port, Some(6666));
+        assert_eq!(settings.server.websocket.expect("on").port, 7770);
+        assert!(settings.jetstream.is_some() && settings.greets);
+        let monitor = settings.monitor.expect("on");
+        assert_eq!((monitor.host.as_str(), monitor.port), ("127.0.0.1", 8222));
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_are_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.conf");
+        std::fs::write(&file, "port: 1\nserver_name: a\nlogtime: true").expect("written");
+        let line = format!("-c {} -p 2 -T=false", file.display());
+        let settings = settings(&line, Face::NatsServer);
+        assert_eq!(settings.server.ports, [2]);
+        assert_eq!(settings.server.server_name.as_deref(), Some("a"));
+        assert!(!settings.log.time);
+        std::fs::write(&file, "server_name: b").expect("written");
+        let again = settings.again.expect("always").make().expect("valid");
+        assert_eq!(again.server.server_name.as_deref(), Some("b"));
+        assert_eq!(again.server.ports, [2]);
+    }
+
+    #[test]
+    fn as_nats_server_only_what_was_asked_for_is_on() {
+        let settings = settings("-p 4333 --user a --pass b", Face::NatsServer);
+        assert_eq!(settings.server.ports, [4333]);
+        assert!(settings.jetstream.is_none() && settings.server.websocket.is_none());
+        assert!(settings.memphis_port.is_none() && settings.monitor.is_none());
+        assert_eq!(settings.server.auth.users[0].user, "a");
+    }
+
+    #[test]
+    fn mistakes_are_refused_in_words() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert!(Flags::parse_from(&words("--nonsense 1")).is_err());
+        assert!(
+            Flags::parse_from(&words("--tls")).expect_err("refused").to_string().contains("--tls")
+        );
+        let error = Flags::parse_from(&words("frobnicate")).expect_err("refused");
+        assert!(error.to_string().contains("unrecognized command: \"frobnicate\""));
+        let flags = Flags::parse_from(&words("-p 70000")).expect("flags");
+        assert!(flags.settings(Face::Menes).expect_err("refused").contains("70000"));
+        let flags = Flags::parse_from(&words("--user a")).expect("flags");
+        assert!(flags.settings(Face::Menes).expect_err("refused").contains("--pass"));
+    }
+}
