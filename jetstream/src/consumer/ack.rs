@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::advisory::Which;
 use super::config::AckPolicy;
 use super::duration::parse_go_duration;
 use super::event::Change;
@@ -72,6 +73,16 @@ impl<'a> AckToken<'a> {
             timestamp: Timestamp(i64::try_from(number(timestamp)?).ok()?),
             pending: number(pending).unwrap_or(0),
         })
+    }
+}
+
+impl AckToken<'_> {
+    fn which(&self) -> Which {
+        Which {
+            stream_seq: self.stream_seq,
+            consumer_seq: Some(self.consumer_seq.0),
+            deliveries: self.deliveries,
+        }
     }
 }
 
@@ -192,8 +203,9 @@ impl Consumer {
         }
         self.last_acked = Some(turn.now);
         if let Some(reason) = reason {
-            let deliveries = u32::try_from(token.deliveries).unwrap_or(u32::MAX);
-            self.advise_terminated(stream_seq, token.consumer_seq.0, deliveries, reason, turn);
+            self.advise_terminated(token.which(), reason, turn);
+        } else if self.is_sampled() {
+            self.sample(token, turn);
         }
         if self.config.ack_policy == AckPolicy::All {
             self.settle_all(stream_seq, reply, turn);
@@ -213,6 +225,31 @@ impl Consumer {
         } else if !is_under_way {
             answer(turn, reply);
         }
+    }
+
+    /// Whether the next ack is one of the share to measure.
+    fn is_sampled(&mut self) -> bool {
+        if self.sample_percent == 0 {
+            return false;
+        }
+        self.sample_draw = self
+            .sample_draw
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(1);
+        (self.sample_draw >> 33) % 100 < u64::from(self.sample_percent)
+    }
+
+    fn sample(&mut self, token: &AckToken<'_>, turn: &mut Turn<'_>) {
+        let open = self.state.pending.get(token.stream_seq.0);
+        let Some(delivery) = open.filter(|delivery| !delivery.is_settling()) else {
+            return;
+        };
+        let sent_at = delivery.due.saturating_sub(self.wait_after(delivery.sent));
+        self.measure_ack(
+            token.which(),
+            turn.now.0.saturating_sub(sent_at).max(0),
+            turn,
+        );
     }
 
     fn settle_all(&mut self, stream_seq: StreamSeq, reply: &[u8], turn: &mut Turn<'_>) {
@@ -256,8 +293,7 @@ impl Consumer {
             .get(seq)
             .is_some_and(|delivery| !delivery.is_settling());
         if is_open {
-            let deliveries = u32::try_from(token.deliveries).unwrap_or(u32::MAX);
-            self.advise_nak(token.stream_seq, token.consumer_seq.0, deliveries, turn);
+            self.advise_nak(token.which(), turn);
         }
         self.reschedule(seq, turn.now.0.saturating_add(delay), reply, turn);
     }
@@ -279,6 +315,7 @@ impl Consumer {
         }
         delivery.due = due;
         delivery.queued = false;
+        delivery.moving = delivery.moving.saturating_add(1);
         let deliveries = delivery.sent;
         self.schedule(due, seq);
         let change = Change::Rescheduled {

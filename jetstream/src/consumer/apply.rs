@@ -106,12 +106,10 @@ impl Consumer {
                 delivery.logged_due = due;
                 continue;
             }
-            // Sent by another server, before a crash, or removed from the stream since it was sent.
-            let due = if self.removed_unrecorded.remove(&seq) {
-                at.0
-            } else {
-                due
-            };
+            // Sent by another server, or before a crash, or removed from the stream since.
+            if self.removed_unrecorded.remove(&seq) {
+                self.suspects.push(seq);
+            }
             let consumer_seq = consumer_seq.saturating_add(seq - first);
             self.schedule(due, seq);
             self.state
@@ -124,6 +122,7 @@ impl Consumer {
         };
         self.state.advance(last);
         self.follow();
+        self.drop_in_flight(last.consumer);
         self.drop_finished_latest();
     }
 
@@ -139,6 +138,7 @@ impl Consumer {
             stream: StreamSeq(0),
         });
         self.follow();
+        self.drop_in_flight(consumer_seq);
         let due = at.0.saturating_add(self.wait_after(deliveries));
         let Some(delivery) = self.state.pending.get_mut(seq) else {
             return;
@@ -187,11 +187,13 @@ impl Consumer {
         let Some(delivery) = self.state.pending.get_mut(seq) else {
             return;
         };
+        let was_moved_here = delivery.moving > 0;
+        delivery.moving = delivery.moving.saturating_sub(1);
         if delivery.deliveries != deliveries {
             return;
         }
         delivery.logged_due = due;
-        let is_news = delivery.sent == deliveries && !delivery.queued && delivery.due != due;
+        let is_news = !was_moved_here && delivery.sent == deliveries && !delivery.queued;
         if is_news {
             delivery.due = due;
             self.schedule(due, seq);
@@ -217,6 +219,24 @@ impl Consumer {
         if self.cursor <= delivered.stream.0 {
             self.cursor = delivered.stream.0 + 1;
             self.count.is_exact = false;
+        }
+    }
+
+    /// Forgets the deliveries that wait to be recorded, up to one that now is.
+    fn drop_in_flight(&mut self, recorded: ConsumerSeq) {
+        let is_recorded = |change: &Change| match change {
+            Change::Delivered { consumer_seq, .. } | Change::Redelivered { consumer_seq, .. } => {
+                *consumer_seq <= recorded
+            }
+            Change::Acked { .. }
+            | Change::AckedAll { .. }
+            | Change::Rescheduled { .. }
+            | Change::Terminated { .. }
+            | Change::Exhausted { .. }
+            | Change::Gone { .. } => true,
+        };
+        while self.in_flight.front().is_some_and(is_recorded) {
+            self.in_flight.pop_front();
         }
     }
 

@@ -52,7 +52,7 @@ impl Consumer {
             self.finish_no_wait(turn);
             return Ok(false);
         }
-        self.collect_due(turn);
+        self.collect_due(turn)?;
         self.ensure_count(turn.source)?;
         for _ in 0..burst {
             if if is_push {
@@ -91,7 +91,7 @@ impl Consumer {
             };
             if self.max_deliver().is_some_and(|max| sent >= max) {
                 self.redeliver.pop_front();
-                self.give_up(seq, sent, turn);
+                self.give_up(seq, turn)?;
                 continue;
             }
             match turn.source.message(StreamSeq(seq))? {
@@ -161,20 +161,21 @@ impl Consumer {
         let pending = self.count.messages.saturating_sub(u64::from(is_counted));
         self.write_ack_subject(turn.stream, message, deliveries, pending);
         if self.config.headers_only {
-            status::write_headers_only(&mut self.header, message.header(), message.payload().len());
+            let size = message.payload().len().to_string();
+            status::write_with(&mut self.header, message.header(), "Nats-Msg-Size", &size);
         }
         if self.config.is_push() {
             self.send_pushed(message, turn)
         } else {
-            self.send_pulled(message, turn)
+            self.send_pulled(message, pending + 1, turn)
         }
     }
 
-    fn send_pulled(&mut self, message: &StoredMessage, turn: &mut Turn<'_>) -> bool {
+    fn send_pulled(&mut self, message: &StoredMessage, pending: u64, turn: &mut Turn<'_>) -> bool {
         let (subject, header, payload) = parts(self.config.headers_only, &self.header, message);
         let size = subject.len() + self.ack_subject.len() + header.len() + payload.len();
         let size = size as u64;
-        loop {
+        while self.bring_to_front(pending, turn) {
             let Some(request) = self.waiting.front() else {
                 return false;
             };
@@ -188,8 +189,15 @@ impl Consumer {
             if let Some(line) = refusal {
                 status::write_remaining(&mut self.status, line, request.left, request.bytes_left);
                 send_status(turn.out, turn.account, &request.inbox, b"", &self.status);
+                self.release_unused_pin(turn.now);
                 self.waiting.pop_front();
                 continue;
+            }
+            let (subject, mut header, payload) =
+                parts(self.config.headers_only, &self.header, message);
+            if let Some(pin) = &self.pin {
+                status::write_with(&mut self.pinned_header, header, "Nats-Pin-Id", pin.id());
+                header = &self.pinned_header;
             }
             let is_taken = turn.out.send(Outgoing {
                 account: turn.account,
@@ -200,6 +208,7 @@ impl Consumer {
                 payload,
             });
             if !is_taken {
+                self.release_unused_pin(turn.now);
                 self.waiting.pop_front();
                 continue;
             }
@@ -212,6 +221,7 @@ impl Consumer {
             }
             return true;
         }
+        false
     }
 
     fn send_pushed(&mut self, message: &StoredMessage, turn: &mut Turn<'_>) -> bool {

@@ -45,6 +45,7 @@ mod event;
 pub mod info;
 mod latest;
 mod pending;
+mod priority;
 mod pull;
 mod push;
 mod rows;
@@ -73,6 +74,7 @@ pub use self::waiting::PullRequest;
 use self::config::AckPolicy;
 use self::deadlines::Deadlines;
 use self::latest::Latest;
+use self::priority::{Pin, Policy};
 use self::push::Push;
 use self::state::State;
 use self::waiting::Waiting;
@@ -181,10 +183,14 @@ pub struct Consumer {
     /// Deliveries sent and not proposed yet.
     unlogged: Vec<Change>,
     unlogged_since: Timestamp,
+    /// Deliveries proposed and not applied yet.
+    in_flight: VecDeque<Change>,
     /// Removed from the stream after they were sent and before that was recorded.
     removed_unrecorded: BTreeSet<u64>,
     /// Pending deliveries below this may have left the stream.
     suspect_below: u64,
+    /// And so may these.
+    suspects: Vec<u64>,
     /// With ack policy `all`: everything up to here is settled or settling.
     settling_through: u64,
     count: PendingCount,
@@ -204,13 +210,21 @@ pub struct Consumer {
     last_acked: Option<Timestamp>,
     /// No pending delivery is due after this.
     latest_due: i64,
-    advisories: u64,
+    /// Ids given out so far.
+    unique_ids: u64,
+    /// Share of acks to measure, 0 to 100.
+    sample_percent: u8,
+    sample_draw: u64,
+    priority: Policy,
+    pin: Option<Pin>,
 
     /// `$JS.ACK.<stream>.<consumer>.` and the rest of the last ack subject.
     ack_subject: Vec<u8>,
     ack_prefix: usize,
     /// Scratch for the header block of a message sent without payload.
     header: Vec<u8>,
+    /// Scratch for the header block of a message to a pinned client.
+    pinned_header: Vec<u8>,
     /// Scratch for the header block of a status.
     status: Vec<u8>,
     /// When waiting requests were last checked because the queue was full.
@@ -259,8 +273,10 @@ impl Consumer {
             deadlines: Deadlines::default(),
             unlogged: Vec::new(),
             unlogged_since: Timestamp::ZERO,
+            in_flight: VecDeque::new(),
             removed_unrecorded: BTreeSet::new(),
             suspect_below: 0,
+            suspects: Vec::new(),
             settling_through: 0,
             count: PendingCount {
                 messages: 0,
@@ -279,15 +295,20 @@ impl Consumer {
             last_delivered: None,
             last_acked: None,
             latest_due: 0,
-            advisories: 0,
+            unique_ids: 0,
+            sample_percent: 0,
+            sample_draw: u64::from(id),
+            priority: Policy::None,
+            pin: None,
             ack_subject: Vec::new(),
             ack_prefix: 0,
             header: Vec::new(),
+            pinned_header: Vec::new(),
             status: Vec::new(),
             last_cleaned: Timestamp::ZERO,
             config,
         };
-        consumer.waiting.set_capacity(consumer.max_waiting());
+        consumer.take_settings();
         consumer
     }
 
@@ -450,6 +471,7 @@ impl Consumer {
             }
             self.state.settle(oldest);
         }
+        self.removed_unrecorded = self.removed_unrecorded.split_off(&seq);
         // What is gone counts as delivered, so a delivery recorded later is known to be over.
         let gone = Position {
             stream: StreamSeq(seq).before(),
@@ -477,12 +499,30 @@ impl Consumer {
         self.config = config;
         self.is_config_dirty = true;
         self.is_caught_up = false;
-        self.waiting.set_capacity(self.max_waiting());
+        self.take_settings();
         if filters_change {
             self.filters = Filters::new(self.config.filters());
             self.recount(source)?;
         }
         Ok(())
+    }
+
+    /// Takes over what is derived from the configuration.
+    fn take_settings(&mut self) {
+        self.waiting.set_capacity(self.max_waiting());
+        self.priority = Policy::of(&self.config);
+        self.waiting
+            .set_sorted(self.priority == Policy::Prioritized);
+        if self.priority != Policy::Pinned {
+            self.pin = None;
+        }
+        let percent = self
+            .config
+            .sample_freq
+            .trim_end_matches('%')
+            .parse()
+            .unwrap_or(0u8);
+        self.sample_percent = percent.min(100);
     }
 
     /// Begins again at `start`, forgetting every delivery and ack.
@@ -508,6 +548,7 @@ impl Consumer {
         self.redeliver.clear();
         self.deadlines.clear();
         self.unlogged.clear();
+        self.in_flight.clear();
         self.removed_unrecorded.clear();
         self.settling_through = 0;
         self.count.is_exact = false;
@@ -529,7 +570,7 @@ impl Consumer {
     /// Tells it that proposed events did not reach the log and never will: what they would have
     /// settled is due again, and what was sent is recorded anew.
     pub fn proposals_lost(&mut self, now: Timestamp) {
-        for seq in self.state.pending.unmark_settling() {
+        for seq in self.state.pending.forget_proposals() {
             if let Some(delivery) = self.state.pending.get_mut(seq) {
                 delivery.due = now.0;
                 delivery.queued = false;
@@ -537,23 +578,9 @@ impl Consumer {
             self.schedule(now.0, seq);
         }
         self.settling_through = 0;
-        self.unlogged.clear();
-        let unrecorded: Vec<_> = self
-            .state
-            .pending
-            .iter()
-            .filter(|delivery| delivery.sent > delivery.deliveries)
-            .cloned()
-            .collect();
-        for delivery in unrecorded {
-            if !delivery.is_recorded() {
-                self.note_delivered(delivery.first, delivery.seq, now);
-            }
-            if delivery.sent > 1 {
-                let last = self.sent.consumer.0;
-                self.note_redelivered(last, delivery.seq, delivery.sent, now);
-            }
-        }
+        let later = std::mem::take(&mut self.unlogged);
+        self.unlogged.extend(self.in_flight.drain(..));
+        self.unlogged.extend(later);
     }
 
     /// What `CONSUMER.INFO` shows. The position is that of this server, which may run ahead of
@@ -596,7 +623,7 @@ impl Consumer {
             paused: pause.is_some(),
             pause_remaining: pause.map_or(0, |until| until.0 - turn.now.0),
             ts: turn.now,
-            priority_groups: Vec::new(),
+            priority_groups: self.group_info(),
         })
     }
 
@@ -754,6 +781,9 @@ impl Consumer {
     /// events follow or when they get old; the owner may call it earlier.
     pub fn flush(&mut self, turn: &mut Turn<'_>) {
         for change in std::mem::take(&mut self.unlogged) {
+            if self.is_logged {
+                self.in_flight.push_back(change.clone());
+            }
             self.log(change, b"", turn);
         }
     }

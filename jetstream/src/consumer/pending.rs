@@ -20,6 +20,8 @@ pub(super) struct Delivery {
     pub(super) logged_due: i64,
     /// When it is due again for this server, ns since the epoch.
     pub(super) due: i64,
+    /// How many proposed events move `logged_due`; until they are applied `due` knows better.
+    pub(super) moving: u32,
     /// An event that settles it is proposed and not applied yet.
     settling: bool,
     /// It waits in the redelivery queue.
@@ -38,6 +40,7 @@ impl Delivery {
             sent: 1,
             logged_due: due,
             due,
+            moving: 0,
             settling: false,
             queued: false,
             dead: false,
@@ -135,19 +138,18 @@ impl Pending {
 
     /// Adds a delivery, nearly always at the end. One with the same sequence is replaced.
     pub(super) fn insert(&mut self, delivery: Delivery) {
-        self.remove(delivery.seq);
         self.live += 1;
         self.settling += usize::from(delivery.settling);
         self.redelivered += usize::from(delivery.sent > 1);
-        match self.slots.back() {
-            Some(last) if last.seq >= delivery.seq => {
-                let at = self.slots.partition_point(|other| other.seq < delivery.seq);
-                match self.slots.get_mut(at) {
-                    Some(slot) if slot.seq == delivery.seq => *slot = delivery,
-                    _ => self.slots.insert(at, delivery),
-                }
-            }
-            _ => self.slots.push_back(delivery),
+        if self.slots.back().is_none_or(|last| last.seq < delivery.seq) {
+            self.slots.push_back(delivery);
+            return;
+        }
+        self.remove(delivery.seq);
+        let at = self.slots.partition_point(|other| other.seq < delivery.seq);
+        match self.slots.get_mut(at) {
+            Some(slot) if slot.seq == delivery.seq => *slot = delivery,
+            _ => self.slots.insert(at, delivery),
         }
     }
 
@@ -174,17 +176,17 @@ impl Pending {
         true
     }
 
-    /// Takes back every mark and returns the sequences that had one.
-    pub(super) fn unmark_settling(&mut self) -> Vec<u64> {
+    /// Forgets what was proposed and returns the sequences that were marked as settling.
+    pub(super) fn forget_proposals(&mut self) -> Vec<u64> {
         self.settling = 0;
-        self.slots
-            .iter_mut()
-            .filter(|delivery| !delivery.dead && delivery.settling)
-            .map(|delivery| {
-                delivery.settling = false;
-                delivery.seq
-            })
-            .collect()
+        let mut marked = Vec::new();
+        for delivery in self.slots.iter_mut().filter(|delivery| !delivery.dead) {
+            delivery.moving = 0;
+            if std::mem::replace(&mut delivery.settling, false) {
+                marked.push(delivery.seq);
+            }
+        }
+        marked
     }
 
     /// Raises what this server knows of its deliveries.

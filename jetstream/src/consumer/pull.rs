@@ -60,12 +60,13 @@ impl Consumer {
             }
             return Ok(());
         }
-        self.waiting.push(Request::new(inbox, &request, turn.now));
+        self.waiting
+            .push(Request::new(inbox, &request, turn.now, self.priority));
         Ok(())
     }
 
     /// The request if it may be served at all, else the status line of the refusal.
-    fn accept(&self, payload: &[u8]) -> Result<PullRequest, String> {
+    fn accept(&mut self, payload: &[u8]) -> Result<PullRequest, String> {
         let config = &self.config;
         if config.is_push() {
             return Err("409 Consumer is push based".to_owned());
@@ -88,37 +89,13 @@ impl Consumer {
                 config.max_bytes
             ));
         }
-        self.accept_priority(&request)
-            .map_err(|reason| format!("400 Bad Request - {reason}"))?;
+        self.accept_priority(&request)?;
         Ok(request)
-    }
-
-    fn accept_priority(&self, request: &PullRequest) -> Result<(), &'static str> {
-        let policy = self.config.priority_policy.as_deref().unwrap_or("none");
-        if (request.min_pending != 0 || request.min_ack_pending != 0) && policy != "overflow" {
-            return Err("Not a Overflow Priority consumer");
-        }
-        if !request.id.is_empty() && policy != "pinned_client" {
-            return Err("Not a Pinned Client Priority consumer");
-        }
-        if !(0..=9).contains(&request.priority) {
-            return Err("Priority must be between 0 and 9");
-        }
-        if policy == "none" {
-            return Ok(());
-        }
-        if request.group.is_empty() {
-            return Err("Priority Group missing");
-        }
-        if !self.config.priority_groups.contains(&request.group) {
-            return Err("Invalid Priority Group");
-        }
-        Err("Priority groups are not supported")
     }
 
     /// Messages that could be sent now: new ones, and those that are due again.
     fn pending_or_due(&mut self, turn: &mut Turn<'_>) -> Result<u64, StoreError> {
-        self.collect_due(turn);
+        self.collect_due(turn)?;
         self.ensure_count(turn.source)?;
         Ok(self.count.messages + self.redeliver.len() as u64)
     }

@@ -44,14 +44,14 @@ pub(super) fn write_heartbeat(
     }
 }
 
-/// Clears `buffer` and writes the header block of a message sent without its payload.
-pub(super) fn write_headers_only(buffer: &mut Vec<u8>, header: &[u8], payload_bytes: usize) {
+/// Clears `buffer` and writes a header block with one more field.
+pub(super) fn write_with(buffer: &mut Vec<u8>, header: &[u8], name: &str, value: &str) {
     buffer.clear();
     match header.strip_suffix(b"\r\n") {
         Some(fields) if !fields.is_empty() => buffer.extend_from_slice(fields),
         _ => buffer.extend_from_slice(b"NATS/1.0\r\n"),
     }
-    write!(buffer, "Nats-Msg-Size: {payload_bytes}\r\n\r\n").expect("a vector takes every write");
+    write!(buffer, "{name}: {value}\r\n\r\n").expect("a vector takes every write");
 }
 
 #[cfg(test)]
@@ -81,11 +81,16 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_added_to_the_headers_there_are() {
+    fn a_field_is_added_to_the_headers_there_are() {
         let mut buffer = Vec::new();
-        write_headers_only(&mut buffer, b"", 5);
+        write_with(&mut buffer, b"", "Nats-Msg-Size", "5");
         assert_eq!(buffer, b"NATS/1.0\r\nNats-Msg-Size: 5\r\n\r\n");
-        write_headers_only(&mut buffer, b"NATS/1.0\r\nA: b\r\n\r\n", 0);
+        write_with(
+            &mut buffer,
+            b"NATS/1.0\r\nA: b\r\n\r\n",
+            "Nats-Msg-Size",
+            "0",
+        );
         assert_eq!(buffer, b"NATS/1.0\r\nA: b\r\nNats-Msg-Size: 0\r\n\r\n");
     }
 }

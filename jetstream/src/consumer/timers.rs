@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::advisory::Which;
 use super::event::Change;
 use super::{Consumer, Turn};
 use crate::ids::StreamSeq;
@@ -24,8 +25,9 @@ impl Consumer {
     pub fn tick(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         self.clock = turn.now;
         self.find_gone(turn)?;
-        self.collect_due(turn);
+        self.collect_due(turn)?;
         self.expire_requests(turn);
+        self.expire_pin(turn);
         self.beat(turn);
         if !self.unlogged.is_empty() && self.unlogged_since.plus(FLUSH_AFTER) <= turn.now {
             self.flush(turn);
@@ -42,12 +44,13 @@ impl Consumer {
         let ahead = |time: &Timestamp| someone_waits && *time > self.clock;
         let hold = Some(self.hold_until).filter(|_| !self.is_caught_up);
         [
-            (self.suspect_below > 0).then_some(self.clock),
+            self.has_suspects().then_some(self.clock),
             self.deadlines.earliest().map(Timestamp),
             self.waiting.wake().map(Timestamp),
             flush,
             hold.filter(ahead),
             self.config.pause_until.filter(ahead),
+            self.pin_expires(),
             self.abandoned_at(),
             self.push_deadline(),
         ]
@@ -100,7 +103,7 @@ impl Consumer {
     }
 
     /// Queues the deliveries that are due again; gives up those that had enough.
-    pub(super) fn collect_due(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn collect_due(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let mut due = Vec::new();
         while let Some((at, seq)) = self.deadlines.pop_due(turn.now.0) {
             let still_holds = self.state.pending.get(seq).is_some_and(|delivery| {
@@ -112,51 +115,71 @@ impl Consumer {
         }
         due.sort_unstable();
         due.dedup();
+        let max_deliver = self.max_deliver();
         for seq in due {
             let Some(delivery) = self.state.pending.get_mut(seq) else {
                 continue;
             };
-            let sent = delivery.sent;
-            if self.config.max_deliver > 0 && i64::from(sent) >= self.config.max_deliver {
-                self.give_up(seq, sent, turn);
-            } else {
+            if max_deliver.is_none_or(|max| delivery.sent < max) {
                 delivery.queued = true;
                 self.redeliver.push_back(seq);
+                continue;
             }
+            self.give_up(seq, turn)?;
         }
+        Ok(())
     }
 
     /// Ends the deliveries of a message that was delivered as often as allowed.
-    pub(super) fn give_up(&mut self, seq: u64, deliveries: u32, turn: &mut Turn<'_>) {
-        if !self.state.pending.mark_settling(seq) {
-            return;
-        }
+    pub(super) fn give_up(&mut self, seq: u64, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         let stream_seq = StreamSeq(seq);
-        self.advise_max_deliveries(stream_seq, deliveries, turn);
-        turn.notices
-            .push(self.max_deliveries(stream_seq, deliveries));
-        self.propose(
-            Change::Exhausted {
-                stream_seq,
-                deliveries,
-            },
-            b"",
-            turn,
-        );
-    }
-
-    /// After a filtered purge: finds the pending deliveries that it took.
-    fn find_gone(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
-        let below = std::mem::take(&mut self.suspect_below);
-        if below == 0 {
+        if turn.source.message(stream_seq)?.is_none() {
+            self.forget_gone(seq, turn);
             return Ok(());
         }
-        let suspects: Vec<_> = self
+        let deliveries = self
             .state
             .pending
-            .range(0, below)
-            .map(|delivery| delivery.seq)
-            .collect();
+            .get(seq)
+            .map_or(0, |delivery| delivery.sent);
+        if self.state.pending.mark_settling(seq) {
+            let which = Which {
+                stream_seq,
+                consumer_seq: None,
+                deliveries: u64::from(deliveries),
+            };
+            self.advise_max_deliveries(which, turn);
+            turn.notices
+                .push(self.max_deliveries(stream_seq, deliveries));
+            self.propose(
+                Change::Exhausted {
+                    stream_seq,
+                    deliveries,
+                },
+                b"",
+                turn,
+            );
+        }
+        Ok(())
+    }
+
+    fn has_suspects(&self) -> bool {
+        self.suspect_below > 0 || !self.suspects.is_empty()
+    }
+
+    /// Finds the pending deliveries whose messages left the stream without being named.
+    fn find_gone(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
+        if !self.has_suspects() {
+            return Ok(());
+        }
+        let mut suspects = std::mem::take(&mut self.suspects);
+        let below = std::mem::take(&mut self.suspect_below);
+        suspects.extend(
+            self.state
+                .pending
+                .range(0, below)
+                .map(|delivery| delivery.seq),
+        );
         for seq in suspects {
             if turn.source.message(StreamSeq(seq))?.is_none() {
                 self.forget_gone(seq, turn);
@@ -170,12 +193,15 @@ impl Consumer {
         let Some(delivery) = self.state.pending.get(seq) else {
             return;
         };
-        let (first, sent) = (delivery.first, delivery.sent);
+        let which = Which {
+            stream_seq: StreamSeq(seq),
+            consumer_seq: Some(delivery.first),
+            deliveries: u64::from(delivery.sent),
+        };
         if !self.state.pending.mark_settling(seq) {
             return;
         }
-        let reason = "Unacknowledged message was deleted";
-        self.advise_terminated(StreamSeq(seq), first, sent, reason, turn);
+        self.advise_terminated(which, "Unacknowledged message was deleted", turn);
         self.propose(
             Change::Gone {
                 stream_seq: StreamSeq(seq),

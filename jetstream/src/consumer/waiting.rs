@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::priority::Policy;
 use crate::time::Timestamp;
 
 /// A pull request as a client wrote it.
@@ -31,6 +32,9 @@ pub struct PullRequest {
     pub id: String,
     /// Priority, 0 first.
     pub priority: i64,
+    /// It came without JSON and so without a priority group.
+    #[serde(skip)]
+    pub is_plain: bool,
 }
 
 impl PullRequest {
@@ -46,6 +50,7 @@ impl PullRequest {
                 .and_then(|text| text.parse().ok());
             return Ok(Self {
                 batch: number.unwrap_or(1),
+                is_plain: true,
                 ..Self::default()
             });
         }
@@ -61,6 +66,17 @@ impl PullRequest {
         }
         Ok(request)
     }
+}
+
+/// What a request says about its priority group.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) group: String,
+    pub(super) min_pending: i64,
+    pub(super) min_ack_pending: i64,
+    /// Empty for a client that is not pinned.
+    pub(super) pin_id: String,
+    priority: i64,
 }
 
 /// A request in the queue.
@@ -81,10 +97,22 @@ pub(super) struct Request {
     /// Nanoseconds between heartbeats, 0 for none.
     heartbeat: i64,
     next_heartbeat: i64,
+    /// None without a priority policy.
+    pub(super) terms: Option<Box<Terms>>,
 }
 
 impl Request {
-    pub(super) fn new(inbox: &[u8], request: &PullRequest, now: Timestamp) -> Self {
+    pub(super) fn new(inbox: &[u8], request: &PullRequest, now: Timestamp, policy: Policy) -> Self {
+        let has_terms = policy != Policy::None && !request.is_plain;
+        let terms = has_terms.then(|| {
+            Box::new(Terms {
+                group: request.group.clone(),
+                min_pending: request.min_pending,
+                min_ack_pending: request.min_ack_pending,
+                pin_id: request.id.clone(),
+                priority: request.priority,
+            })
+        });
         let heartbeat = request.idle_heartbeat.max(0);
         Self {
             inbox: inbox.into(),
@@ -102,6 +130,7 @@ impl Request {
             } else {
                 now.0.saturating_add(heartbeat)
             },
+            terms,
         }
     }
 
@@ -122,6 +151,10 @@ impl Request {
         due
     }
 
+    fn priority(&self) -> i64 {
+        self.terms.as_ref().map_or(i64::MAX, |terms| terms.priority)
+    }
+
     fn wake(&self) -> i64 {
         self.expires.min(self.next_heartbeat)
     }
@@ -136,6 +169,8 @@ pub(super) struct Waiting {
     wake: i64,
     /// How many of them end when there is nothing left.
     no_wait: usize,
+    /// Lowest priority number first.
+    is_sorted: bool,
 }
 
 impl Waiting {
@@ -145,6 +180,7 @@ impl Waiting {
             capacity,
             wake: i64::MAX,
             no_wait: 0,
+            is_sorted: false,
         }
     }
 
@@ -174,7 +210,21 @@ impl Waiting {
     pub(super) fn push(&mut self, request: Request) {
         self.wake = self.wake.min(request.wake());
         self.no_wait += usize::from(request.no_wait);
-        self.requests.push_back(request);
+        self.enqueue(request);
+    }
+
+    /// Whether they are served by priority instead of in turn.
+    pub(super) fn set_sorted(&mut self, is_sorted: bool) {
+        if is_sorted && !self.is_sorted {
+            self.requests
+                .make_contiguous()
+                .sort_by_key(Request::priority);
+        }
+        self.is_sorted = is_sorted;
+    }
+
+    pub(super) fn front_mut(&mut self) -> Option<&mut Request> {
+        self.requests.front_mut()
     }
 
     /// The one to serve next.
@@ -212,9 +262,33 @@ impl Waiting {
             request.next_heartbeat = now.0.saturating_add(request.heartbeat);
         }
         if self.requests.len() > 1 {
-            self.requests.rotate_left(1);
+            if self.is_sorted {
+                let request = self.requests.pop_front()?;
+                self.enqueue(request);
+            } else {
+                self.requests.rotate_left(1);
+            }
         }
         None
+    }
+
+    /// Moves the front request behind the others.
+    pub(super) fn pass_front(&mut self) {
+        if self.requests.len() > 1 {
+            self.requests.rotate_left(1);
+        }
+    }
+
+    /// Adds a request at the end, or behind those of its priority.
+    fn enqueue(&mut self, request: Request) {
+        if !self.is_sorted {
+            self.requests.push_back(request);
+            return;
+        }
+        let at = self
+            .requests
+            .partition_point(|other| other.priority() <= request.priority());
+        self.requests.insert(at, request);
     }
 
     /// Keeps the requests for which `keep` is true, in order.
@@ -265,6 +339,7 @@ mod tests {
         assert_eq!(batch(b"many"), 1);
         assert_eq!(batch(br#"{"batch":7,"no_wait":true}"#), 7);
         assert_eq!(batch(b"{}"), 0);
+        assert!(PullRequest::parse(b"3").is_ok_and(|request| request.is_plain));
         assert!(PullRequest::parse(b"{").is_err());
     }
 
@@ -286,7 +361,7 @@ mod tests {
                 batch: 2,
                 ..PullRequest::default()
             };
-            waiting.push(Request::new(inbox, &request, Timestamp(0)));
+            waiting.push(Request::new(inbox, &request, Timestamp(0), Policy::None));
         }
         let mut served = Vec::new();
         while let Some(front) = waiting.front() {

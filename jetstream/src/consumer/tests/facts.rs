@@ -278,9 +278,10 @@ fn what_was_removed_between_sending_and_recording_is_forgotten() {
     world.remove(1);
     world.apply();
     world.sent();
-    world.pull("inbox", "1");
+    world.advance(Duration::ZERO);
     world.apply();
     assert_eq!(world.consumer.ack_floor().stream, StreamSeq(1));
+    world.advance(29 * SECOND);
     assert_eq!(world.seqs(), [0u64; 0]);
 }
 
@@ -409,6 +410,7 @@ fn a_reset_forgets_deliveries_and_begins_at_the_sequence() {
     world.sent();
     world.consumer.reset(StreamSeq(4));
     world.write_rows();
+    world.flush_store();
     world.crash();
     world.pull("inbox", "5");
     let sent = world.sent();

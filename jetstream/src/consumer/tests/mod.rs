@@ -2,9 +2,11 @@
 
 mod acks;
 mod facts;
+mod model;
 
 mod pulls;
 mod pushes;
+mod speed;
 mod starts;
 mod stored;
 
@@ -16,7 +18,7 @@ use bytes::Bytes;
 use super::config::AckPolicy;
 use super::*;
 use crate::ids::GroupId;
-use crate::memory::MemoryState;
+use crate::memory::{FlushedState, MemoryState};
 use crate::ports::{Outgoing, StateStore};
 use crate::record::{BlockBuilder, StoredMessage, records};
 use crate::txn::Txn;
@@ -144,7 +146,10 @@ impl Sent {
 /// A network in which everybody listens, except where a test says otherwise.
 #[derive(Default)]
 pub(super) struct Net {
+    pub(super) now: Timestamp,
     pub(super) sent: Vec<Sent>,
+    /// When each of them was sent.
+    pub(super) times: Vec<Timestamp>,
     pub(super) deaf: BTreeSet<String>,
 }
 
@@ -155,6 +160,7 @@ impl Outbox for Net {
         if self.deaf.contains(&target) {
             return false;
         }
+        self.times.push(self.now);
         self.sent.push(Sent {
             target,
             subject: text(message.subject),
@@ -175,6 +181,13 @@ impl Outbox for Net {
     }
 }
 
+/// Something that the log tells a consumer.
+enum Item {
+    Event(ConsumerEvent),
+    Stored(StreamSeq, String),
+    Removed(Removed),
+}
+
 /// Everything around one consumer.
 pub(super) struct World {
     pub(super) stream: FakeStream,
@@ -187,6 +200,9 @@ pub(super) struct World {
     /// Every event applied.
     pub(super) applied: Vec<ConsumerEvent>,
     pub(super) store: MemoryState,
+    disk: FlushedState,
+    /// What a crash applies again: everything since the store was last flushed.
+    journal: Vec<Item>,
     /// The consumer said that it should go.
     pub(super) is_abandoned: bool,
 }
@@ -218,6 +234,8 @@ impl World {
         let now = Timestamp(1_700_000_000_000_000_000);
         let consumer = Consumer::create(1, "C".to_owned(), config, now, &mut stream)
             .expect("a fake stream never fails");
+        let store = MemoryState::new();
+        let disk = store.flushed();
         let mut world = Self {
             stream,
             net: Net::default(),
@@ -227,10 +245,13 @@ impl World {
             notices: Vec::new(),
             settled: Vec::new(),
             applied: Vec::new(),
-            store: MemoryState::new(),
+            store,
+            disk,
+            journal: Vec::new(),
             is_abandoned: false,
         };
         world.write_rows();
+        world.flush_store();
         world
     }
 
@@ -244,6 +265,7 @@ impl World {
     }
 
     pub(super) fn turn<R>(&mut self, work: impl FnOnce(&mut Consumer, &mut Turn<'_>) -> R) -> R {
+        self.net.now = self.now;
         let account = AccountName::global();
         let mut turn = Turn {
             now: self.now,
@@ -269,27 +291,43 @@ impl World {
             .store(self.now, subject, header, payload.as_bytes());
         self.consumer
             .message_stored(StreamSeq(seq), subject.as_bytes());
+        self.journal
+            .push(Item::Stored(StreamSeq(seq), subject.to_owned()));
         seq
     }
 
     pub(super) fn remove(&mut self, seq: u64) {
         if let Some(message) = self.stream.messages.remove(&seq) {
             let subject = Bytes::copy_from_slice(message.subject());
-            let removed = Removed::Message {
+            self.removed(Removed::Message {
                 seq: StreamSeq(seq),
                 subject,
-            };
-            self.consumer.messages_removed(&[removed]);
-            self.write_rows();
-            self.consumer.check();
+            });
         }
     }
 
     pub(super) fn purge_below(&mut self, seq: u64) {
         self.stream.messages = self.stream.messages.split_off(&seq);
         self.stream.first = self.stream.first.max(seq);
+        self.removed(Removed::Below(StreamSeq(seq)));
+    }
+
+    /// Removes every message below `seq` with this subject.
+    pub(super) fn purge_subject(&mut self, subject: &str, below: u64) {
+        self.stream
+            .messages
+            .retain(|seq, message| *seq >= below || message.subject() != subject.as_bytes());
+        let filter = Bytes::copy_from_slice(subject.as_bytes());
+        self.removed(Removed::Matching {
+            filter,
+            below: StreamSeq(below),
+        });
+    }
+
+    fn removed(&mut self, removed: Removed) {
         self.consumer
-            .messages_removed(&[Removed::Below(StreamSeq(seq))]);
+            .messages_removed(std::slice::from_ref(&removed));
+        self.journal.push(Item::Removed(removed));
         self.write_rows();
         self.consumer.check();
     }
@@ -337,7 +375,13 @@ impl World {
     /// Appends everything proposed and applies it.
     pub(super) fn apply(&mut self) {
         self.turn(|consumer, turn| consumer.flush(turn));
-        let proposed = std::mem::take(&mut self.proposed);
+        self.apply_first(usize::MAX);
+    }
+
+    /// Applies the first events of those proposed.
+    pub(super) fn apply_first(&mut self, count: usize) {
+        let rest = self.proposed.split_off(count.min(self.proposed.len()));
+        let proposed = std::mem::replace(&mut self.proposed, rest);
         let bytes = encode_batch(proposed.iter().map(|p| &p.event));
         for event in decode_batch(&bytes).expect("just encoded") {
             let mut settled = Vec::new();
@@ -345,6 +389,7 @@ impl World {
                 self.notices.push(notice);
             }
             self.settled.extend(settled.iter().map(|seq| seq.0));
+            self.journal.push(Item::Event(event.clone()));
             self.applied.push(event);
             self.consumer.check();
         }
@@ -376,6 +421,7 @@ impl World {
 
     /// What was sent since the last call.
     pub(super) fn sent(&mut self) -> Vec<Sent> {
+        self.net.times.clear();
         std::mem::take(&mut self.net.sent)
     }
 
@@ -406,12 +452,36 @@ impl World {
         self.store.write(&writes).expect("memory takes every write");
     }
 
-    /// The server crashes: what was proposed and not applied is lost, the rows are read back.
+    /// Makes the rows of now what a crash leaves.
+    pub(super) fn flush_store(&mut self) {
+        self.store.begin_flush().expect("memory takes every write");
+        self.journal.clear();
+    }
+
+    /// The server crashes: what was proposed and not applied is lost, the rows are as they were at
+    /// the last flush, and the log since then is applied again.
     pub(super) fn crash(&mut self) {
         self.proposed.clear();
+        self.store = MemoryState::reopen(&self.disk);
         self.consumer = Consumer::load(GROUP, 1, &self.store)
             .expect("rows this test wrote")
             .expect("the consumer exists");
         self.consumer.check();
+        for item in &self.journal {
+            match item {
+                Item::Event(event) => {
+                    self.consumer.apply(event, &mut Vec::new());
+                }
+                Item::Stored(seq, subject) => {
+                    self.consumer.message_stored(*seq, subject.as_bytes());
+                }
+                Item::Removed(removed) => {
+                    self.consumer
+                        .messages_removed(std::slice::from_ref(removed));
+                }
+            }
+            self.consumer.check();
+        }
+        self.write_rows();
     }
 }

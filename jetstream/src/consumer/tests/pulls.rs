@@ -238,3 +238,136 @@ fn waiting_requests_are_told_why_a_consumer_stops() {
         assert_eq!(status(&mut world), text);
     }
 }
+
+fn grouped(policy: &str) -> ConsumerConfig {
+    ConsumerConfig {
+        priority_groups: vec!["A".to_owned()],
+        priority_policy: Some(policy.to_owned()),
+        ..pull_config()
+    }
+}
+
+#[test]
+fn a_priority_group_must_be_named_and_known() {
+    let mut world = World::with_messages(0, grouped("overflow"));
+    for (request, text) in [
+        (r#"{"batch":1}"#, "400 Bad Request - Priority Group missing"),
+        (
+            r#"{"batch":1,"group":"B"}"#,
+            "400 Bad Request - Invalid Priority Group",
+        ),
+    ] {
+        world.pull("inbox", request);
+        assert_eq!(status(&mut world), text);
+    }
+}
+
+#[test]
+fn overflow_is_served_only_when_enough_is_pending() {
+    let mut world = World::with_messages(0, grouped("overflow"));
+    world.pull("over", r#"{"batch":5,"group":"A","min_pending":3}"#);
+    world.publish("a", "");
+    world.publish("a", "");
+    world.deliver();
+    assert_eq!(world.seqs(), [0u64; 0]);
+    world.publish("a", "");
+    world.deliver();
+    assert_eq!(world.seqs(), [1], "then fewer are pending");
+    world.pull("busy", r#"{"batch":1,"group":"A","min_ack_pending":2}"#);
+    assert_eq!(world.seqs(), [0u64; 0]);
+    world.pull("any", r#"{"batch":1,"group":"A"}"#);
+    let targets: Vec<_> = world.sent().into_iter().map(|sent| sent.target).collect();
+    assert_eq!(targets, ["any", "busy"]);
+}
+
+#[test]
+fn the_lowest_priority_number_goes_first() {
+    let mut world = World::with_messages(0, grouped("prioritized"));
+    world.pull("last", r#"{"batch":2,"group":"A","priority":5}"#);
+    world.pull("first", r#"{"batch":2,"group":"A","priority":1}"#);
+    world.pull("second", r#"{"batch":1,"group":"A","priority":1}"#);
+    for _ in 0..5 {
+        world.publish("a", "");
+    }
+    world.deliver();
+    let targets: Vec<_> = world.sent().into_iter().map(|sent| sent.target).collect();
+    assert_eq!(targets, ["first", "second", "first", "last", "last"]);
+}
+
+#[test]
+fn one_client_is_pinned_until_it_stays_away() {
+    let config = ConsumerConfig {
+        priority_timeout: 5_000_000_000,
+        ..grouped("pinned_client")
+    };
+    let mut world = World::with_messages(1, config);
+    world.pull("one", r#"{"batch":2,"group":"A"}"#);
+    let sent = world.sent();
+    assert_eq!(sent[0].subject, "$JS.EVENT.ADVISORY.CONSUMER.PINNED.S.C");
+    let advisory: serde_json::Value = serde_json::from_str(&sent[0].payload).expect("JSON");
+    let id = advisory["pinned_id"].as_str().expect("an id").to_owned();
+    assert_eq!(
+        (advisory["group"].as_str(), advisory["account"].as_str()),
+        (Some("A"), Some("$G"))
+    );
+    assert_eq!(
+        sent[1].header,
+        format!("NATS/1.0\r\nNats-Pin-Id: {id}\r\n\r\n")
+    );
+    assert_eq!(world.info().priority_groups[0].pinned_client_id, id);
+
+    world.pull("two", r#"{"batch":2,"group":"A"}"#);
+    world.pull("stranger", r#"{"batch":2,"group":"A","id":"someone"}"#);
+    assert_eq!(status(&mut world), "423 Nats-Pin-Id mismatch");
+    world.publish("a", "");
+    world.deliver();
+    assert_eq!(world.sent()[0].target, "one", "two must wait");
+    world.publish("a", "");
+    world.deliver();
+    assert_eq!(
+        world.sent(),
+        [],
+        "nobody else is served while the pin holds"
+    );
+
+    world.advance(4 * SECOND);
+    world.pull("one", &format!(r#"{{"batch":1,"group":"A","id":"{id}"}}"#));
+    assert_eq!(world.sent()[0].target, "one");
+    world.publish("a", "");
+    world.deliver();
+    assert_eq!(world.sent(), []);
+    world.advance(5 * SECOND);
+    let subjects: Vec<_> = world
+        .sent()
+        .iter()
+        .map(|s| (s.target.clone(), s.subject.clone()))
+        .collect();
+    let event = |name: &str| {
+        let subject = format!("$JS.EVENT.ADVISORY.CONSUMER.{name}.S.C");
+        (subject.clone(), subject)
+    };
+    let message = ("two".to_owned(), "a".to_owned());
+    assert_eq!(subjects, [event("UNPINNED"), event("PINNED"), message]);
+    world.turn(Consumer::unpin);
+    assert_eq!(world.info().priority_groups[0].pinned_client_id, "");
+}
+
+#[test]
+fn a_share_of_acks_is_measured() {
+    let config = ConsumerConfig {
+        sample_freq: "100%".to_owned(),
+        ..pull_config()
+    };
+    let mut world = World::with_messages(1, config);
+    world.pull("inbox", "1");
+    world.sent();
+    world.advance(2 * SECOND);
+    world.ack(1);
+    let sent = world.sent();
+    assert_eq!(sent[0].subject, "$JS.EVENT.METRIC.CONSUMER.ACK.S.C");
+    let metric: serde_json::Value = serde_json::from_str(&sent[0].payload).expect("JSON");
+    assert_eq!(metric["type"], "io.nats.jetstream.metric.v1.consumer_ack");
+    assert_eq!(metric["ack_time"], 2_000_000_000);
+    world.ack(1);
+    assert_eq!(world.sent(), [], "once");
+}
