@@ -162,7 +162,7 @@ impl Consumer {
         reply: &[u8],
         turn: &mut Turn<'_>,
     ) -> Result<(), StoreError> {
-        self.clock = turn.now;
+        self.begin_turn(turn.now);
         match AckKind::parse(payload) {
             AckKind::Ack => self.settle(token, None, reply, turn),
             AckKind::Next(request) => {

@@ -39,7 +39,7 @@ impl Consumer {
     }
 
     fn deliver_burst(&mut self, turn: &mut Turn<'_>, burst: usize) -> Result<bool, StoreError> {
-        self.clock = turn.now;
+        self.begin_turn(turn.now);
         let is_push = self.config.is_push();
         if is_push {
             if !self.check_interest(turn) {

@@ -191,6 +191,8 @@ pub struct Consumer {
     suspect_below: u64,
     /// And so may these.
     suspects: Vec<u64>,
+    /// When to look at them; zero for at once.
+    suspects_after: Timestamp,
     /// With ack policy `all`: everything up to here is settled or settling.
     settling_through: u64,
     count: PendingCount,
@@ -251,6 +253,7 @@ impl Consumer {
         consumer.is_latest_dirty = consumer.latest.is_some();
         consumer.is_config_dirty = true;
         consumer.replay_through = source.last_seq().0;
+        consumer.last_activity = created;
         consumer.recount(source)?;
         Ok(consumer)
     }
@@ -277,6 +280,7 @@ impl Consumer {
             removed_unrecorded: BTreeSet::new(),
             suspect_below: 0,
             suspects: Vec::new(),
+            suspects_after: Timestamp::ZERO,
             settling_through: 0,
             count: PendingCount {
                 messages: 0,
@@ -291,7 +295,7 @@ impl Consumer {
             push: Push::default(),
             clock: created,
             abandoned_after: Timestamp::ZERO,
-            last_activity: created,
+            last_activity: Timestamp::ZERO,
             last_delivered: None,
             last_acked: None,
             latest_due: 0,
@@ -589,6 +593,7 @@ impl Consumer {
     /// # Errors
     /// Whatever reading the stream reports.
     pub fn info(&mut self, turn: &mut Turn<'_>) -> Result<ConsumerInfo, StoreError> {
+        self.begin_turn(turn.now);
         self.ensure_count(turn.source)?;
         self.drop_deserted(turn);
         let pause = self.config.pause_until.filter(|until| *until > turn.now);
@@ -705,6 +710,15 @@ impl Consumer {
             is_exact: true,
         };
         Ok(())
+    }
+
+    /// Notes the time. The first turn after a start counts as a sign of life: clients were away
+    /// because the server was.
+    fn begin_turn(&mut self, now: Timestamp) {
+        self.clock = now;
+        if self.last_activity == Timestamp::ZERO {
+            self.last_activity = now;
+        }
     }
 
     /// Whether `max_ack_pending` holds back new messages.

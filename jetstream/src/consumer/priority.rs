@@ -204,7 +204,7 @@ impl Consumer {
     /// Takes the pin from whoever has it, because someone said so; another client gets it with the
     /// next message.
     pub fn unpin(&mut self, turn: &mut Turn<'_>) {
-        self.clock = turn.now;
+        self.begin_turn(turn.now);
         self.take_pin("admin", turn);
     }
 

@@ -22,7 +22,7 @@ impl Consumer {
         payload: &[u8],
         turn: &mut Turn<'_>,
     ) -> Result<(), StoreError> {
-        self.clock = turn.now;
+        self.begin_turn(turn.now);
         if inbox.is_empty() {
             return Ok(());
         }

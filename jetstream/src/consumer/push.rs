@@ -11,10 +11,8 @@ const WINDOW_LIMIT: u64 = 32 << 20;
 const WINDOW_START: u64 = WINDOW_LIMIT / 16;
 /// Burst that a rate limit allows, bytes: the default largest payload.
 const RATE_BURST: u64 = 1 << 20;
-/// How often a consumer that nobody listens to looks whether someone does now.
-const POLL_SOON: Duration = Duration::from_secs(1);
-/// The same, once nobody came for a while.
-const POLL_LATE: Duration = Duration::from_secs(5);
+/// A consumer with an inactive threshold looks for its listeners this often at most.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The push side of a consumer; unused by pull consumers.
 #[derive(Clone, Debug, Default)]
@@ -112,13 +110,8 @@ impl Push {
 }
 
 impl Consumer {
-    /// Tells a push consumer that subscriptions to its deliver subject came or went. True when
-    /// someone listens now.
-    pub fn interest_changed(&mut self, turn: &mut Turn<'_>) -> bool {
-        self.config.is_push() && self.check_interest(turn)
-    }
-
-    /// Whether it pushes, and nobody listened when it last looked.
+    /// Whether it pushes, and nobody listened when it last looked: then it wants a
+    /// [`Consumer::deliver`] when someone subscribes.
     #[must_use]
     pub fn is_unheard(&self) -> bool {
         self.config.is_push() && !self.push.is_active
@@ -184,27 +177,19 @@ impl Consumer {
         }
     }
 
-    /// When [`Consumer::beat`] has something to do.
+    /// When [`Consumer::beat`] has something to do. Never while nobody listens: then the owner
+    /// calls [`Consumer::deliver`] when subscriptions change.
     pub(super) fn push_deadline(&self) -> Option<Timestamp> {
-        if !self.config.is_push() {
+        if !self.config.is_push() || !self.push.is_active() {
             return None;
         }
-        if self.push.is_active() {
-            // Without heartbeats only an inactive threshold wants to know when interest goes.
-            let threshold = self.config.inactive_threshold;
-            let look = (threshold > 0).then(|| {
-                let every = super::waiting::duration(threshold / 2).max(POLL_SOON);
-                self.push.checked.plus(every)
-            });
-            return [look, self.heartbeat_due()].into_iter().flatten().min();
-        }
-        let idle = self.push.checked.since(self.push.inactive_since);
-        let every = if idle > 12 * POLL_LATE {
-            POLL_LATE
-        } else {
-            POLL_SOON
-        };
-        Some(self.push.checked.plus(every))
+        // Without heartbeats only an inactive threshold wants to know when interest goes.
+        let threshold = self.config.inactive_threshold;
+        let look = (threshold > 0).then(|| {
+            let every = super::waiting::duration(threshold / 2).max(LOOK_EVERY);
+            self.push.checked.plus(every)
+        });
+        [look, self.heartbeat_due()].into_iter().flatten().min()
     }
 
     fn heartbeat_due(&self) -> Option<Timestamp> {

@@ -13,7 +13,8 @@ use crate::time::Timestamp;
 const FLUSH_AFTER: Duration = Duration::from_millis(10);
 /// Added to the inactive threshold of a pull consumer, for requests that are on their way.
 const GRACE: Duration = Duration::from_millis(100);
-/// Time after which an abandoned consumer that is still there says so again.
+/// Time after which what failed is tried again, and an abandoned consumer that is still there says
+/// so again.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Consumer {
@@ -23,7 +24,7 @@ impl Consumer {
     /// # Errors
     /// Whatever reading the stream reports.
     pub fn tick(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
-        self.clock = turn.now;
+        self.begin_turn(turn.now);
         self.find_gone(turn)?;
         self.collect_due(turn)?;
         self.expire_requests(turn);
@@ -44,7 +45,8 @@ impl Consumer {
         let ahead = |time: &Timestamp| someone_waits && *time > self.clock;
         let hold = Some(self.hold_until).filter(|_| !self.is_caught_up);
         [
-            self.has_suspects().then_some(self.clock),
+            self.has_suspects()
+                .then(|| self.suspects_after.max(self.clock)),
             self.deadlines.earliest().map(Timestamp),
             self.waiting.wake().map(Timestamp),
             flush,
@@ -116,6 +118,7 @@ impl Consumer {
         due.sort_unstable();
         due.dedup();
         let max_deliver = self.max_deliver();
+        let mut result = Ok(());
         for seq in due {
             let Some(delivery) = self.state.pending.get_mut(seq) else {
                 continue;
@@ -123,11 +126,21 @@ impl Consumer {
             if max_deliver.is_none_or(|max| delivery.sent < max) {
                 delivery.queued = true;
                 self.redeliver.push_back(seq);
-                continue;
+            } else if let Err(error) = self.give_up(seq, turn) {
+                self.try_again_later(seq, turn.now);
+                result = Err(error);
             }
-            self.give_up(seq, turn)?;
         }
-        Ok(())
+        result
+    }
+
+    /// Keeps the timer of a delivery whose message could not be looked at.
+    fn try_again_later(&mut self, seq: u64, now: Timestamp) {
+        let due = now.plus(RETRY).0;
+        if let Some(delivery) = self.state.pending.get_mut(seq) {
+            delivery.due = due;
+            self.schedule(due, seq);
+        }
     }
 
     /// Ends the deliveries of a message that was delivered as often as allowed.
@@ -169,21 +182,30 @@ impl Consumer {
 
     /// Finds the pending deliveries whose messages left the stream without being named.
     fn find_gone(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
-        if !self.has_suspects() {
+        if !self.has_suspects() || self.suspects_after > turn.now {
             return Ok(());
         }
-        let mut suspects = std::mem::take(&mut self.suspects);
-        let below = std::mem::take(&mut self.suspect_below);
+        // Until it has worked.
+        self.suspects_after = turn.now.plus(RETRY);
+        let mut suspects = self.suspects.clone();
+        let below = self.suspect_below;
         suspects.extend(
             self.state
                 .pending
                 .range(0, below)
                 .map(|delivery| delivery.seq),
         );
+        let mut gone = Vec::new();
         for seq in suspects {
             if turn.source.message(StreamSeq(seq))?.is_none() {
-                self.forget_gone(seq, turn);
+                gone.push(seq);
             }
+        }
+        self.suspects.clear();
+        self.suspect_below = 0;
+        self.suspects_after = Timestamp::ZERO;
+        for seq in gone {
+            self.forget_gone(seq, turn);
         }
         Ok(())
     }

@@ -459,3 +459,37 @@ fn original_pace_repeats_the_gaps_between_messages() {
     world.advance(2 * SECOND);
     assert_eq!(world.seqs(), [3]);
 }
+
+#[test]
+fn a_restart_gives_clients_time_to_come_back() {
+    let config = ConsumerConfig {
+        inactive_threshold: 5_000_000_000,
+        ..pull_config()
+    };
+    let mut world = World::with_messages(0, config);
+    world.now = world.now.plus(60 * SECOND);
+    world.crash();
+    world.deliver();
+    world.advance(5 * SECOND);
+    assert!(!world.is_abandoned);
+    world.advance(SECOND);
+    assert!(world.is_abandoned);
+}
+
+#[test]
+fn an_idle_consumer_has_no_timer_and_takes_little_memory() {
+    let mut world = World::with_messages(3, pull_config());
+    world.pull("inbox", r#"{"batch":3,"expires":1000000000}"#);
+    for seq in 1..=3 {
+        world.ack(seq);
+    }
+    world.apply();
+    world.advance(60 * SECOND);
+    assert_eq!(world.consumer.next_deadline(), None);
+    // 100,000 of them must fit beside everything else.
+    assert!(
+        size_of::<Consumer>() <= 1536,
+        "{} bytes",
+        size_of::<Consumer>()
+    );
+}

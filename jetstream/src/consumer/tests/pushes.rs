@@ -9,8 +9,10 @@ fn messages_go_to_the_deliver_subject_while_someone_listens() {
     world.deliver();
     assert_eq!(world.sent(), []);
     assert!(!world.info().push_bound);
+    assert!(world.consumer.is_unheard());
+    assert_eq!(world.consumer.next_deadline(), None, "it sleeps");
     world.net.deaf.clear();
-    world.advance(SECOND);
+    world.deliver();
     assert_eq!(world.seqs(), [1, 2]);
     assert!(world.info().push_bound);
 }

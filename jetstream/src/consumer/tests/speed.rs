@@ -61,6 +61,7 @@ impl MessageSource for Flat {
 
 #[test]
 #[ignore = "prints times instead of checking anything"]
+#[expect(clippy::print_stdout, reason = "the times are the result")]
 fn a_message_costs_this_much() {
     const BATCH: u64 = 500;
     const ROUNDS: u64 = 400;
