@@ -54,17 +54,23 @@ impl PullRequest {
                 ..Self::default()
             });
         }
-        // Some clients write `null` for what they do not ask for.
-        let mut fields: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(payload).map_err(|error| error.to_string())?;
-        fields.retain(|_, value| !value.is_null());
-        let request: Self = serde_json::from_value(serde_json::Value::Object(fields))
-            .map_err(|error| error.to_string())?;
+        let request = match serde_json::from_slice(payload) {
+            Ok(request) => request,
+            Err(_) => Self::parse_nulls(payload)?,
+        };
         let heartbeat = request.idle_heartbeat;
         if heartbeat > 0 && heartbeat.saturating_mul(2) > request.expires {
             return Err("heartbeat value too large".to_owned());
         }
         Ok(request)
+    }
+
+    /// Reads JSON in which `null` stands for what is not asked for, as some clients write it.
+    fn parse_nulls(payload: &[u8]) -> Result<Self, String> {
+        let mut fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(payload).map_err(|error| error.to_string())?;
+        fields.retain(|_, value| !value.is_null());
+        serde_json::from_value(serde_json::Value::Object(fields)).map_err(|error| error.to_string())
     }
 }
 
@@ -339,6 +345,7 @@ mod tests {
         assert_eq!(batch(b"many"), 1);
         assert_eq!(batch(br#"{"batch":7,"no_wait":true}"#), 7);
         assert_eq!(batch(b"{}"), 0);
+        assert_eq!(batch(br#"{"batch":4,"expires":null,"group":null}"#), 4);
         assert!(PullRequest::parse(b"3").is_ok_and(|request| request.is_plain));
         assert!(PullRequest::parse(b"{").is_err());
     }
