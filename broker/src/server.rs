@@ -23,12 +23,13 @@ use crate::config::options::{AuthOptions, Options};
 use crate::connection::client::{Client, ClientId, ConnectionObserver, TrafficCount};
 use crate::connection::closed::Closed;
 use crate::connection::counters::{CounterSums, Counters};
+use crate::connection::inbox::Inbox;
 use crate::connection::output::BufferPool;
 use crate::connection::websocket::Upgrade;
 use crate::connection::worker::{self, Door, WorkerHandle};
 use crate::error::{CloseReason, StartError};
 use crate::listener;
-use crate::routing::RouteBatch;
+use crate::routing::{Equipment, RouteBatch};
 use crate::shutdown::Shutdown;
 use crate::streams::ingest::IngestQueue;
 
@@ -91,6 +92,7 @@ pub(crate) struct Shared {
     closed: Mutex<VecDeque<Arc<Closed>>>,
     /// Clients are told to go elsewhere.
     is_lame_duck: AtomicBool,
+    inboxes: Arc<[Inbox]>,
 }
 
 impl Shared {
@@ -113,6 +115,7 @@ impl Shared {
             addresses: OnceLock::new(),
             closed: Mutex::default(),
             is_lame_duck: AtomicBool::new(false),
+            inboxes: (0..workers).map(|_| Inbox::default()).collect(),
             options,
             hooks,
         }
@@ -258,14 +261,20 @@ impl Shared {
         counters
     }
 
-    pub(crate) fn route_batch_with(&self, counters: Arc<Counters>) -> RouteBatch {
-        let drops = self.options.limits.no_fast_producer_stall;
-        RouteBatch::new(
+    /// A batch for the worker `home`, or for a thread that is none.
+    pub(crate) fn route_batch(&self, home: Option<usize>, counters: Arc<Counters>) -> RouteBatch {
+        RouteBatch::new(Equipment {
             counters,
-            self.pool.clone(),
-            self.hooks.ingest.clone(),
-            drops,
-        )
+            pool: self.pool.clone(),
+            inboxes: Arc::clone(&self.inboxes),
+            home,
+            ingest: self.hooks.ingest.clone(),
+            no_fast_producer_stall: self.options.limits.no_fast_producer_stall,
+        })
+    }
+
+    pub(crate) fn inbox(&self, worker: usize) -> &Inbox {
+        &self.inboxes[worker]
     }
 
     /// INFO as it is for every client of this listener.
@@ -374,7 +383,7 @@ impl Server {
     /// A batch for a thread that sends messages of the server itself.
     #[must_use]
     pub fn route_batch(&self) -> RouteBatch {
-        self.shared.route_batch_with(self.shared.add_counters())
+        self.shared.route_batch(None, self.shared.add_counters())
     }
 
     /// Opens the listeners and serves.
@@ -529,7 +538,7 @@ impl ServerHandle {
     /// A batch for a thread that sends messages of the server itself.
     #[must_use]
     pub fn route_batch(&self) -> RouteBatch {
-        self.shared.route_batch_with(self.shared.add_counters())
+        self.shared.route_batch(None, self.shared.add_counters())
     }
 
     /// All client connections, in no particular order.

@@ -4,6 +4,7 @@
 //! to put bytes for it, who it is, what it subscribed to, and what it has sent and received.
 
 use std::collections::HashMap;
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -15,8 +16,9 @@ use menes_protocol::encoder::server::info;
 use menes_protocol::error::WireError;
 use menes_protocol::info::Info;
 use parking_lot::{Mutex, RwLock};
+use tokio::net::tcp::OwnedWriteHalf;
 
-use super::output::ByteQueue;
+use super::output::{Buffers, ByteQueue};
 use crate::account::Account;
 use crate::auth::permissions::{Permissions, ResponseGrants};
 use crate::error::CloseReason;
@@ -156,13 +158,37 @@ const NO_ECHO: u8 = 2;
 /// Deliveries grant the right to answer.
 const GRANTS: u8 = 4;
 
+/// Where a connection comes from and where it is served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Endpoint {
+    /// The peer.
+    pub(crate) address: SocketAddr,
+    /// The address it connected to.
+    pub(crate) listener: SocketAddr,
+    /// How it is connected.
+    pub(crate) transport: Transport,
+    /// Number of the thread that serves it.
+    pub(crate) worker: usize,
+}
+
+#[cfg(test)]
+impl Endpoint {
+    pub(crate) fn for_tests() -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        Self {
+            address,
+            listener: address,
+            transport: Transport::Nats,
+            worker: 0,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Client {
     id: ClientId,
-    address: SocketAddr,
-    transport: Transport,
-    listener: SocketAddr,
+    endpoint: Endpoint,
     started: SystemTime,
     started_instant: Instant,
     max_pending: usize,
@@ -187,21 +213,51 @@ pub struct Client {
 #[derive(Debug, Default)]
 struct Output {
     queue: ByteQueue,
-    /// The writer, when it waits for bytes.
-    writer: Option<Waker>,
+    turn: Turn,
     /// The writer, when it waits for its socket; the reader. Woken at the end only.
     blocked_writer: Option<Waker>,
     reader: Option<Waker>,
     closed: Option<CloseReason>,
+    /// The socket, for writing to it from other threads; gone when the connection is.
+    socket: Option<Arc<OwnedWriteHalf>>,
+}
+
+/// Who may write to the socket.
+#[derive(Debug, Default)]
+enum Turn {
+    /// Nobody: nothing waits and the writer sleeps.
+    Sleeping(Waker),
+    /// Whoever holds the writer's waker: to wake it, or to write in its place.
+    #[default]
+    Woken,
+    /// The writer.
+    Writing,
+    /// Another thread, which gives the waker back.
+    Lent(Waker),
+}
+
+impl Turn {
+    /// Takes the waker of a sleeping writer, which is then to be woken.
+    fn wake(&mut self) -> Option<Waker> {
+        match std::mem::take(self) {
+            Self::Sleeping(waker) => Some(waker),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 /// What became of bytes for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Enqueued {
-    /// They wait for the writer.
+    /// They are written, or wait for the writer.
     Queued {
         /// Bytes waiting now.
         pending: usize,
+        /// The writer sleeps and must be woken.
+        writer: Option<Waker>,
     },
     /// The connection is gone.
     Closed,
@@ -228,18 +284,10 @@ pub(crate) enum Taken {
 
 impl Client {
     /// A connection that was just accepted.
-    pub(crate) fn new(
-        id: ClientId,
-        address: SocketAddr,
-        transport: Transport,
-        listener: SocketAddr,
-        max_pending: usize,
-    ) -> Self {
+    pub(crate) fn new(id: ClientId, endpoint: Endpoint, max_pending: usize) -> Self {
         Self {
             id,
-            address,
-            transport,
-            listener,
+            endpoint,
             started: SystemTime::now(),
             started_instant: Instant::now(),
             max_pending,
@@ -264,22 +312,27 @@ impl Client {
         self.id
     }
 
+    /// Number of the thread that serves it.
+    pub(crate) fn worker(&self) -> usize {
+        self.endpoint.worker
+    }
+
     /// Where it comes from.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.endpoint.address
     }
 
     /// How it is connected.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        self.transport
+        self.endpoint.transport
     }
 
     /// The address it connected to.
     #[must_use]
     pub fn listener(&self) -> SocketAddr {
-        self.listener
+        self.endpoint.listener
     }
 
     /// When the connection was made.
@@ -306,8 +359,8 @@ impl Client {
             id: self.id,
             account,
             identity,
-            address: self.address,
-            transport: self.transport,
+            address: self.endpoint.address,
+            transport: self.endpoint.transport,
             started: self.started,
         }
     }
@@ -398,7 +451,18 @@ impl Client {
     pub(crate) fn send_info(&self, document: &Info) {
         let mut line = ByteQueue::default();
         info(line.tail(), document);
-        self.enqueue(&mut line);
+        self.send(&mut line);
+    }
+
+    /// Queues `bytes` and wakes the writer.
+    fn send(&self, bytes: &mut ByteQueue) {
+        if let Enqueued::Queued {
+            writer: Some(writer),
+            ..
+        } = self.enqueue(bytes)
+        {
+            writer.wake();
+        }
     }
 
     /// Whether it takes nothing more.
@@ -487,30 +551,79 @@ impl Client {
             .collect()
     }
 
-    /// Queues `staged`, which is left empty, and wakes the writer if it sleeps.
+    /// Queues `staged`, which is left empty.
     pub(crate) fn enqueue(&self, staged: &mut ByteQueue) -> Enqueued {
         let added = staged.len();
-        let (waker, pending) = {
-            let mut output = self.output.lock();
-            if output.closed.is_some() {
-                staged.clear();
-                return Enqueued::Closed;
-            }
-            let pending = self.pending.load(Ordering::Relaxed) + added;
-            if pending > self.max_pending {
-                drop(output);
-                staged.clear();
-                self.close(CloseReason::SlowConsumerPendingBytes);
-                return Enqueued::SlowConsumer;
-            }
-            self.pending.fetch_add(added, Ordering::Relaxed);
-            output.queue.append(staged);
-            (output.writer.take(), pending)
-        };
-        if let Some(waker) = waker {
-            waker.wake();
+        let mut output = self.output.lock();
+        if output.closed.is_some() {
+            staged.clear();
+            return Enqueued::Closed;
         }
-        Enqueued::Queued { pending }
+        let pending = self.pending.load(Ordering::Relaxed) + added;
+        if pending > self.max_pending {
+            drop(output);
+            staged.clear();
+            self.close(CloseReason::SlowConsumerPendingBytes);
+            return Enqueued::SlowConsumer;
+        }
+        self.pending.fetch_add(added, Ordering::Relaxed);
+        output.queue.append(staged);
+        Enqueued::Queued {
+            pending,
+            writer: output.turn.wake(),
+        }
+    }
+
+    /// Writes what is queued on this thread, in place of the writer whose waker was handed out by
+    /// [`Client::enqueue`]: cheaper than waking a thread that sleeps. Returns the waker if the
+    /// writer has to be woken all the same, because the socket did not take everything, say.
+    pub(crate) fn write_for_writer(&self, waker: Waker, buffers: &mut Buffers) -> Option<Waker> {
+        let mut queue = ByteQueue::default();
+        let socket = {
+            let mut output = self.output.lock();
+            match (&output.turn, &output.socket) {
+                (Turn::Woken, Some(socket)) if output.closed.is_none() => {
+                    let socket = Arc::clone(socket);
+                    std::mem::swap(&mut output.queue, &mut queue);
+                    output.turn = Turn::Lent(waker);
+                    socket
+                }
+                _ => return Some(waker),
+            }
+        };
+        let before = queue.len();
+        write_now(&socket, &mut queue, buffers);
+        let left = queue.len();
+        if left == 0 {
+            buffers.put(queue.take_buffer());
+        }
+        let mut output = self.output.lock();
+        self.pending.fetch_sub(before - left, Ordering::Relaxed);
+        if output.closed.is_some_and(CloseReason::drops_output) {
+            self.pending.fetch_sub(left, Ordering::Relaxed);
+        } else if left > 0 {
+            // Others may have queued meanwhile; these bytes come before theirs.
+            std::mem::swap(&mut output.queue, &mut queue);
+            output.queue.append(&mut queue);
+        }
+        let Turn::Lent(waker) = std::mem::take(&mut output.turn) else {
+            unreachable!("only the borrower takes a lent turn back");
+        };
+        if output.queue.is_empty() && output.closed.is_none() {
+            output.turn = Turn::Sleeping(waker);
+            return None;
+        }
+        Some(waker)
+    }
+
+    /// Lets other threads write to the socket.
+    pub(crate) fn share_socket(&self, socket: Arc<OwnedWriteHalf>) {
+        self.output.lock().socket = Some(socket);
+    }
+
+    /// The socket is about to be closed.
+    pub(crate) fn forget_socket(&self) {
+        self.output.lock().socket = None;
     }
 
     /// Ends the connection. What is queued is still written, if the reason allows it. False when it
@@ -529,7 +642,7 @@ impl Client {
                 self.pending.fetch_sub(len, Ordering::Relaxed);
             }
             [
-                output.writer.take(),
+                output.turn.wake(),
                 output.blocked_writer.take(),
                 output.reader.take(),
             ]
@@ -544,7 +657,7 @@ impl Client {
     pub(crate) fn revoke(&self) {
         let mut line = ByteQueue::default();
         WireError::UserAuthenticationRevoked.encode(line.tail());
-        self.enqueue(&mut line);
+        self.send(&mut line);
         self.close(CloseReason::Revoked);
     }
 
@@ -557,14 +670,20 @@ impl Client {
     /// Moves what is queued to `into`, which must be empty.
     pub(crate) fn take_output(&self, into: &mut ByteQueue, waker: &Waker) -> Taken {
         let mut output = self.output.lock();
+        if let Turn::Lent(lent) = &mut output.turn {
+            // Woken for nothing: whoever writes wakes it again if there is more.
+            lent.clone_from(waker);
+            return Taken::Nothing;
+        }
         if !output.queue.is_empty() {
+            output.turn = Turn::Writing;
             std::mem::swap(&mut output.queue, into);
             return Taken::Bytes;
         }
         if let Some(reason) = output.closed {
             return Taken::Closed(reason);
         }
-        keep_waker(&mut output.writer, waker);
+        output.turn = Turn::Sleeping(waker.clone());
         Taken::Nothing
     }
 
@@ -587,6 +706,19 @@ impl Client {
     }
 }
 
+/// Writes what the socket takes without waiting.
+fn write_now(socket: &OwnedWriteHalf, queue: &mut ByteQueue, buffers: &mut Buffers) {
+    while !queue.is_empty() {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let count = queue.slices(&mut slices);
+        // An error is met again, and dealt with, by the writer.
+        match socket.as_ref().try_write_vectored(&slices[..count]) {
+            Ok(0) | Err(_) => return,
+            Ok(written) => queue.advance(written, buffers),
+        }
+    }
+}
+
 fn keep_waker(slot: &mut Option<Waker>, waker: &Waker) {
     if !slot.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
         *slot = Some(waker.clone());
@@ -598,8 +730,7 @@ mod tests {
     use super::*;
 
     pub(crate) fn client(max_pending: usize) -> Client {
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        Client::new(ClientId(1), address, Transport::Nats, address, max_pending)
+        Client::new(ClientId(1), Endpoint::for_tests(), max_pending)
     }
 
     fn staged(len: usize) -> ByteQueue {
@@ -608,25 +739,26 @@ mod tests {
         queue
     }
 
+    fn pending(enqueued: &Enqueued) -> Option<usize> {
+        match enqueued {
+            Enqueued::Queued { pending, .. } => Some(*pending),
+            Enqueued::Closed | Enqueued::SlowConsumer => None,
+        }
+    }
+
     #[test]
     fn too_many_pending_bytes_close_the_connection() {
         let client = client(100);
-        assert_eq!(
-            client.enqueue(&mut staged(60)),
-            Enqueued::Queued { pending: 60 }
-        );
+        assert_eq!(pending(&client.enqueue(&mut staged(60))), Some(60));
         let mut taken = ByteQueue::default();
-        assert!(matches!(
-            client.take_output(&mut taken, Waker::noop()),
-            Taken::Bytes
-        ));
+        let found = client.take_output(&mut taken, Waker::noop());
+        assert!(matches!(found, Taken::Bytes));
         // Taken and not yet written still counts.
-        assert_eq!(client.enqueue(&mut staged(41)), Enqueued::SlowConsumer);
-        assert_eq!(
-            client.close_reason(),
-            Some(CloseReason::SlowConsumerPendingBytes)
-        );
-        assert_eq!(client.enqueue(&mut staged(1)), Enqueued::Closed);
+        let enqueued = client.enqueue(&mut staged(41));
+        assert!(matches!(enqueued, Enqueued::SlowConsumer));
+        let reason = CloseReason::SlowConsumerPendingBytes;
+        assert_eq!(client.close_reason(), Some(reason));
+        assert!(matches!(client.enqueue(&mut staged(1)), Enqueued::Closed));
         client.wrote(60);
         assert_eq!(client.pending_bytes(), 0);
     }
@@ -638,14 +770,87 @@ mod tests {
         assert!(client.close(CloseReason::ParseError));
         assert!(!client.close(CloseReason::ClientClosed));
         let mut taken = ByteQueue::default();
+        let found = client.take_output(&mut taken, Waker::noop());
+        assert!(matches!(found, Taken::Bytes));
+        taken.clear();
+        let found = client.take_output(&mut taken, Waker::noop());
+        assert!(matches!(found, Taken::Closed(CloseReason::ParseError)));
+    }
+
+    /// A connected pair: the server's half for writing, and the client's end.
+    async fn socket() -> (Arc<OwnedWriteHalf>, tokio::net::TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let peer = tokio::net::TcpStream::connect(address)
+            .await
+            .expect("it listens");
+        let (stream, _) = listener.accept().await.expect("it was connected");
+        let (read, write) = stream.into_split();
+        std::mem::forget(read);
+        (Arc::new(write), peer)
+    }
+
+    /// Queues so many bytes for a client whose writer sleeps.
+    fn wake_for(client: &Client, len: usize) -> Waker {
+        let mut taken = ByteQueue::default();
+        let found = client.take_output(&mut taken, Waker::noop());
+        assert!(matches!(found, Taken::Nothing));
+        match client.enqueue(&mut staged(len)) {
+            Enqueued::Queued { writer, .. } => writer.expect("the writer sleeps"),
+            other => panic!("not queued: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn another_thread_writes_in_place_of_a_sleeping_writer() {
+        use tokio::io::AsyncReadExt;
+        let (write, mut peer) = socket().await;
+        let client = client(1 << 30);
+        client.share_socket(write);
+        let mut buffers = Buffers::new(super::super::output::BufferPool::default());
+        let waker = wake_for(&client, 5);
+        assert!(client.write_for_writer(waker, &mut buffers).is_none());
+        assert_eq!(client.pending_bytes(), 0);
+        let mut bytes = [0; 5];
+        peer.read_exact(&mut bytes)
+            .await
+            .expect("they were written");
+        // What the socket does not take is left, in order, and the writer has to be woken.
+        let size = 64 << 20;
+        let waker = wake_for(&client, size);
+        assert!(client.write_for_writer(waker, &mut buffers).is_some());
+        let left = client.pending_bytes();
+        assert!(left > 0 && left < size);
+        let mut taken = ByteQueue::default();
+        let found = client.take_output(&mut taken, Waker::noop());
+        assert!(matches!(found, Taken::Bytes));
+        assert_eq!(taken.len(), left);
+    }
+
+    #[tokio::test]
+    async fn one_thread_writes_at_a_time() {
+        let (write, _peer) = socket().await;
+        let client = client(1000);
+        client.share_socket(write);
+        let mut buffers = Buffers::new(super::super::output::BufferPool::default());
+        let mut taken = ByteQueue::default();
+        // The writer was quicker: it has the bytes, and more came.
+        let waker = wake_for(&client, 5);
         assert!(matches!(
             client.take_output(&mut taken, Waker::noop()),
             Taken::Bytes
         ));
-        taken.clear();
+        client.enqueue(&mut staged(5));
+        assert!(client.write_for_writer(waker, &mut buffers).is_some());
+        assert_eq!(client.pending_bytes(), 10);
+        // While another thread writes, the writer takes nothing.
+        client.output.lock().turn = Turn::Lent(Waker::noop().clone());
+        let mut taken = ByteQueue::default();
         assert!(matches!(
             client.take_output(&mut taken, Waker::noop()),
-            Taken::Closed(CloseReason::ParseError)
+            Taken::Nothing
         ));
     }
 

@@ -12,6 +12,7 @@
 pub mod client;
 pub(crate) mod closed;
 pub mod counters;
+pub(crate) mod inbox;
 pub mod limits;
 pub(crate) mod output;
 mod reader;
@@ -25,33 +26,37 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::client::{Client, Transport};
 use self::closed::Closed;
 use self::session::Session;
 use self::worker::Worker;
+use self::writer::SharedSocket;
 
-/// Serves one client connection until it ends.
-pub(crate) async fn serve<R, W>(
+/// Serves one client connection over TCP until it ends.
+pub(crate) async fn serve_tcp(
     worker: Rc<Worker>,
-    mut read: R,
-    write: W,
-    transport: Transport,
+    stream: TcpStream,
     address: SocketAddr,
     listener: SocketAddr,
-) where
+) {
+    let (read, write) = stream.into_split();
+    let write = Arc::new(write);
+    let client = Arc::new(worker.new_client(Transport::Nats, address, listener));
+    client.share_socket(Arc::clone(&write));
+    serve(worker, client, read, SharedSocket(write)).await;
+}
+
+/// Serves one client connection until it ends.
+async fn serve<R, W>(worker: Rc<Worker>, client: Arc<Client>, mut read: R, write: W)
+where
     R: AsyncRead + Unpin + 'static,
     W: AsyncWrite + Unpin + 'static,
 {
     let shared = Arc::clone(worker.shared());
-    let client = Arc::new(Client::new(
-        shared.next_client_id(),
-        address,
-        transport,
-        listener,
-        shared.options().limits.max_pending,
-    ));
+    let address = client.address();
     let admitted = shared.register(worker.index(), &client);
     tracing::debug!(
         "{} - cid:{} - Client connection created",

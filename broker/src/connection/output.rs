@@ -75,6 +75,9 @@ impl ByteQueue {
 
     /// Appends bytes without copying them.
     pub(crate) fn push_shared(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
         self.seal();
         self.chunk_bytes += bytes.len();
         self.chunks.push_back(Chunk::Shared(bytes));

@@ -59,5 +59,6 @@ pub(super) async fn serve(
         Err(error) => return tracing::debug!("{address} - websocket handshake error: {error}"),
     };
     let (read, write) = tokio::io::split(stream);
-    super::serve(worker, read, write, Transport::WebSocket, address, listener).await;
+    let client = Arc::new(worker.new_client(Transport::WebSocket, address, listener));
+    super::serve(worker, client, read, write).await;
 }

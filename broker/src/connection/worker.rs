@@ -5,19 +5,22 @@
 //! worker's read buffer and [`RouteBatch`]. What crosses threads are queued bytes and wakes.
 
 use std::cell::{RefCell, RefMut};
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::task::LocalSet;
+use tokio::task::{JoinError, JoinSet};
 
-use super::client::Transport;
+use super::client::{Client, Endpoint, Transport};
 use super::counters::Counters;
 use super::limits::READ_BYTES;
 use super::websocket::{self, Upgrade};
@@ -37,7 +40,7 @@ pub(crate) struct Worker {
 impl Worker {
     fn new(index: usize, shared: Arc<Shared>) -> Self {
         let counters = shared.add_counters();
-        let batch = shared.route_batch_with(Arc::clone(&counters));
+        let batch = shared.route_batch(Some(index), Arc::clone(&counters));
         Self {
             index,
             shared,
@@ -45,6 +48,23 @@ impl Worker {
             batch: RefCell::new(batch),
             read_buffer: RefCell::new(vec![0; READ_BYTES]),
         }
+    }
+
+    /// A connection that begins.
+    pub(super) fn new_client(
+        &self,
+        transport: Transport,
+        address: SocketAddr,
+        listener: SocketAddr,
+    ) -> Client {
+        let endpoint = Endpoint {
+            address,
+            listener,
+            transport,
+            worker: self.index,
+        };
+        let max_pending = self.shared.options().limits.max_pending;
+        Client::new(self.shared.next_client_id(), endpoint, max_pending)
     }
 
     /// Number among the workers, from 0.
@@ -119,54 +139,98 @@ pub(crate) fn start(
 ) -> Result<(WorkerHandle, oneshot::Receiver<()>), StartError> {
     let (sockets, incoming) = unbounded_channel();
     let (ended, wait) = oneshot::channel();
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .event_interval(31)
-        .build()
-        .map_err(StartError::Worker)?;
+    let (started, starting) = mpsc::channel();
+    let run = move || {
+        // Made here: a local runtime stays on its thread.
+        let runtime = match runtime(index, &shared) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        drop(started.send(Ok(())));
+        let worker = Rc::new(Worker::new(index, shared));
+        runtime.block_on(serve(worker, incoming));
+        drop(runtime);
+        // Nobody waits if the server was dropped instead of shut down.
+        let _ = ended.send(());
+    };
     thread::Builder::new()
         .name(format!("menes-worker-{index}"))
-        .spawn(move || {
-            let worker = Rc::new(Worker::new(index, shared));
-            let local = LocalSet::new();
-            runtime.block_on(local.run_until(accept(worker, incoming)));
-            // Connections that are still closing get their time.
-            runtime.block_on(local);
-            // Nobody waits if the server was dropped instead of shut down.
-            let _ = ended.send(());
-        })
+        .spawn(run)
+        .map_err(StartError::Worker)?;
+    let outcome = starting.recv().map_err(io::Error::other);
+    outcome
+        .and_then(|outcome| outcome)
         .map_err(StartError::Worker)?;
     Ok((WorkerHandle { sockets }, wait))
 }
 
-async fn accept(worker: Rc<Worker>, mut incoming: UnboundedReceiver<Accepted>) {
-    while let Some(accepted) = incoming.recv().await {
-        let Accepted {
-            socket,
-            address,
-            listener,
-            door,
-        } = accepted;
-        let stream = socket
-            .set_nonblocking(true)
-            .and_then(|()| TcpStream::from_std(socket));
-        let stream = match stream {
-            Ok(stream) => stream,
-            Err(error) => {
-                tracing::error!("cannot take connection of {address}: {error}");
-                continue;
-            }
-        };
-        let worker = Rc::clone(&worker);
-        match door {
-            Door::Nats => tokio::task::spawn_local(async move {
-                let (read, write) = stream.into_split();
-                super::serve(worker, read, write, Transport::Nats, address, listener).await;
-            }),
-            Door::WebSocket(upgrade) => {
-                let served = websocket::serve(worker, stream, upgrade, address, listener);
-                tokio::task::spawn_local(served)
-            }
-        };
+/// A local runtime that says when it sleeps.
+fn runtime(index: usize, shared: &Arc<Shared>) -> io::Result<LocalRuntime> {
+    let (sleeps, wakes) = (Arc::clone(shared), Arc::clone(shared));
+    Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(move || sleeps.inbox(index).set_asleep(true))
+        .on_thread_unpark(move || wakes.inbox(index).set_asleep(false))
+        .build_local(LocalOptions::default())
+}
+
+/// Takes connections until no more can come, then waits for those there are to end.
+async fn serve(worker: Rc<Worker>, mut incoming: UnboundedReceiver<Accepted>) {
+    let shared = Arc::clone(worker.shared());
+    let index = worker.index();
+    let inbox = tokio::task::spawn_local(async move { shared.inbox(index).serve().await });
+    let settler = tokio::task::spawn_local(settle(Rc::clone(&worker)));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = incoming.recv() => match accepted {
+                Some(accepted) => accept(&worker, accepted, &mut connections),
+                None => break,
+            },
+            Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+        }
     }
+    while let Some(ended) = connections.join_next().await {
+        report(ended);
+    }
+    inbox.abort();
+    settler.abort();
+}
+
+/// Sees to receivers on other threads whenever the connections of this one left some.
+async fn settle(worker: Rc<Worker>) {
+    poll_fn(|cx| {
+        worker.batch().settle(cx.waker());
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!("a connection failed: {error}");
+    }
+}
+
+fn accept(worker: &Rc<Worker>, accepted: Accepted, connections: &mut JoinSet<()>) {
+    let Accepted {
+        socket,
+        address,
+        listener,
+        door,
+    } = accepted;
+    let stream = socket
+        .set_nonblocking(true)
+        .and_then(|()| TcpStream::from_std(socket));
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(error) => return tracing::error!("cannot take connection of {address}: {error}"),
+    };
+    let worker = Rc::clone(worker);
+    match door {
+        Door::Nats => connections.spawn_local(super::serve_tcp(worker, stream, address, listener)),
+        Door::WebSocket(upgrade) => {
+            connections.spawn_local(websocket::serve(worker, stream, upgrade, address, listener))
+        }
+    };
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::Waker;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use menes_protocol::encoder::server::{Lengths, message_line};
@@ -16,6 +17,7 @@ use super::subscription::{Admission, Subscription, Target};
 use crate::account::Account;
 use crate::connection::client::{Client, ClientId, Enqueued};
 use crate::connection::counters::Counters;
+use crate::connection::inbox::Inbox;
 use crate::connection::output::{BufferPool, Buffers, ByteQueue};
 use crate::streams::ingest::{IngestBatch, IngestQueue, IngestTag};
 
@@ -83,18 +85,29 @@ const SHARE_SINGLE_BYTES: usize = 32 * 1024;
 /// [`RouteBatch::is_full`] from this many gathered bytes on: about what a core's cache holds.
 const FULL_BYTES: usize = 512 * 1024;
 
+/// What a batch works with.
+pub(crate) struct Equipment {
+    /// Counters of its thread.
+    pub(crate) counters: Arc<Counters>,
+    /// Buffers of all threads.
+    pub(crate) pool: BufferPool,
+    /// Inboxes of the workers, by number.
+    pub(crate) inboxes: Arc<[Inbox]>,
+    /// Number of the worker whose batch it is; `None` for other threads.
+    pub(crate) home: Option<usize>,
+    /// The way to the engine, if there is one.
+    pub(crate) ingest: Option<Arc<IngestQueue>>,
+    /// See [`Limits`](crate::config::options::Limits).
+    pub(crate) no_fast_producer_stall: bool,
+}
+
 impl RouteBatch {
-    /// A batch of a thread with these counters.
-    pub(crate) fn new(
-        counters: Arc<Counters>,
-        pool: BufferPool,
-        ingest: Option<Arc<IngestQueue>>,
-        drop_when_behind: bool,
-    ) -> Self {
+    /// An empty batch.
+    pub(crate) fn new(mut equipment: Equipment) -> Self {
         Self {
             cache: RouteCache::new(),
-            stage: Stage::new(counters, pool, drop_when_behind),
-            ingest,
+            ingest: equipment.ingest.take(),
+            stage: Stage::new(equipment),
             random: SmallRng::from_os_rng(),
         }
     }
@@ -125,29 +138,36 @@ impl RouteBatch {
         delivery.run(matched, &mut self.random)
     }
 
-    /// Delivers `message` to one plain subscription of `client` that matches, if there is one.
-    /// Returns whether there was.
+    /// Delivers `message` to one plain subscription of `client` that matches, if there is one. As in
+    /// nats-server this does not count towards the maximum of the subscription.
     pub(crate) fn answer(
         &mut self,
         account: &Arc<Account>,
         message: &Message<'_>,
         client: &Arc<Client>,
-    ) -> bool {
+    ) {
         let matched = self.cache.lookup(account, message.target);
         let own = matched.plain.iter().find(|subscription| {
             matches!(subscription.target(), Target::Client(owner) if owner.id() == client.id())
         });
-        let Some(own) = own else { return false };
-        let mut delivery = Delivery {
-            stage: &mut self.stage,
-            account,
-            message,
-            origin: None,
-            has_engine: false,
-            tags: SmallVec::new(),
-        };
-        delivery.stage.begin(1);
-        delivery.deliver(own)
+        if let Some(own) = own.filter(|own| !own.is_closed()) {
+            self.stage.begin(1);
+            self.stage.push(message, own.sid(), client);
+        }
+    }
+
+    /// As [`Account::has_interest`], remembered until a subscription comes or goes.
+    pub fn has_interest(
+        &mut self,
+        account: &Arc<Account>,
+        literal: &[u8],
+        queue: Option<&[u8]>,
+    ) -> bool {
+        let matched = self.cache.lookup(account, literal);
+        match queue {
+            Some(name) => matched.queues.iter().any(|group| *group.name == *name),
+            None => !matched.is_empty(),
+        }
     }
 
     /// Where to append protocol lines for `client`, behind what is gathered for it.
@@ -174,6 +194,12 @@ impl RouteBatch {
             }
         }
         flushed
+    }
+
+    /// Sees to receivers on other threads; `settler` is woken when there are some again.
+    pub(crate) fn settle(&mut self, settler: &Waker) {
+        self.stage.remote.settle(&mut self.stage.buffers);
+        self.stage.remote.settler = Some(settler.clone());
     }
 
     pub(crate) fn buffers(&mut self) -> &mut Buffers {
@@ -263,6 +289,7 @@ impl Delivery<'_> {
 struct Stage {
     counters: Arc<Counters>,
     buffers: Buffers,
+    remote: Remote,
     slots: Vec<Slot>,
     /// Slots by receiver, when there are more than a few.
     index: HashMap<u64, usize, BytesHash>,
@@ -294,10 +321,11 @@ const LINE_EXTRA: usize = 64;
 const INDEXED: usize = 8;
 
 impl Stage {
-    fn new(counters: Arc<Counters>, pool: BufferPool, drop_when_behind: bool) -> Self {
+    fn new(equipment: Equipment) -> Self {
         Self {
-            counters,
-            buffers: Buffers::new(pool),
+            counters: equipment.counters,
+            buffers: Buffers::new(equipment.pool),
+            remote: Remote::new(equipment.inboxes, equipment.home),
             slots: Vec::new(),
             index: HashMap::default(),
             last: 0,
@@ -306,7 +334,7 @@ impl Stage {
             receivers: 0,
             ingest: Vec::new(),
             ingest_bytes: 0,
-            drop_when_behind,
+            drop_when_behind: equipment.no_fast_producer_stall,
         }
     }
 
@@ -447,7 +475,10 @@ impl Stage {
         let (mut msgs, mut bytes) = (0, 0);
         for mut slot in self.slots.drain(..) {
             match slot.client.enqueue(&mut slot.queue) {
-                Enqueued::Queued { pending } => {
+                Enqueued::Queued { pending, writer } => {
+                    if let Some(writer) = writer {
+                        self.remote.wake(&slot.client, writer);
+                    }
                     if slot.msgs > 0 {
                         slot.client.traffic().delivered(slot.msgs, slot.bytes);
                         msgs += slot.msgs;
@@ -470,6 +501,9 @@ impl Stage {
             }
             self.buffers.put(slot.queue.take_buffer());
         }
+        if self.remote.home.is_none() {
+            self.remote.settle(&mut self.buffers);
+        }
         if msgs > 0 {
             self.counters.delivered(msgs, bytes);
         }
@@ -480,6 +514,68 @@ impl Stage {
             self.ingest_bytes = batch.arena_len();
         }
         behind
+    }
+}
+
+/// Receivers on other threads whose writers must be woken.
+///
+/// They are gathered until the thread has handled everything that was ready, so that what several
+/// publishers have for one receiver goes out together. Then, if a thread sleeps and few of its
+/// receivers have something, they are written to from here: waking it costs more. Otherwise all
+/// receivers of a thread are woken with one post to its inbox.
+#[derive(Debug)]
+struct Remote {
+    inboxes: Arc<[Inbox]>,
+    /// The worker whose batch this is.
+    home: Option<usize>,
+    /// Receivers and their writers' wakers, per worker.
+    waiting: Vec<Vec<(Arc<Client>, Waker)>>,
+    posts: Vec<Waker>,
+    /// Wakes the task that calls [`Remote::settle`].
+    settler: Option<Waker>,
+}
+
+/// Receivers of a sleeping thread that are written to from another one. More are worth a wake.
+const REMOTE_WRITES: usize = 4;
+
+impl Remote {
+    fn new(inboxes: Arc<[Inbox]>, home: Option<usize>) -> Self {
+        let waiting = inboxes.iter().map(|_| Vec::new()).collect();
+        Self {
+            inboxes,
+            home,
+            waiting,
+            posts: Vec::new(),
+            settler: None,
+        }
+    }
+
+    fn wake(&mut self, client: &Arc<Client>, writer: Waker) {
+        let worker = client.worker();
+        match self.waiting.get_mut(worker) {
+            Some(waiting) if self.home != Some(worker) => {
+                waiting.push((Arc::clone(client), writer));
+                if let Some(settler) = self.settler.take() {
+                    settler.wake();
+                }
+            }
+            _ => writer.wake(),
+        }
+    }
+
+    fn settle(&mut self, buffers: &mut Buffers) {
+        for (inbox, waiting) in self.inboxes.iter().zip(&mut self.waiting) {
+            let writes = waiting.len() <= REMOTE_WRITES && inbox.is_asleep();
+            for (client, writer) in waiting.drain(..) {
+                let writer = if writes {
+                    client.write_for_writer(writer, buffers)
+                } else {
+                    Some(writer)
+                };
+                self.posts.extend(writer);
+            }
+            inbox.post(&mut self.posts);
+        }
     }
 }
 

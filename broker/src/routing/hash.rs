@@ -30,24 +30,42 @@ impl HashKey {
     pub(crate) fn hash(self, bytes: &[u8]) -> u64 {
         let mut state = self.first ^ (bytes.len() as u64).wrapping_mul(self.second);
         let mut rest = bytes;
-        while let Some((block, tail)) = rest.split_first_chunk::<16>() {
-            state = fold(state ^ word(block, 0), self.second ^ word(block, 8));
+        while rest.len() > 16
+            && let Some((block, tail)) = rest.split_first_chunk::<16>()
+        {
+            let (low, high) = ends(block);
+            state = fold(state ^ low, self.second ^ high);
             rest = tail;
         }
-        if !rest.is_empty() {
-            let mut block = [0_u8; 16];
-            block[..rest.len()].copy_from_slice(rest);
-            state = fold(state ^ word(&block, 0), self.second ^ word(&block, 8));
-        }
+        // Behind whole blocks the last 16 bytes count, some of them twice.
+        let (low, high) = match bytes.last_chunk::<16>() {
+            Some(last) => ends(last),
+            None => ends(rest),
+        };
+        state = fold(state ^ low, self.second ^ high);
         fold(state, self.first)
     }
 }
 
+/// At most 16 bytes as two words that overlap where there are fewer. Whole words are read, never
+/// byte by byte into memory and out again: that stalls the processor.
 #[inline]
-fn word(block: &[u8; 16], at: usize) -> u64 {
-    let mut bytes = [0_u8; 8];
-    bytes.copy_from_slice(&block[at..at + 8]);
-    u64::from_le_bytes(bytes)
+fn ends(bytes: &[u8]) -> (u64, u64) {
+    if let (Some(low), Some(high)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        return (u64::from_le_bytes(*low), u64::from_le_bytes(*high));
+    }
+    if let (Some(low), Some(high)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        return (
+            u32::from_le_bytes(*low).into(),
+            u32::from_le_bytes(*high).into(),
+        );
+    }
+    match bytes {
+        [] => (0, 0),
+        [one] => (u64::from(*one), 0),
+        [one, two] => (u64::from(*one), u64::from(*two)),
+        [one, two, three, ..] => (u64::from(*one) | u64::from(*two) << 8, u64::from(*three)),
+    }
 }
 
 #[inline]

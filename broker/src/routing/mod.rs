@@ -17,6 +17,7 @@ pub(crate) mod hash;
 mod sublist;
 mod subscription;
 
+pub(crate) use deliver::Equipment;
 pub use deliver::{Flushed, Message, RouteBatch};
 pub use sublist::{MatchResult, QueueMatch, Sublist};
 pub use subscription::{Subscription, Target};

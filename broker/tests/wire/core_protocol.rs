@@ -216,11 +216,13 @@ fn a_requester_hears_that_nobody_listens() {
 }
 
 #[test]
-fn a_no_responders_answer_counts_towards_a_max() {
+fn a_no_responders_answer_does_not_count_towards_a_max() {
     let server = Running::new(options());
     let mut peer = server.modern();
-    peer.say("SUB r 1\r\nUNSUB 1 1\r\nPUB svc r 0\r\n\r\n");
-    peer.expect("HMSG r 1 35 35\r\nNATS/1.0 503\r\nNats-Subject: svc\r\n\r\n\r\n");
+    peer.say("SUB r 1\r\nUNSUB 1 1\r\nPUB svc r 0\r\n\r\nPUB svc r 0\r\n\r\n");
+    peer.expect(&"HMSG r 1 35 35\r\nNATS/1.0 503\r\nNats-Subject: svc\r\n\r\n\r\n".repeat(2));
+    peer.say("PUB r 1\r\nx\r\n");
+    peer.expect("MSG r 1 1\r\nx\r\n");
     peer.sync();
     assert_eq!(server.handle().subscription_count(), 0);
 }

@@ -200,6 +200,13 @@ impl Peer {
         self.expect("PONG\r\n");
     }
 
+    /// Whether nothing comes for a short time.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let result = self.fill(Instant::now() + Duration::from_millis(50));
+        let timed_out = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+        self.buffer.is_empty() && result.is_err_and(|error| timed_out.contains(&error.kind()))
+    }
+
     /// The server closes the connection and says nothing more.
     #[track_caller]
     pub(crate) fn expect_closed(&mut self) {

@@ -2,5 +2,6 @@
 
 mod bad_input;
 mod core_protocol;
+mod engine;
 mod harness;
 mod logins;

@@ -1,19 +1,24 @@
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
 use super::*;
-use crate::connection::client::{Identity, Taken, Transport};
+use crate::connection::client::{Endpoint, Identity, Taken};
 use crate::error::CloseReason;
 use crate::streams::ingest::IngestKind;
 
 fn batch(ingest: Option<Arc<IngestQueue>>) -> RouteBatch {
-    RouteBatch::new(Arc::default(), BufferPool::default(), ingest, false)
+    RouteBatch::new(Equipment {
+        counters: Arc::default(),
+        pool: BufferPool::default(),
+        inboxes: Arc::new([Inbox::default()]),
+        home: None,
+        ingest,
+        no_fast_producer_stall: false,
+    })
 }
 
 fn client(id: u64) -> Arc<Client> {
-    let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let client = Client::new(ClientId(id), address, Transport::Nats, address, 1 << 20);
+    let client = Client::new(ClientId(id), Endpoint::for_tests(), 1 << 20);
     client.identify(Identity::default(), true, true);
     Arc::new(client)
 }
