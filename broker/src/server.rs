@@ -99,11 +99,17 @@ impl Shared {
     fn new(options: Options, hooks: Hooks) -> Self {
         let id = server_id();
         let workers = worker_count(&options);
+        let accounts = Accounts::new();
+        for user in &options.auth.users {
+            if let Some(account) = &user.account {
+                accounts.get_or_create(&AccountName::from(account.as_str()));
+            }
+        }
         Self {
             name: options.server_name.clone().unwrap_or_else(|| id.clone()),
             id,
             started: Instant::now(),
-            accounts: Arc::new(Accounts::new()),
+            accounts: Arc::new(accounts),
             auth: Authenticator::new(&options.auth),
             auth_options: Mutex::new(options.auth.clone()),
             registry: (0..workers).map(|_| Mutex::default()).collect(),

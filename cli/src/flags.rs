@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use menes_broker::config::options::{UserOptions, WebSocketOptions};
-use menes_broker::config::settings::{
-    Address, Again, JetStreamSettings, Settings, load,
-};
+use menes_broker::config::settings::{Address, Again, JetStreamSettings, Settings, load};
 
 /// Other spellings of a flag, each with the one that the parser knows.
 const ALIASES: &[(&str, &str)] = &[
@@ -34,19 +32,47 @@ const ALIASES: &[(&str, &str)] = &[
 ];
 
 /// Flags that stand alone; the others want a value.
-const SWITCHES: &[&str] =
-    &["jetstream", "debug", "trace", "debug_trace", "version", "help", "t", "logtime", "no_logtime"];
+const SWITCHES: &[&str] = &[
+    "jetstream",
+    "debug",
+    "trace",
+    "debug_trace",
+    "version",
+    "help",
+    "t",
+    "logtime",
+    "no_logtime",
+];
 
 /// Flags of nats-server that ask for something this version does not have.
 const NOT_BUILT: &[&str] = &[
-    "tls", "tlscert", "tlskey", "tlsverify", "tlscacert", "routes", "cluster", "cluster_name",
-    "cluster_listen", "cluster_advertise", "no_advertise", "connect_retries", "ms", "https_port",
-    "s", "syslog", "r", "remote_syslog",
+    "tls",
+    "tlscert",
+    "tlskey",
+    "tlsverify",
+    "tlscacert",
+    "routes",
+    "cluster",
+    "cluster_name",
+    "cluster_listen",
+    "cluster_advertise",
+    "no_advertise",
+    "connect_retries",
+    "ms",
+    "https_port",
+    "s",
+    "syslog",
+    "r",
+    "remote_syslog",
 ];
 
 /// A message broker that speaks NATS and Memphis and keeps every acknowledged message.
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "menes serve", disable_version_flag = true, rename_all = "snake_case")]
+#[command(
+    name = "menes serve",
+    disable_version_flag = true,
+    rename_all = "snake_case"
+)]
 pub(crate) struct Flags {
     /// Address to listen on
     #[arg(long, value_name = "HOST")]
@@ -154,7 +180,10 @@ impl Flags {
             settings.memphis_port = Some(6666);
             settings.server.websocket = Some(WebSocketOptions::at("0.0.0.0", 7770));
             // Monitoring tells strangers too much to be open unasked.
-            settings.monitor = Some(Address { host: "127.0.0.1".to_owned(), port: 8222 });
+            settings.monitor = Some(Address {
+                host: "127.0.0.1".to_owned(),
+                port: 8222,
+            });
             settings.jetstream = Some(JetStreamSettings::default());
             settings.greets = true;
         }
@@ -208,10 +237,15 @@ impl Flags {
         if let Some(port) = self.ws_port {
             let port = checked(port)?;
             let listener = &mut settings.server.websocket;
-            listener.get_or_insert_with(|| WebSocketOptions::at(&host, port)).port = port;
+            listener
+                .get_or_insert_with(|| WebSocketOptions::at(&host, port))
+                .port = port;
         }
         if let Some(port) = self.http_port {
-            settings.monitor = Some(Address { host, port: checked(port)? });
+            settings.monitor = Some(Address {
+                host,
+                port: checked(port)?,
+            });
         }
         if let Some(name) = &self.name {
             settings.server.server_name = Some(name.clone());
@@ -225,12 +259,16 @@ impl Flags {
         self.apply_login(settings)?;
         if let Some(text) = &self.client_advertise {
             let (host, port) = text.rsplit_once(':').unwrap_or((text, "4222"));
-            let port = port.parse().map_err(|_| format!("{text:?} is no host and port"))?;
+            let port = port
+                .parse()
+                .map_err(|_| format!("{text:?} is no host and port"))?;
             settings.server.client_advertise = Some((host.to_owned(), port));
         }
         settings.pid_file = self.pid.clone().or_else(|| settings.pid_file.take());
-        settings.ports_file_dir =
-            self.ports_file_dir.clone().or_else(|| settings.ports_file_dir.take());
+        settings.ports_file_dir = self
+            .ports_file_dir
+            .clone()
+            .or_else(|| settings.ports_file_dir.take());
         settings.log.file = self.log.clone().or_else(|| settings.log.file.take());
         settings.log.debug |= self.debug || self.debug_trace;
         settings.log.trace |= self.trace || self.debug_trace;
@@ -265,7 +303,10 @@ fn normalise(arguments: &[String]) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
-        let Some(flag) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
+        let Some(flag) = argument
+            .strip_prefix("--")
+            .or_else(|| argument.strip_prefix('-'))
+        else {
             match argument.as_str() {
                 "help" | "version" => words.push(format!("--{argument}")),
                 other => return Err(format!("unrecognized command: {other:?}")),
@@ -279,7 +320,10 @@ fn normalise(arguments: &[String]) -> Result<Vec<String>, String> {
         if NOT_BUILT.contains(&name) {
             return Err(format!("{argument} is not supported by this version"));
         }
-        let name = ALIASES.iter().find(|(from, _)| *from == name).map_or(name, |(_, to)| to);
+        let name = ALIASES
+            .iter()
+            .find(|(from, _)| *from == name)
+            .map_or(name, |(_, to)| to);
         if SWITCHES.contains(&name) {
             match value {
                 Some("false") if *name == *"logtime" => words.push("--no_logtime".to_owned()),
@@ -308,7 +352,10 @@ mod tests {
 
     fn settings(line: &str, face: Face) -> Settings {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Flags::parse_from(&words).expect("flags").settings(face).expect("settings")
+        Flags::parse_from(&words)
+            .expect("flags")
+            .settings(face)
+            .expect("settings")
     }
 
     #[test]
@@ -365,16 +412,37 @@ mod tests {
 
     #[test]
     fn mistakes_are_refused_in_words() {
-        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let words = |line: &str| {
+            line.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         assert!(Flags::parse_from(&words("--nonsense 1")).is_err());
         assert!(
-            Flags::parse_from(&words("--tls")).expect_err("refused").to_string().contains("--tls")
+            Flags::parse_from(&words("--tls"))
+                .expect_err("refused")
+                .to_string()
+                .contains("--tls")
         );
         let error = Flags::parse_from(&words("frobnicate")).expect_err("refused");
-        assert!(error.to_string().contains("unrecognized command: \"frobnicate\""));
+        assert!(
+            error
+                .to_string()
+                .contains("unrecognized command: \"frobnicate\"")
+        );
         let flags = Flags::parse_from(&words("-p 70000")).expect("flags");
-        assert!(flags.settings(Face::Menes).expect_err("refused").contains("70000"));
+        assert!(
+            flags
+                .settings(Face::Menes)
+                .expect_err("refused")
+                .contains("70000")
+        );
         let flags = Flags::parse_from(&words("--user a")).expect("flags");
-        assert!(flags.settings(Face::Menes).expect_err("refused").contains("--pass"));
+        assert!(
+            flags
+                .settings(Face::Menes)
+                .expect_err("refused")
+                .contains("--pass")
+        );
     }
 }

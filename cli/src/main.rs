@@ -28,7 +28,10 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
     let mut arguments: Vec<String> = arguments.collect();
-    let called = Path::new(&program).file_name().and_then(|name| name.to_str()).unwrap_or("menes");
+    let called = Path::new(&program)
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or("menes");
     let face = if called.starts_with("nats-server") {
         Face::NatsServer
     } else {
@@ -45,7 +48,9 @@ fn main() -> ExitCode {
             }
             Some(flag) if flag.starts_with('-') => Face::NatsServer,
             Some(other) => {
-                return fail(&format!("menes: unknown command {other:?}, try `menes help`"));
+                return fail(&format!(
+                    "menes: unknown command {other:?}, try `menes help`"
+                ));
             }
         }
     };
@@ -74,9 +79,15 @@ fn run(program: &str, arguments: &[String], face: Face) -> ExitCode {
         Err(error) => return fail(&format!("{program}: {error}")),
     };
     if flags.check {
-        let file = settings.config_file.as_deref().unwrap_or_else(|| Path::new(""));
+        let file = settings
+            .config_file
+            .as_deref()
+            .unwrap_or_else(|| Path::new(""));
         let digest = settings.config_digest.as_deref().unwrap_or_default();
-        eprintln!("{program}: configuration file {} is valid ({digest})", file.display());
+        eprintln!(
+            "{program}: configuration file {} is valid ({digest})",
+            file.display()
+        );
         return ExitCode::SUCCESS;
     }
     match menes_broker::run(settings) {

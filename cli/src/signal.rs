@@ -36,15 +36,24 @@ fn pid_of(target: &str) -> Result<i32, String> {
     }
     let text = fs::read_to_string(target)
         .map_err(|error| format!("the pid file {target} cannot be read: {error}"))?;
-    text.trim().parse().map_err(|_| format!("the pid file {target} holds no process id"))
+    text.trim()
+        .parse()
+        .map_err(|_| format!("the pid file {target} holds no process id"))
 }
 
 /// The process id of the one server that runs under the name it is known by.
 fn the_only_server() -> Result<i32, String> {
     let mut found = Vec::new();
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    for entry in fs::read_dir("/proc").map_err(|error| error.to_string())?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+    for entry in fs::read_dir("/proc")
+        .map_err(|error| error.to_string())?
+        .flatten()
+    {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
             continue;
         };
         let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
@@ -57,7 +66,10 @@ fn the_only_server() -> Result<i32, String> {
         [] => Err("no nats-server processes running".to_owned()),
         many => {
             let list: Vec<String> = many.iter().map(ToString::to_string).collect();
-            Err(format!("multiple nats-server processes running:\n{}", list.join("\n")))
+            Err(format!(
+                "multiple nats-server processes running:\n{}",
+                list.join("\n")
+            ))
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Settings {
     pub server: Options,
     /// Streams; `None` leaves JetStream off.
     pub jetstream: Option<JetStreamSettings>,
+    /// Accounts whose configuration switches JetStream on.
+    pub jetstream_accounts: Vec<String>,
     /// Monitoring listener.
     pub monitor: Option<Address>,
     /// Path before those of the monitoring listener, as `/menes`. Default none.
@@ -174,6 +176,13 @@ impl Settings {
             return Err(format!(
                 "lame duck grace period ({:?}) should be strictly lower than lame duck duration ({:?})",
                 self.lame_duck.grace, self.lame_duck.duration
+            ));
+        }
+        if self.jetstream.is_none()
+            && let Some(account) = self.jetstream_accounts.first()
+        {
+            self.warnings.push(format!(
+                "account {account:?} wants JetStream, which is not enabled for the server"
             ));
         }
         self.validate_users()
@@ -535,11 +544,8 @@ fn accounts(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
                         Value::String(word) => word.eq_ignore_ascii_case("enabled"),
                         _ => true,
                     };
-                    if on && settings.jetstream.is_none() {
-                        settings.warnings.push(format!(
-                            "{}: JetStream is not enabled for the server",
-                            field.place
-                        ));
+                    if on {
+                        settings.jetstream_accounts.push(account.key.clone());
                     }
                 }
                 "nkey" | "imports" | "exports" | "mappings" | "maps" | "limits" | "msg_trace"

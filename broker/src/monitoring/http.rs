@@ -97,6 +97,7 @@ async fn serve(listener: TcpListener, monitor: Arc<Monitor>, mut stopping: watch
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
             let connection = http1::Builder::new()
+                .title_case_headers(true)
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HEAD_BYTES)
