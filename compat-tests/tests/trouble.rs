@@ -19,10 +19,17 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Messages enough to be found in the log, and time enough for the log to note that they are synced.
 async fn publish(server: &TestServer, count: u64) -> Result<()> {
     let context = jetstream::new(connect::connect(server).await?);
-    let config = stream::Config { name: "T".into(), subjects: vec!["t.>".into()], ..Default::default() };
+    let config = stream::Config {
+        name: "T".into(),
+        subjects: vec!["t.>".into()],
+        ..Default::default()
+    };
     context.get_or_create_stream(config).await?;
     for n in 0..count {
-        context.publish("t.a", format!("message {n}").into()).await?.await?;
+        context
+            .publish("t.a", format!("message {n}").into())
+            .await?
+            .await?;
     }
     sleep(Duration::from_millis(200)).await;
     Ok(())
@@ -41,9 +48,14 @@ async fn a_damaged_log_is_refused_by_name_and_nothing_is_cut() -> Result<()> {
     let segment = first_segment(server.folder())?;
     let place = find(&segment, b"message 100")?;
     flip(&segment, place)?;
-    ensure!(server.restart().is_err(), "the server started on a damaged log");
+    ensure!(
+        server.restart().is_err(),
+        "the server started on a damaged log"
+    );
     let log = server.log();
-    let told = log.lines().any(|line| line.contains("[FTL]") && line.contains("log"));
+    let told = log
+        .lines()
+        .any(|line| line.contains("[FTL]") && line.contains("log"));
     ensure!(told, "no fatal line names the log:\n{log}");
     flip(&segment, place)?;
     server.restart()?;
@@ -66,13 +78,21 @@ fn first_segment(folder: &Path) -> Result<PathBuf> {
         }
     }
     found.sort();
-    found.into_iter().next().context("no file holds the messages")
+    found
+        .into_iter()
+        .next()
+        .context("no file holds the messages")
 }
 
 fn find(file: &Path, text: &[u8]) -> Result<u64> {
     let mut bytes = Vec::new();
-    fs::File::open(file)?.take(4 << 20).read_to_end(&mut bytes)?;
-    let at = bytes.windows(text.len()).position(|window| window == text).context("not there")?;
+    fs::File::open(file)?
+        .take(4 << 20)
+        .read_to_end(&mut bytes)?;
+    let at = bytes
+        .windows(text.len())
+        .position(|window| window == text)
+        .context("not there")?;
     Ok(at as u64)
 }
 
@@ -110,7 +130,11 @@ impl Small {
             .stdout(Stdio::null())
             .spawn()
             .context("unshare is needed to give the server a small disk of its own")?;
-        Ok(Self { process, ports, _folder: folder })
+        Ok(Self {
+            process,
+            ports,
+            _folder: folder,
+        })
     }
 
     async fn url(&self) -> Result<String> {
@@ -118,7 +142,10 @@ impl Small {
         while Instant::now() < until {
             for entry in fs::read_dir(&self.ports)? {
                 let path = entry?.path();
-                if path.extension().is_some_and(|extension| extension == "ports") {
+                if path
+                    .extension()
+                    .is_some_and(|extension| extension == "ports")
+                {
                     let ports: serde_json::Value =
                         serde_json::from_slice(&fs::read(&path)?).unwrap_or_default();
                     if let Some(url) = ports["nats"][0].as_str() {
@@ -128,7 +155,10 @@ impl Small {
             }
             sleep(Duration::from_millis(50)).await;
         }
-        bail!("it did not start:\n{}", fs::read_to_string(self.ports.join("log")).unwrap_or_default())
+        bail!(
+            "it did not start:\n{}",
+            fs::read_to_string(self.ports.join("log")).unwrap_or_default()
+        )
     }
 }
 
@@ -145,7 +175,11 @@ async fn a_full_disk_refuses_messages_and_nothing_else() -> Result<()> {
     let server = Small::start(400)?;
     let client = async_nats::connect(server.url().await?).await?;
     let context = jetstream::new(client.clone());
-    let config = stream::Config { name: "FULL".into(), subjects: vec!["full".into()], ..Default::default() };
+    let config = stream::Config {
+        name: "FULL".into(),
+        subjects: vec!["full".into()],
+        ..Default::default()
+    };
     let mut stream = context.create_stream(config).await?;
     let payload = bytes::Bytes::from(vec![7; 256 << 10]);
 
@@ -157,10 +191,19 @@ async fn a_full_disk_refuses_messages_and_nothing_else() -> Result<()> {
         }
         ensure!(acked < 2_000, "the disk never filled");
     };
-    ensure!(refusal.contains("insufficient storage resources available"), "{refusal}");
-    ensure!(stream.info().await?.state.messages == acked, "an acknowledged message is missing");
+    ensure!(
+        refusal.contains("insufficient storage resources available"),
+        "{refusal}"
+    );
+    ensure!(
+        stream.info().await?.state.messages == acked,
+        "an acknowledged message is missing"
+    );
     let first = stream.get_raw_message(1).await?;
-    ensure!(first.payload == payload, "the first message reads differently");
+    ensure!(
+        first.payload == payload,
+        "the first message reads differently"
+    );
     client.publish("core", "still works".into()).await?;
     client.flush().await?;
 

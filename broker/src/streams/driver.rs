@@ -140,17 +140,30 @@ impl Outbox for Routes {
     }
 }
 
+/// What the engine thread shares with the rest of the server.
+pub(crate) struct Links {
+    /// What connections handed over.
+    pub(crate) queue: Arc<IngestQueue>,
+    /// Wakes the thread.
+    pub(crate) alarm: Arc<Alarm>,
+    /// Ends the thread.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// Figures for monitoring.
+    pub(crate) status: Arc<Status>,
+    /// Who came and went.
+    pub(crate) presence: Arc<Presence>,
+}
+
+/// A subscription of the engine and the account it was made in.
+type Capture = (Arc<Account>, Arc<Subscription>);
+
 /// Everything the engine thread owns.
 pub(crate) struct Driver<L, S> {
     engine: Engine<L, S, StationsDriver>,
-    queue: Arc<IngestQueue>,
-    alarm: Arc<Alarm>,
-    stop: Arc<AtomicBool>,
-    status: Arc<Status>,
-    presence: Arc<Presence>,
+    links: Links,
     clock: Clock,
     routes: Routes,
-    captures: BTreeMap<GroupId, Vec<(Arc<Account>, Arc<Subscription>)>>,
+    captures: BTreeMap<GroupId, Vec<Capture>>,
     batches: Vec<IngestBatch>,
     status_due: Instant,
 }
@@ -158,21 +171,13 @@ pub(crate) struct Driver<L, S> {
 impl<L: LogStore, S: StateStore> Driver<L, S> {
     pub(crate) fn new(
         engine: Engine<L, S, StationsDriver>,
-        queue: Arc<IngestQueue>,
-        alarm: Arc<Alarm>,
-        stop: Arc<AtomicBool>,
-        status: Arc<Status>,
-        presence: Arc<Presence>,
+        links: Links,
         clock: Clock,
         routes: Routes,
     ) -> Self {
         Self {
             engine,
-            queue,
-            alarm,
-            stop,
-            status,
-            presence,
+            links,
             clock,
             routes,
             captures: BTreeMap::new(),
@@ -209,11 +214,11 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
 
     /// Runs until told to stop; gives the stores back so that they can be closed.
     pub(crate) fn run(mut self) -> (L, S) {
-        self.alarm.belongs_here();
-        while !self.stop.load(Ordering::Acquire) {
+        self.links.alarm.belongs_here();
+        while !self.links.stop.load(Ordering::Acquire) {
             let more = self.turn();
             if !more {
-                self.alarm.sleep(self.until_next());
+                self.links.alarm.sleep(self.until_next());
             }
         }
         self.finish();
@@ -222,7 +227,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
 
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
-        self.queue.take(&mut self.batches);
+        self.links.queue.take(&mut self.batches);
         let batches = std::mem::take(&mut self.batches);
         for batch in &batches {
             for item in batch.items() {
@@ -231,14 +236,18 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         }
         self.batches = batches;
         self.batches.clear();
-        for event in self.presence.take() {
+        for event in self.links.presence.take() {
             self.engine.application_mut().presence(&event, now);
         }
-        if self.queue.take_interest_change() {
+        if self.links.queue.take_interest_change() {
             self.engine.interest_changed();
         }
         let mut more = self.engine.turn(now, &mut self.routes);
-        if self.queue.want_interest(self.engine.awaits_interest()) {
+        if self
+            .links
+            .queue
+            .want_interest(self.engine.awaits_interest())
+        {
             self.engine.interest_changed();
             more = true;
         }
@@ -326,7 +335,9 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         }
         self.status_due = now + STATUS_INTERVAL;
         let now = self.clock.now();
-        self.status.update(&mut self.engine, now, &mut self.routes);
+        self.links
+            .status
+            .update(&mut self.engine, now, &mut self.routes);
     }
 
     /// What is in flight becomes durable and is answered; waiting pull requests are told.
@@ -340,7 +351,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             if !more && self.engine.in_flight() == 0 {
                 break;
             }
-            self.alarm.sleep(Duration::from_millis(20));
+            self.links.alarm.sleep(Duration::from_millis(20));
         }
         let now = self.clock.now();
         self.engine.shut_down(now, &mut self.routes);

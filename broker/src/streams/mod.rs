@@ -25,7 +25,7 @@ use menes_jetstream::engine::{Engine, Options};
 use menes_storage::{Store, StoreOptions};
 use thiserror::Error;
 
-use self::driver::{Alarm, Clock, Driver, Routes};
+use self::driver::{Alarm, Clock, Driver, Links, Routes};
 use self::ingest::IngestQueue;
 use self::presence::Presence;
 use self::stations::StationsDriver;
@@ -117,16 +117,14 @@ impl Streams {
         let stop = Arc::new(AtomicBool::new(false));
         let status = self.status;
         let routes = Routes::new(server.shared_accounts(), server.route_batch());
-        let mut driver = Driver::new(
-            engine,
-            self.queue,
-            Arc::clone(&self.alarm),
-            Arc::clone(&stop),
-            Arc::clone(&status),
-            self.presence,
-            clock,
-            routes,
-        );
+        let links = Links {
+            queue: self.queue,
+            alarm: Arc::clone(&self.alarm),
+            stop: Arc::clone(&stop),
+            status: Arc::clone(&status),
+            presence: self.presence,
+        };
+        let mut driver = Driver::new(engine, links, clock, routes);
         driver.subscribe();
         let thread = thread::Builder::new()
             .name("engine".to_owned())

@@ -85,7 +85,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         engine.replay(now)?;
         // Replayed deliveries are recorded but not scheduled: from here on this server hands out.
-        for consumer in engine.groups.values_mut().flat_map(|group| group.consumers.values_mut()) {
+        for consumer in engine
+            .groups
+            .values_mut()
+            .flat_map(|group| group.consumers.values_mut())
+        {
             consumer.begin_again();
         }
         let captures: Vec<Change> = engine
