@@ -1,7 +1,7 @@
 //! Who may connect, and as whom.
 //!
 //! Checking a password in clear is done at once; checking a hash takes long on purpose and is given
-//! back as a [`HashCheck`] for a thread that may be held up.
+//! back as a `HashCheck` for a thread that may be held up.
 
 pub mod password;
 pub mod permissions;

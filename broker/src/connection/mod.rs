@@ -6,7 +6,7 @@
 //!            writer ◀── own queue ◀──┘◀───── other connections, the engine
 //! ```
 //!
-//! [`Session`](session::Session) is the protocol of one client; the tasks here feed it bytes and
+//! `Session` is the protocol of one client; the tasks here feed it bytes and
 //! time and carry out what it asks for.
 
 pub mod client;

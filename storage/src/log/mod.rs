@@ -1,7 +1,7 @@
 //! The log: one row of segments per server, shared by all groups.
 //!
 //! [`SegmentLog`] belongs to the thread that appends. An append assigns places, encodes the entries
-//! into the pending batch and returns; the log thread ([`writer`]) takes everything pending, writes
+//! into the pending batch and returns; the log thread (`writer`) takes everything pending, writes
 //! it with one vectored write and one `fdatasync`, publishes the ticket and wakes the caller, while
 //! the next batch gathers. There is no timer, and one sync covers all groups.
 //!
