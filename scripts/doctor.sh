@@ -11,10 +11,16 @@ have() { command -v "$1" >/dev/null 2>&1; }
 have cc || missing_packages+=(build-essential)
 have c++ || missing_packages+=(build-essential)
 have make || missing_packages+=(make)
-if ! ls /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*/libclang*.so* /usr/lib64/libclang*.so* >/dev/null 2>&1 \
-    && [ -z "${LIBCLANG_PATH:-}" ]; then
-    missing_packages+=(libclang-dev)
-fi
+have_libclang() {
+    [ -n "${LIBCLANG_PATH:-}" ] && return 0
+    local place
+    for place in /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /opt/homebrew/opt/llvm/lib; do
+        compgen -G "$place/libclang*.so*" >/dev/null && return 0
+        compgen -G "$place/libclang.dylib" >/dev/null && return 0
+    done
+    return 1
+}
+have_libclang || missing_packages+=(libclang-dev)
 have cargo || problems+=("Rust is missing: install rustup from https://rustup.rs, then run this again")
 
 if [ "${1:-}" = --packages ]; then

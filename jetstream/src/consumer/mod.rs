@@ -15,7 +15,7 @@
 //!
 //! # Two halves
 //!
-//! The *replicated* half ([`state`]) changes only when an event of the log is applied, and is what
+//! The *replicated* half (`state`) changes only when an event of the log is applied, and is what
 //! the rows in the store hold. The *local* half belongs to the server that hands messages out: its
 //! cursor, the waiting pull requests, the timers. Messages are sent at once and recorded later, many
 //! with one event; acks are proposed and take effect when they are applied. In between a delivery

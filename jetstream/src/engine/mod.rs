@@ -139,7 +139,7 @@ pub enum Change {
     },
 }
 
-/// Outcome of a call made with [`Origin::Internal`].
+/// Outcome of a call made with a token.
 #[derive(Debug)]
 pub struct Completion {
     /// The token the call was made with.
