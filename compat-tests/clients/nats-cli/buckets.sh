@@ -18,7 +18,7 @@ refused "kv deleted" nats kv get BUCKET other
 show "kv info" nats kv info BUCKET
 
 # The watcher prints the state it finds; it ends when killed.
-nats kv watch BUCKET key >"$SCENARIO_DIR/watched" 2>&1 &
+"$NATS_CLI" kv watch BUCKET key >"$SCENARIO_DIR/watched" 2>&1 &
 watcher=$!
 trap 'kill $watcher 2>/dev/null || true' EXIT
 until grep -q "BUCKET > key: 3" "$SCENARIO_DIR/watched"; do sleep 0.01; done

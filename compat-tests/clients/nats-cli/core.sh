@@ -6,14 +6,14 @@ refused "wrong password" nats --password wrong pub s x
 show "publish" nats pub s hello -H Key:value
 
 # There is no event for "subscribed": publish until the subscriber has its message and ends.
-nats sub 'news.*' --count 1 --raw >"$SCENARIO_DIR/subscribed" 2>"$SCENARIO_DIR/subscriber.log" &
+"$NATS_CLI" sub 'news.*' --count 1 --raw >"$SCENARIO_DIR/subscribed" 2>"$SCENARIO_DIR/subscriber.log" &
 subscriber=$!
 while kill -0 $subscriber 2>/dev/null; do nats pub news.today hello --quiet; done
 wait $subscriber
 expect "subscribed" hello cat "$SCENARIO_DIR/subscribed"
 
 show "nobody replies" nats request nobody hello --raw --timeout 2s
-nats reply service 'reply to {{Request}}' >"$SCENARIO_DIR/replier.log" 2>&1 &
+"$NATS_CLI" reply service 'reply to {{Request}}' >"$SCENARIO_DIR/replier.log" 2>&1 &
 replier=$!
 trap 'kill $replier 2>/dev/null || true' EXIT
 until nats request service hello --raw >"$SCENARIO_DIR/reply" 2>/dev/null && grep -q hello "$SCENARIO_DIR/reply"; do :; done

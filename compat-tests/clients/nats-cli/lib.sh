@@ -5,6 +5,7 @@ set -euo pipefail
 export NO_COLOR=1 COLUMNS=120 LC_ALL=C.UTF-8
 
 # NATS_URL, NATS_USER and NATS_PASSWORD are the command's own variables.
+# In the background start "$NATS_CLI" itself: killing a function there kills a shell, not the command.
 nats() { "$NATS_CLI" "$@"; }
 
 normalise() {
