@@ -20,7 +20,6 @@ show "kv info" nats kv info BUCKET
 # The watcher prints the state it finds; it ends when killed.
 "$NATS_CLI" kv watch BUCKET key >"$SCENARIO_DIR/watched" 2>&1 &
 watcher=$!
-trap 'kill $watcher 2>/dev/null || true' EXIT
 until grep -q "BUCKET > key: 3" "$SCENARIO_DIR/watched"; do sleep 0.01; done
 nats kv put BUCKET key watched >/dev/null
 until grep -q "BUCKET > key: watched" "$SCENARIO_DIR/watched"; do sleep 0.01; done

@@ -14,8 +14,6 @@ expect "subscribed" hello cat "$SCENARIO_DIR/subscribed"
 
 show "nobody replies" nats request nobody hello --raw --timeout 2s
 "$NATS_CLI" reply service 'reply to {{Request}}' >"$SCENARIO_DIR/replier.log" 2>&1 &
-replier=$!
-trap 'kill $replier 2>/dev/null || true' EXIT
 until nats request service hello --raw >"$SCENARIO_DIR/reply" 2>/dev/null && grep -q hello "$SCENARIO_DIR/reply"; do :; done
 expect "reply" "reply to hello" cat "$SCENARIO_DIR/reply"
 

@@ -7,6 +7,7 @@ export NO_COLOR=1 COLUMNS=120 LC_ALL=C.UTF-8
 # NATS_URL, NATS_USER and NATS_PASSWORD are the command's own variables.
 # In the background start "$NATS_CLI" itself: killing a function there kills a shell, not the command.
 nats() { "$NATS_CLI" "$@"; }
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 
 normalise() {
     sed -E \
