@@ -39,6 +39,10 @@ kill-loop: setup clients ## Kill -9 under load KILLS times and check every ackno
 	cargo build --locked -p menes-cli
 	MENES_KILLS=$(KILLS) cargo test --locked -p menes-compat-tests --test kill_loop -- --nocapture
 
+compare: setup clients ## Run scenarios on Menes and on nats-server and print what differs
+	cargo build --locked -p menes-cli
+	cargo test --locked -p menes-compat-tests --test comparison
+
 sim: setup ## Run the simulator over SEEDS seeds
 	cargo run --locked -p menes-sim -- --seeds $(SEEDS) $(ARGS)
 
@@ -58,4 +62,4 @@ fix: ## Format and apply what clippy can
 clean: ## Remove build output (the RocksDB archive in the home cache stays)
 	cargo clean
 
-.PHONY: help doctor setup build run test unit clients kill-loop sim bench fuzz verify fix clean
+.PHONY: help doctor setup build run test unit clients kill-loop compare sim bench fuzz verify fix clean
