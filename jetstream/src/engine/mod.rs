@@ -518,6 +518,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         for (group, index) in &next {
             self.set_next_index(*group, *index);
         }
+        // What was removed gives its segments back only once the rows say so for good.
+        if self.state.applied() != self.state.durable_applied()
+            && let Err(error) = self.state.begin_flush()
+        {
+            self.poison(error);
+        }
         let refusal = ApiError::insufficient_storage();
         self.refuse_all(publishes, &refusal, now, out);
         if others.is_empty() {

@@ -43,8 +43,15 @@ pub(super) fn is_spare(name: &str) -> bool {
 
 #[derive(Debug)]
 enum Job {
-    Prepare { segment: u64, prewrite: bool },
-    Recycle(Vec<u64>),
+    Prepare {
+        segment: u64,
+        prewrite: bool,
+    },
+    /// Keeps files for later, or gives their space back.
+    Recycle {
+        segments: Vec<u64>,
+        keep: bool,
+    },
 }
 
 /// A way to ask the keeper for something.
@@ -121,9 +128,9 @@ impl Keeper {
     }
 
     /// Gives segments back.
-    pub(super) fn recycle(&self, segments: Vec<u64>) {
+    pub(super) fn recycle(&self, segments: Vec<u64>, keep: bool) {
         // As in `prepare`.
-        drop(self.jobs.send(Job::Recycle(segments)));
+        drop(self.jobs.send(Job::Recycle { segments, keep }));
     }
 
     /// The file of a segment that was prepared, waiting for it.
@@ -166,10 +173,22 @@ impl Stock {
                 ready.changed.notify_all();
                 Ok(())
             }
-            Job::Recycle(segments) => {
+            Job::Recycle { segments, keep } => {
+                if !keep {
+                    for spare in std::mem::take(&mut self.spares) {
+                        self.files
+                            .remove(&spare)
+                            .map_err(|error| io_error("remove", self.files.path(&spare), &error))?;
+                    }
+                }
                 for segment in segments {
                     let name = segment_name(segment);
-                    self.recycle(segment, &name).map_err(|error| {
+                    let recycled = if keep {
+                        self.recycle(segment, &name)
+                    } else {
+                        self.files.remove(&name)
+                    };
+                    recycled.map_err(|error| {
                         io_error("recycle segment", self.files.path(&name), &error)
                     })?;
                 }

@@ -703,8 +703,10 @@ impl LogStore for SegmentLog {
             self.segments.remove(segment);
             self.reader.forget(*segment);
         }
+        // Where space is short, files are not kept for later.
+        let keep = self.space.pressure() == Pressure::Normal;
         if let Some((keeper, _)) = &self.keeper {
-            keeper.recycle(segments.to_vec());
+            keeper.recycle(segments.to_vec(), keep);
         }
         Ok(())
     }
