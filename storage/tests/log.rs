@@ -77,11 +77,14 @@ impl Subject for Segments {
     }
 
     fn crash(&mut self, log: SegmentLog) -> SegmentLog {
-        let after = tempfile::tempdir().expect("temporary directory");
-        for entry in std::fs::read_dir(self.0.path()).expect("readable") {
-            let entry = entry.expect("readable");
-            std::fs::copy(entry.path(), after.path().join(entry.file_name())).expect("writable");
-        }
+        // Files are renamed in the background: a copy that met one of them half-way is no crash.
+        let after = loop {
+            let after = tempfile::tempdir().expect("temporary directory");
+            match copy_all(self.0.path(), after.path()) {
+                Ok(()) => break after,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+            }
+        };
         drop(log);
         self.0 = after;
         self.open()
@@ -91,6 +94,14 @@ impl Subject for Segments {
         log.close().expect("healthy");
         self.open()
     }
+}
+
+fn copy_all(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    }
+    Ok(())
 }
 
 fn entry(index: u64, len: usize) -> Entry {
