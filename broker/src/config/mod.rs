@@ -3,4 +3,5 @@
 pub mod digest;
 pub mod grammar;
 pub mod options;
+mod sections;
 pub mod settings;

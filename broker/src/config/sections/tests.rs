@@ -1,0 +1,153 @@
+use std::time::Duration;
+
+use super::super::grammar::{self, Environment};
+use super::apply;
+use super::values::parse_duration;
+use crate::auth::permissions::ResponseLimits;
+use crate::config::settings::Settings;
+
+struct Nothing;
+
+impl Environment for Nothing {
+    fn variable(&self, _: &str) -> Option<String> {
+        None
+    }
+    fn include(&self, _: &str, path: &str) -> Result<(String, String), String> {
+        Err(format!("{path} cannot be read"))
+    }
+}
+
+fn read(text: &str) -> Result<Settings, String> {
+    let mut settings = Settings::default();
+    let map = grammar::parse(text, "t.conf", &Nothing).map_err(|error| error.to_string())?;
+    apply(&map, &mut settings).map_err(|error| error.to_string())?;
+    Ok(settings)
+}
+
+#[test]
+fn a_test_suites_configuration_is_understood() {
+    let settings = read(
+        r#"
+        listen: 127.0.0.1:-1
+        server_name: a
+        max_payload: 2MB
+        ping_interval: "30s"
+        jetstream { store_dir: /tmp/x, max_file_store: 10G, max_mem: "256M" }
+        websocket { port: -1, no_tls: true }
+        authorization {
+          users = [
+            {user: derek, password: foobar, permissions: {publish: ["a", "b.>"], subscribe: {deny: "c"}}}
+            {user: bob, pass: 1234}
+          ]
+        }
+        accounts { A { users: [{user: x, pass: y}] } }
+        "#,
+    )
+    .expect("valid");
+    assert_eq!(settings.server.host, "127.0.0.1");
+    assert_eq!(settings.server.ports, [0]);
+    assert_eq!(settings.server.limits.max_payload, 2 << 20);
+    assert_eq!(
+        settings.server.timing.ping_interval,
+        Duration::from_secs(30)
+    );
+    let streams = settings.jetstream.expect("on");
+    assert_eq!(streams.max_memory, Some(256 << 20));
+    assert_eq!(streams.max_file, Some(10_000_000_000));
+    assert_eq!(settings.server.auth.users.len(), 3);
+    assert_eq!(settings.server.auth.users[1].password, "1234");
+    assert_eq!(settings.server.auth.users[2].account.as_deref(), Some("A"));
+    assert_eq!(settings.server.websocket.expect("on").port, 0);
+}
+
+#[test]
+fn mistakes_name_place_and_remedy() {
+    assert_eq!(
+        read("port: 1\nnonsense: 2").expect_err("refused"),
+        "t.conf:2:1: unknown field \"nonsense\""
+    );
+    assert_eq!(
+        read("port: foo").expect_err("refused"),
+        "t.conf:1:7: expected a whole number, found text"
+    );
+    assert!(
+        read("tls { cert_file: a }")
+            .expect_err("refused")
+            .contains("not supported by this version")
+    );
+    assert!(
+        read("websocket { port: 1 }")
+            .expect_err("refused")
+            .contains("no_tls")
+    );
+    assert!(read("my_port = 5\nport = $my_port").is_ok());
+}
+
+#[test]
+fn permissions_of_all_notations_are_read() {
+    let settings = read(
+        r#"authorization {
+          default_permissions: { sub: "_INBOX.>" }
+          users: [
+            {user: a, pass: p, permissions: {pub: {allow: [x, y], deny: y}, allow_responses: {max: -1, ttl: "1m"}}}
+            {user: b, pass: p}
+            {user: c, pass: p, permissions: {allow_responses: true}}
+          ]
+        }"#,
+    )
+    .expect("valid");
+    let permissions = |index: usize| {
+        settings.server.auth.users[index]
+            .permissions
+            .clone()
+            .expect("given")
+    };
+    let first = permissions(0);
+    assert_eq!(
+        first.publish.allow,
+        Some(vec!["x".to_owned(), "y".to_owned()])
+    );
+    assert_eq!(first.publish.deny, ["y"]);
+    let limits = first.responses.expect("given");
+    assert_eq!(
+        (limits.max, limits.ttl),
+        (None, Some(Duration::from_secs(60)))
+    );
+    assert_eq!(
+        permissions(1).subscribe.allow,
+        Some(vec!["_INBOX.>".to_owned()])
+    );
+    assert_eq!(permissions(2).responses, Some(ResponseLimits::default()));
+}
+
+#[test]
+fn contradictions_are_refused_wherever_they_come_from() {
+    let refused = |text: &str| {
+        read(text)
+            .expect("each value is valid")
+            .validate()
+            .expect_err("a contradiction")
+    };
+    assert!(refused("max_payload: 2MB\nmax_pending: 1MB").contains("max_pending (1048576)"));
+    assert!(refused("server_name: \"a b\"").contains("spaces"));
+    assert!(refused("no_auth_user: x").contains("no_auth_user: \"x\" not present"));
+    assert!(refused("lame_duck_grace_period: 3m").contains("lame duck"));
+    let twice = "authorization { users: [{user: a, pass: b}, {user: a, pass: c}] }";
+    assert!(refused(twice).contains("Duplicate user \"a\""));
+    let mut plain = read("authorization { user: a, pass: b }").expect("valid");
+    plain.validate().expect("consistent");
+    assert_eq!(
+        plain.warnings,
+        ["Plaintext passwords detected, use nkeys or bcrypt"]
+    );
+}
+
+#[test]
+fn durations_are_those_of_go() {
+    assert_eq!(parse_duration("1h30m"), Some(Duration::from_secs(5400)));
+    assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+    assert_eq!(parse_duration("1.5s"), Some(Duration::from_millis(1500)));
+    for text in ["", "5", "s", "5 s", "-1s", "5x"] {
+        assert_eq!(parse_duration(text), None, "{text}");
+    }
+}

@@ -1,0 +1,90 @@
+//! Users and what they may do.
+
+use super::super::grammar::{ConfigError, Node, Value};
+use super::super::options::{PermissionOptions, SubjectRules, UserOptions};
+use super::values::{
+    duration, integer, key, map, not_built, text, texts, unknown, unless_negative, wrong,
+};
+use crate::auth::permissions::ResponseLimits;
+
+pub(super) fn user(node: &Node, account: Option<&str>) -> Result<UserOptions, ConfigError> {
+    let map = map(node)?;
+    let mut user = UserOptions {
+        account: account.map(str::to_owned),
+        ..UserOptions::default()
+    };
+    for field in &map.fields {
+        let node = &field.node;
+        match key(field).as_str() {
+            "user" | "username" => user.user = text(node)?,
+            "pass" | "password" => user.password = text(node)?,
+            "permissions" | "permission" | "authorization" => {
+                user.permissions = Some(permissions(node)?);
+            }
+            "nkey"
+            | "allowed_connection_types"
+            | "connection_types"
+            | "clients"
+            | "proxy_required" => return Err(not_built(field)),
+            _ => unknown(field)?,
+        }
+    }
+    if user.user.is_empty() {
+        return Err(wrong(node, "User entry requires a user"));
+    }
+    Ok(user)
+}
+
+pub(super) fn permissions(node: &Node) -> Result<PermissionOptions, ConfigError> {
+    let mut options = PermissionOptions::default();
+    for field in &map(node)?.fields {
+        let node = &field.node;
+        match key(field).as_str() {
+            "publish" | "pub" | "import" => options.publish = rules(node)?,
+            "subscribe" | "sub" | "export" => options.subscribe = rules(node)?,
+            "allow_responses" | "publish_allow_responses" => options.responses = responses(node)?,
+            _ => unknown(field)?,
+        }
+    }
+    Ok(options)
+}
+
+pub(super) fn rules(node: &Node) -> Result<SubjectRules, ConfigError> {
+    let Value::Map(map) = &node.value else {
+        return Ok(SubjectRules {
+            allow: Some(texts(node)?),
+            deny: Vec::new(),
+        });
+    };
+    let mut rules = SubjectRules::default();
+    for field in &map.fields {
+        match key(field).as_str() {
+            "allow" => rules.allow = Some(texts(&field.node)?),
+            "deny" => rules.deny = texts(&field.node)?,
+            _ => unknown(field)?,
+        }
+    }
+    Ok(rules)
+}
+
+pub(super) fn responses(node: &Node) -> Result<Option<ResponseLimits>, ConfigError> {
+    let mut limits = ResponseLimits::default();
+    match &node.value {
+        Value::Bool(true) => {}
+        Value::Bool(false) => return Ok(None),
+        _ => {
+            for field in &map(node)?.fields {
+                match key(field).as_str() {
+                    "max" | "max_msgs" | "max_messages" | "max_responses" => {
+                        limits.max = u32::try_from(integer(&field.node)?).ok();
+                    }
+                    "expires" | "expiration" | "ttl" => {
+                        limits.ttl = unless_negative(&field.node, duration)?;
+                    }
+                    _ => unknown(field)?,
+                }
+            }
+        }
+    }
+    Ok(Some(limits))
+}
