@@ -33,8 +33,8 @@ pub struct StoreOptions {
     pub log: LogOptions,
     /// The state.
     pub state: StateOptions,
-    /// Size of the ballast file in bytes, 0 for none. Default 256 MiB. It is only made where that
-    /// leaves more than the low watermark free.
+    /// Size of the ballast file in bytes, 0 for none. Default 256 MiB, at most a sixteenth of the
+    /// disk. It is only made where that leaves more than the low watermark free.
     pub ballast_bytes: u64,
 }
 
@@ -71,8 +71,9 @@ impl Store {
         fs::create_dir_all(path).map_err(OpenError::io("create data directory", path))?;
         refuse_foreign(path)?;
         let lock = DirectoryLock::take(path)?;
-        let ballast = Arc::new(Ballast::new(path.join(BALLAST), options.ballast_bytes));
         let room = space(path).map_err(OpenError::io("ask for the free space of", path))?;
+        let ballast_bytes = options.ballast_bytes.min(room.total / 16);
+        let ballast = Arc::new(Ballast::new(path.join(BALLAST), ballast_bytes));
         if room.free < OPENING_BYTES {
             let released = ballast.release();
             released.map_err(OpenError::io("remove", path.join(BALLAST)))?;
