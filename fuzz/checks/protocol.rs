@@ -9,6 +9,7 @@ use menes_protocol::{
     headers::{HeaderBlock, HeaderBuilder},
     info::Info,
     parser::{Limits, ParseError, client::ClientParser, server::ServerParser},
+    transform::Transform,
 };
 
 const LIMITS: Limits = Limits {
@@ -122,5 +123,27 @@ pub(crate) fn connect(data: &[u8]) {
     if let Ok(info) = Info::parse(data) {
         let again = Info::parse(&info.to_json()).expect("own output");
         assert_eq!(again, info);
+    }
+}
+
+/// Three lines: source, destination, subject. A strict transform leads back to where it came from.
+pub(crate) fn transform(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let mut lines = text.splitn(3, '\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (source, destination, subject) = (line(), line(), line().as_bytes());
+    if let Ok(transform) = Transform::new(source, destination)
+        && let Some(applied) = transform.apply(subject, 1)
+    {
+        assert_eq!(transform.rewrite(subject, 1), applied);
+    }
+    if let Ok(transform) = Transform::strict(source, destination)
+        && let Some(reverse) = transform.reverse()
+        && let Some(there) = transform.apply(subject, 1)
+        && let Some(back) = reverse.apply(&there, 1)
+    {
+        assert_eq!(back, subject);
     }
 }

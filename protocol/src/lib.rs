@@ -12,6 +12,7 @@
 //! | [`connect`], [`info`] | the two JSON documents of the handshake |
 //! | [`error`] | the texts of `-ERR` |
 //! | [`subject`], [`headers`] | what messages are addressed by and carry |
+//! | [`transform`] | one subject into another, by rule |
 
 pub mod connect;
 pub mod encoder;
@@ -20,3 +21,4 @@ pub mod headers;
 pub mod info;
 pub mod parser;
 pub mod subject;
+pub mod transform;

@@ -37,3 +37,8 @@ fn headers_seeds_hold() {
 fn connect_seeds_hold() {
     for_each_seed("connect", checks::connect);
 }
+
+#[test]
+fn transform_seeds_hold() {
+    for_each_seed("transform", checks::transform);
+}
