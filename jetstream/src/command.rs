@@ -38,6 +38,9 @@ pub enum MetaCommand {
         account: AccountName,
         /// Name of the stream.
         name: String,
+        /// Only if no message was ever stored in it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        only_if_unused: bool,
     },
 }
 
@@ -73,11 +76,25 @@ pub enum StreamCommand {
         /// Normalised configuration.
         config: Box<ConsumerConfig>,
     },
+    /// Stops a consumer from handing out messages for a while, or lets it go on.
+    PauseConsumer {
+        /// Its name.
+        name: String,
+        /// Until when; [`Timestamp::ZERO`] to go on.
+        until: Timestamp,
+    },
     /// Removes a consumer and its position.
     DeleteConsumer {
         /// Its name.
         name: String,
+        /// Only the one with this number, not another one made under the same name meanwhile.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<u32>,
     },
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a purge removes; nothing set means everything.

@@ -146,8 +146,8 @@ pub trait LogStore {
     ) -> Result<Bytes, StoreError>;
 
     /// Visits every durable entry after the one at `from`, in order. `from` is the position of the
-    /// last entry applied; the default position means from the very first entry on. Called once,
-    /// before the first append.
+    /// last entry applied; the default position means from the very first entry on. Called before
+    /// the first append, and more than once when `visit` stops it in between.
     ///
     /// # Errors
     /// `Corrupt` for damage that is not a torn tail, when no entry starts at `from`, and when a
@@ -325,4 +325,11 @@ pub trait Outbox {
     /// count.
     fn has_interest(&mut self, account: &AccountName, subject: &[u8], queue: Option<&[u8]>)
     -> bool;
+
+    /// Whether a receiver of `subject` already has a lot waiting to be read. Deliveries then pause
+    /// until it has caught up, so that a long backlog does not make it a slow consumer.
+    fn is_congested(&mut self, account: &AccountName, subject: &[u8]) -> bool {
+        let _ = (account, subject);
+        false
+    }
 }

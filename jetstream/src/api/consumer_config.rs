@@ -353,7 +353,11 @@ pub fn check_change(
 }
 
 /// Refuses one consumer too many, and on a work queue any that would take another one's messages.
-fn check_room(
+///
+/// # Errors
+///
+/// 10026, or what a work queue refuses.
+pub fn check_room(
     config: &ConsumerConfig,
     stream: &StreamConfig,
     consumers: &dyn Consumers,
@@ -393,8 +397,13 @@ fn check_room(
     }
 }
 
-/// Whether no other consumer wants any of the messages.
-fn is_only_taker(name: Option<&str>, config: &ConsumerConfig, consumers: &dyn Consumers) -> bool {
+/// Whether no consumer but the one called `name` wants any of the messages that `config` asks for.
+#[must_use]
+pub fn is_only_taker(
+    name: Option<&str>,
+    config: &ConsumerConfig,
+    consumers: &dyn Consumers,
+) -> bool {
     let filters = |config: &ConsumerConfig| -> Vec<String> {
         let filters: Vec<String> = config.filters().into_iter().map(str::to_owned).collect();
         if filters.is_empty() {

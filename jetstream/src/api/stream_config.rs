@@ -181,6 +181,36 @@ pub fn check_consumers<'a>(
     )))
 }
 
+/// Refuses to purge a stream that keeps its messages.
+///
+/// # Errors
+///
+/// 10109 or 10110.
+pub fn check_purge(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.sealed {
+        Err(ApiError::stream_sealed())
+    } else if config.deny_purge {
+        Err(ApiError::purge("stream purge not permitted"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Refuses to delete a message of a stream that keeps its messages.
+///
+/// # Errors
+///
+/// 10109 or 10057.
+pub fn check_message_delete(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.sealed {
+        Err(ApiError::stream_sealed())
+    } else if config.deny_delete {
+        Err(ApiError::message_delete("message delete not permitted"))
+    } else {
+        Ok(())
+    }
+}
+
 /// Refuses a stream whose promised bytes do not fit. `promised` are the `max_bytes` of all other
 /// streams that share the `limit`; -1 is no limit.
 ///
@@ -498,7 +528,12 @@ fn check_replicas(config: &StreamConfig, bounds: &Bounds) -> Result<(), ApiError
     Ok(())
 }
 
-fn check_change(current: &StreamConfig, wanted: &StreamConfig) -> Result<(), ApiError> {
+/// Refuses to change what has to stay as it was made.
+///
+/// # Errors
+///
+/// 10052 with a text of its own.
+pub fn check_change(current: &StreamConfig, wanted: &StreamConfig) -> Result<(), ApiError> {
     let retention_moves = current.retention != wanted.retention
         && [current.retention, wanted.retention].contains(&Retention::WorkQueue);
     let refusals = [

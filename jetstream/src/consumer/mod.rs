@@ -376,6 +376,17 @@ impl Consumer {
         someone_waits && something_is_there
     }
 
+    /// Whether someone who would get a message can take it. Pull requests of clients that have a
+    /// lot waiting to be read go behind the others.
+    pub fn has_taker(&mut self, turn: &mut Turn<'_>) -> bool {
+        if self.config.is_push() {
+            let target = self.config.deliver_subject.as_bytes();
+            return !turn.out.is_congested(turn.account, target);
+        }
+        let may = |inbox: &[u8]| !turn.out.is_congested(turn.account, inbox);
+        self.waiting.is_empty() || self.waiting.bring_to_front(may)
+    }
+
     /// Whether the stream must keep this message for the consumer: it will be delivered, is
     /// pending, or was given up unsettled.
     #[must_use]
@@ -572,19 +583,22 @@ impl Consumer {
     }
 
     /// Tells it that proposed events did not reach the log and never will: what they would have
-    /// settled is due again, and what was sent is recorded anew.
+    /// settled is due again, and what was sent is recorded anew. Not at once: what was refused now
+    /// is refused again in a moment.
     pub fn proposals_lost(&mut self, now: Timestamp) {
+        let again = now.plus(timers::RETRY);
         for seq in self.state.pending.forget_proposals() {
             if let Some(delivery) = self.state.pending.get_mut(seq) {
-                delivery.due = now.0;
+                delivery.due = again.0;
                 delivery.queued = false;
             }
-            self.schedule(now.0, seq);
+            self.schedule(again.0, seq);
         }
         self.settling_through = 0;
         let later = std::mem::take(&mut self.unlogged);
         self.unlogged.extend(self.in_flight.drain(..));
         self.unlogged.extend(later);
+        self.unlogged_since = again;
     }
 
     /// What `CONSUMER.INFO` shows. The position is that of this server, which may run ahead of
@@ -787,7 +801,7 @@ impl Consumer {
             turn.events.push(Proposed { event, reply });
             return;
         }
-        self.apply(&event, &mut Vec::new());
+        turn.notices.extend(self.apply(&event, &mut Vec::new()));
         answer(turn, reply);
     }
 

@@ -15,7 +15,7 @@ const FLUSH_AFTER: Duration = Duration::from_millis(10);
 const GRACE: Duration = Duration::from_millis(100);
 /// Time after which what failed is tried again, and an abandoned consumer that is still there says
 /// so again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 impl Consumer {
     /// Does what is due: requests expire, heartbeats go out, deliveries become due again and are
@@ -162,8 +162,6 @@ impl Consumer {
                 deliveries: u64::from(deliveries),
             };
             self.advise_max_deliveries(which, turn);
-            turn.notices
-                .push(self.max_deliveries(stream_seq, deliveries));
             self.propose(
                 Change::Exhausted {
                     stream_seq,

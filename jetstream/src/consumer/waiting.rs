@@ -238,6 +238,23 @@ impl Waiting {
         self.requests.front()
     }
 
+    /// Brings a request to the front whose inbox `may` have messages now. False when there is none;
+    /// priorities stand, so then only the front one is asked for.
+    pub(super) fn bring_to_front(&mut self, mut may: impl FnMut(&[u8]) -> bool) -> bool {
+        let tries = if self.is_sorted {
+            1
+        } else {
+            self.requests.len()
+        };
+        (0..tries).any(|_| {
+            let is_good = self.requests.front().is_some_and(|front| may(&front.inbox));
+            if !is_good && !self.is_sorted {
+                self.pass_front();
+            }
+            is_good
+        })
+    }
+
     pub(super) fn pop_front(&mut self) -> Option<Request> {
         let request = self.requests.pop_front()?;
         self.no_wait -= usize::from(request.no_wait);

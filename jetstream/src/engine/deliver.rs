@@ -1,42 +1,142 @@
 //! Consumers get their turn: deliveries, timers, expiry.
 
+use std::cell::Cell;
+use std::ops::Bound;
+use std::time::Duration;
+
 use super::view::StreamView;
 use super::{Application, Engine, Origin, StreamGroup};
 use crate::command::StreamCommand;
 use crate::consumer::{Consumer, StopReason, Turn};
-use crate::ids::GroupId;
-use crate::ports::{LogStore, Outbox, StateStore};
+use crate::ids::{AccountName, GroupId};
+use crate::ports::{LogStore, Outbox, Outgoing, StateStore};
 use crate::stream::View;
 use crate::time::Timestamp;
 
 /// Stands for the stream itself among the timers of its group.
-const STREAM_TIMER: u32 = 0;
+pub(super) const STREAM_TIMER: u32 = 0;
+/// How long a consumer waits for a receiver that is behind before it looks again.
+const CONGESTION_WAIT: Duration = Duration::from_millis(5);
+/// How long a consumer that cannot read its stream waits before it tries again.
+const READ_RETRY: Duration = Duration::from_secs(1);
+/// Messages handed out before the bytes they took are looked at.
+const MAX_STEP: u64 = 64;
+
+/// Counts what goes out.
+struct Metered<'a> {
+    out: &'a mut dyn Outbox,
+    bytes: &'a Cell<u64>,
+}
+
+impl Outbox for Metered<'_> {
+    fn send(&mut self, message: Outgoing<'_>) -> bool {
+        let size = message.header.len() + message.payload.len() + message.subject.len();
+        self.bytes.set(self.bytes.get() + size as u64);
+        self.out.send(message)
+    }
+
+    fn has_interest(
+        &mut self,
+        account: &AccountName,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+    ) -> bool {
+        self.out.has_interest(account, subject, queue)
+    }
+
+    fn is_congested(&mut self, account: &AccountName, subject: &[u8]) -> bool {
+        self.out.is_congested(account, subject)
+    }
+}
+
+/// How a consumer's turn ended.
+enum Served {
+    /// It has nothing to hand out now.
+    All,
+    /// It has more.
+    Some,
+    /// Who would get its messages is behind.
+    Congested,
+}
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
-    /// Lets every ready consumer hand out what it may. True when one has more to give.
-    pub(super) fn deliver(&mut self, now: Timestamp, out: &mut dyn Outbox) -> bool {
+    /// Lets ready consumers hand out what they may, one after the other, until the turn has given
+    /// out enough. Those that have more to give, or did not get their turn, stay ready.
+    pub(super) fn deliver(&mut self, now: Timestamp, out: &mut dyn Outbox) {
         let ready = std::mem::take(&mut self.ready);
-        let burst = self.options.delivery_burst;
-        for (group, id) in ready {
-            let more = self.with_consumer(group, id, now, out, |consumer, turn| {
-                let more = consumer.deliver(turn, burst);
-                (more, consumer.is_unheard())
-            });
-            match more.as_ref().map(|(_, is_unheard)| *is_unheard) {
-                Some(true) => self.unheard.insert((group, id)),
-                Some(false) | None => self.unheard.remove(&(group, id)),
-            };
-            match more.map(|(more, _)| more) {
-                Some(Ok(true)) => {
-                    self.ready.insert((group, id));
-                }
-                Some(Ok(false)) | None => {}
-                Some(Err(error)) => {
-                    tracing::error!("a consumer cannot read its stream: {error}");
-                }
+        let bytes = Cell::new(0);
+        let mut out = Metered { out, bytes: &bytes };
+        let next = (Bound::Excluded(self.served), Bound::Unbounded);
+        let wrapped = (Bound::Unbounded, Bound::Included(self.served));
+        for key in ready.range(next).chain(ready.range(wrapped)) {
+            if bytes.get() >= self.options.turn_bytes {
+                self.ready.insert(*key);
+            } else {
+                self.served = *key;
+                self.serve(*key, now, &mut out);
             }
         }
-        !self.ready.is_empty()
+    }
+
+    /// Gives one consumer its turn.
+    fn serve(&mut self, key: (GroupId, u32), now: Timestamp, out: &mut Metered<'_>) {
+        let (group, id) = key;
+        let step = self.step(group);
+        let burst = self.options.delivery_burst as u64;
+        let bytes = out.bytes;
+        let enough = bytes.get() + self.options.delivery_burst_bytes;
+        let result = self.with_consumer(group, id, now, out, |consumer, turn| {
+            if !consumer.has_taker(turn) {
+                return (Ok(Served::Congested), consumer.is_unheard());
+            }
+            let mut given = 0;
+            let result = loop {
+                match consumer.deliver(turn, usize::try_from(step).unwrap_or(usize::MAX)) {
+                    Ok(true) => given += step,
+                    Ok(false) => break Ok(Served::All),
+                    Err(error) => break Err(error),
+                }
+                if given >= burst || bytes.get() >= enough {
+                    break Ok(Served::Some);
+                }
+            };
+            (result, consumer.is_unheard())
+        });
+        let Some((result, is_unheard)) = result else {
+            return;
+        };
+        if is_unheard {
+            self.unheard.insert(key);
+        } else {
+            self.unheard.remove(&key);
+        }
+        match result {
+            Ok(Served::All) => {}
+            Ok(Served::Some) => {
+                self.ready.insert(key);
+            }
+            Ok(Served::Congested) => self.look_again(key, now.plus(CONGESTION_WAIT)),
+            Err(error) => {
+                tracing::error!("a consumer cannot read its stream: {error}");
+                self.look_again(key, now.plus(READ_RETRY));
+            }
+        }
+    }
+
+    /// Messages of a stream that are a small part of what a consumer may hand out at once.
+    fn step(&self, group: GroupId) -> u64 {
+        let Some(target) = self.groups.get(&group) else {
+            return 1;
+        };
+        let size = target.stream.bytes() / target.stream.messages().max(1);
+        (self.options.delivery_burst_bytes / 4 / size.max(1)).clamp(1, MAX_STEP)
+    }
+
+    /// Gives a consumer its turn at `at`, or earlier if its own timer says so.
+    fn look_again(&mut self, key: (GroupId, u32), at: Timestamp) {
+        let (group, id) = key;
+        let at = self.timers.get(&key).map_or(at, |own| at.min(*own));
+        self.set_timer(group, id, Some(at));
     }
 
     /// Runs whatever is due.
@@ -61,6 +161,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 }
                 Some(Err(error)) => {
                     tracing::error!("a consumer cannot read its stream: {error}");
+                    self.set_timer(group, id, Some(now.plus(READ_RETRY)));
                 }
                 None => {}
             }
@@ -79,6 +180,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let target = self.groups.get_mut(&group)?;
         let StreamGroup {
             account,
+            name: stream_name,
             stream,
             consumers,
             names,
@@ -94,15 +196,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         } else {
             &self.state
         };
-        let stream_name = stream.config().name.clone();
         let idle = proposed.is_empty() && builder.is_none();
         let value = {
             let view = View::new(base, &self.log, &mut self.cache);
-            let mut view = StreamView { stream, view };
+            let mut view = StreamView::new(stream, view);
             let mut turn = Turn {
                 now,
                 account,
-                stream: &stream_name,
+                stream: stream_name,
                 source: &mut view,
                 out,
                 events: proposed,
@@ -116,7 +217,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         for notice in self.turn_notices.drain(..) {
             self.notices
-                .push((account.clone(), stream_name.clone(), notice));
+                .push((account.clone(), stream_name.to_string(), notice));
         }
         self.set_timer(group, id, deadline);
         Some(value)
@@ -163,8 +264,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
     }
 
-    pub(super) fn forget_consumer_timer(&mut self, group: GroupId, id: u32) {
+    /// Forgets everything about a consumer that is gone.
+    pub(super) fn forget_consumer(&mut self, group: GroupId, id: u32) {
         self.set_timer(group, id, None);
+        self.ready.remove(&(group, id));
+        self.unheard.remove(&(group, id));
     }
 
     fn expire(&mut self, group: GroupId, now: Timestamp) {
@@ -187,15 +291,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         else {
             return;
         };
-        self.propose_stream(group, StreamCommand::DeleteConsumer { name }, Origin::None);
+        let id = Some(id);
+        let command = StreamCommand::DeleteConsumer { name, id };
+        self.propose_stream(group, command, Origin::None);
     }
 
-    /// Tells every waiting pull request that the server goes away.
-    pub(super) fn stop_consumers(&mut self, _now: Timestamp, out: &mut dyn Outbox) {
+    /// Tells every waiting pull request that nothing will come.
+    pub(super) fn stop_consumers(&mut self, reason: StopReason, out: &mut dyn Outbox) {
         for target in self.groups.values_mut() {
-            let stream_name = target.stream.config().name.clone();
             for consumer in target.consumers.values_mut() {
-                consumer.stop(StopReason::Shutdown, &target.account, &stream_name, out);
+                consumer.stop(reason, &target.account, &target.name, out);
             }
         }
     }

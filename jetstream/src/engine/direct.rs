@@ -1,18 +1,19 @@
 //! Direct gets: messages without a JSON envelope, from applied state.
 
 use super::request::{ApiRequest, no_responders, select, send, start};
-use super::{Application, Engine};
+use super::{Application, Engine, StreamGroup};
 use crate::api::direct::{self, DirectGet, Found, MAX_MULTI_LAST, Place, UpTo};
 use crate::ids::StreamSeq;
 use crate::ports::{LogStore, Outbox, StateStore, StoreError};
 use crate::record::StoredMessage;
 use crate::stream::{Filters, Stream, View};
 
-/// Bytes a batch may hold where the request says nothing: what a connection may have pending.
-const DEFAULT_MAX_BYTES: u64 = 64 << 20;
+/// Most bytes of a batch, whatever the request says. All of it is handed to the connection at once,
+/// which closes when too much waits there; who wants more asks again for the rest.
+const MAX_BATCH_BYTES: u64 = 16 << 20;
 
-/// A header block and a payload to send.
-type Answer = (Vec<u8>, Vec<u8>);
+/// Takes the header block and the payload of an answer.
+type Emit<'a> = &'a mut dyn FnMut(&[u8], &[u8]);
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     pub(super) fn direct_get(
@@ -27,8 +28,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         let group = self.meta.group(request.account, stream);
         let target = group.and_then(|group| Some((group, self.groups.get(&group)?)));
-        let Some((group, _)) = target.filter(|(_, target)| target.stream.config().allow_direct)
-        else {
+        let is_allowed = |target: &StreamGroup| target.stream.config().allow_direct;
+        let target = target.filter(|(_, target)| is_allowed(target) && self.poisoned.is_none());
+        let Some((group, _)) = target else {
             no_responders(request, out);
             return;
         };
@@ -39,37 +41,32 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 return;
             }
         };
-        let answers = self.with_view(group, |target, view| answers(&target.stream, &wanted, view));
-        match answers {
-            Ok(answers) => {
-                for (header, payload) in answers {
-                    send(request.account, request.reply, &header, &payload, out);
-                }
-            }
-            Err(error) => {
-                let header = format!("NATS/1.0 500 {}\r\n\r\n", error.description);
-                send(request.account, request.reply, header.as_bytes(), b"", out);
-            }
+        let (account, reply) = (request.account, request.reply);
+        let emit: Emit<'_> = &mut |header, payload| send(account, reply, header, payload, out);
+        let result = self.with_view(group, |target, view| {
+            answer_all(&target.stream, &wanted, view, emit)
+        });
+        if let Err(error) = result {
+            let header = format!("NATS/1.0 500 {}\r\n\r\n", error.description);
+            send(account, reply, header.as_bytes(), b"", out);
         }
     }
 }
 
-fn answers(
+fn answer_all(
     stream: &Stream,
     wanted: &DirectGet,
     view: &mut View<'_>,
-) -> Result<Vec<Answer>, StoreError> {
+    emit: Emit<'_>,
+) -> Result<(), StoreError> {
     match wanted {
         DirectGet::One {
             selector,
             no_headers,
-        } => {
-            let found = select(stream, selector, view)?;
-            Ok(vec![match found {
-                Some(message) => answer(stream, &message, None, *no_headers),
-                None => (direct::NOT_FOUND.to_vec(), Vec::new()),
-            }])
-        }
+        } => match select(stream, selector, view)? {
+            Some(message) => answer(stream, &message, None, *no_headers, emit),
+            None => emit(direct::NOT_FOUND, b""),
+        },
         DirectGet::Batch {
             from,
             filter,
@@ -82,9 +79,9 @@ fn answers(
             let mut pending = stream.count_matching(from, &filters, view)?;
             let mut next = from;
             let mut last_seq = StreamSeq(0);
-            let mut room = max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
-            let mut answers = Vec::new();
-            while (answers.len() as u64) < *batch && room > 0 {
+            let mut room = max_bytes.unwrap_or(u64::MAX).min(MAX_BATCH_BYTES);
+            let mut count = 0;
+            while count < *batch && room > 0 {
                 let Some(message) = stream.next_message(next, &filters, view)? else {
                     break;
                 };
@@ -96,17 +93,18 @@ fn answers(
                 next = message.seq.next();
                 last_seq = message.seq;
                 room = room.saturating_sub(size(&message));
-                answers.push(answer(stream, &message, Some(place), *no_headers));
+                answer(stream, &message, Some(place), *no_headers, emit);
+                count += 1;
             }
-            if answers.is_empty() {
-                return Ok(vec![(direct::NOT_FOUND.to_vec(), Vec::new())]);
+            if count == 0 {
+                emit(direct::NOT_FOUND, b"");
+                return Ok(());
             }
             let end = direct::end_of_batch(Place {
                 num_pending: pending,
                 last_seq,
             });
-            answers.push((end, Vec::new()));
-            Ok(answers)
+            emit(&end, b"");
         }
         DirectGet::MultiLast {
             filters,
@@ -128,18 +126,20 @@ fn answers(
             let mut seqs = stream.last_per_subject(&filters, Some(up_to), limit, view)?;
             seqs.retain(|seq| *seq >= *from);
             if seqs.is_empty() {
-                return Ok(vec![(direct::NO_RESULTS.to_vec(), Vec::new())]);
+                emit(direct::NO_RESULTS, b"");
+                return Ok(());
             }
             if seqs.len() > MAX_MULTI_LAST {
-                return Ok(vec![(direct::TOO_MANY_RESULTS.to_vec(), Vec::new())]);
+                emit(direct::TOO_MANY_RESULTS, b"");
+                return Ok(());
             }
             let most = batch.unwrap_or(u64::MAX);
-            let mut room = max_bytes.unwrap_or(DEFAULT_MAX_BYTES);
+            let mut room = max_bytes.unwrap_or(u64::MAX).min(MAX_BATCH_BYTES);
             let mut pending = seqs.len() as u64;
             let mut last_seq = StreamSeq(0);
-            let mut answers = Vec::new();
+            let mut count = 0;
             for seq in seqs {
-                if answers.len() as u64 >= most || room == 0 {
+                if count >= most || room == 0 {
                     break;
                 }
                 pending -= 1;
@@ -152,16 +152,17 @@ fn answers(
                 };
                 last_seq = seq;
                 room = room.saturating_sub(size(&message));
-                answers.push(answer(stream, &message, Some(place), false));
+                answer(stream, &message, Some(place), false, emit);
+                count += 1;
             }
             let place = Place {
                 num_pending: pending,
                 last_seq,
             };
-            answers.push((direct::end_of_multi(place, up_to), Vec::new()));
-            Ok(answers)
+            emit(&direct::end_of_multi(place, up_to), b"");
         }
     }
+    Ok(())
 }
 
 fn size(message: &StoredMessage) -> u64 {
@@ -173,18 +174,19 @@ fn answer(
     message: &StoredMessage,
     place: Option<Place>,
     no_headers: bool,
-) -> Answer {
+    emit: Emit<'_>,
+) {
+    let found = Found {
+        stream: stream.name(),
+        subject: message.subject(),
+        seq: message.seq,
+        time: message.time(),
+        place,
+    };
     let header = if no_headers {
         Vec::new()
     } else {
-        let found = Found {
-            stream: stream.name(),
-            subject: message.subject(),
-            seq: message.seq,
-            time: message.time(),
-            place,
-        };
         direct::header_block(message.header(), &found)
     };
-    (header, message.payload().to_vec())
+    emit(&header, message.payload());
 }

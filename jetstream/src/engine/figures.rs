@@ -13,6 +13,15 @@ use crate::stream::Stream;
 use crate::stream::config::Storage;
 use crate::time::Timestamp;
 
+/// Requests of one account to the API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ApiUse {
+    /// Requests.
+    pub(super) total: u64,
+    /// Those that were refused.
+    pub(super) errors: u64,
+}
+
 /// Totals over streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Figures {
@@ -65,8 +74,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     #[must_use]
     pub fn figures(&self) -> Figures {
         let mut total = Figures {
-            api_total: self.api_total,
-            api_errors: self.api_errors,
+            api_total: self.api.values().map(|used| used.total).sum(),
+            api_errors: self.api.values().map(|used| used.errors).sum(),
             ..Figures::default()
         };
         let mut accounts = BTreeSet::new();
@@ -111,6 +120,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         let mut accounts: Vec<AccountFigures> = accounts.into_values().collect();
         for account in &mut accounts {
+            if let Some(used) = self.api.get(&account.account) {
+                account.figures.api_total = used.total;
+                account.figures.api_errors = used.errors;
+            }
             account
                 .streams
                 .sort_by(|a, b| a.info.config.name.cmp(&b.info.config.name));

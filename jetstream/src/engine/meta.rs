@@ -13,6 +13,7 @@ use crate::txn::Txn;
 const STREAM_PREFIX: &[u8] = b"stream/";
 const CONSUMER_PREFIX: &[u8] = b"consumer/";
 const INDEX_PREFIX: &[u8] = b"index/";
+const NEXT_CONSUMER_PREFIX: &[u8] = b"next_consumer/";
 const NEXT_GROUP: &[u8] = b"next_group";
 
 /// What the metadata group keeps about a stream.
@@ -149,30 +150,66 @@ pub(crate) fn load_volatile_consumers(
     state: &dyn StateStore,
 ) -> Result<Vec<VolatileConsumerRow>, StoreError> {
     let mut rows = Vec::new();
+    let mut damage = None;
     let mut prefix = CONSUMER_PREFIX.to_vec();
     prefix.extend_from_slice(&group.0.to_be_bytes());
-    scan_prefix(state, &prefix, &mut |_, value| {
-        if let Ok(row) = serde_json::from_slice(value) {
-            rows.push(row);
-        }
-    })?;
-    Ok(rows)
+    scan_prefix(
+        state,
+        &prefix,
+        &mut |_, value| match serde_json::from_slice(value) {
+            Ok(row) => rows.push(row),
+            Err(error) => damage = Some(error),
+        },
+    )?;
+    match damage {
+        None => Ok(rows),
+        Some(error) => Err(StoreError::new(
+            StoreErrorKind::Corrupt,
+            format!("a consumer of group {group} cannot be read: {error}"),
+        )),
+    }
+}
+
+/// Notes the number that the next consumer of a stream gets. Numbers of consumers that are gone
+/// are not given again: the log still speaks of them.
+pub(crate) fn write_next_consumer(group: GroupId, next: u32, txn: &mut Txn<'_>) {
+    let value = u64::from(next).to_be_bytes().to_vec();
+    txn.put(Table::Meta, group_key(NEXT_CONSUMER_PREFIX, group), value);
+}
+
+/// Forgets it.
+pub(crate) fn delete_next_consumer(group: GroupId, txn: &mut Txn<'_>) {
+    txn.delete(Table::Meta, group_key(NEXT_CONSUMER_PREFIX, group));
+}
+
+/// The number that the next consumer of a stream gets at least.
+pub(crate) fn read_next_consumer(
+    group: GroupId,
+    state: &dyn StateStore,
+) -> Result<u32, StoreError> {
+    let value = state.get(Table::Meta, &group_key(NEXT_CONSUMER_PREFIX, group))?;
+    let next = value.and_then(|value| u32::try_from(read_u64(&value)?).ok());
+    Ok(next.unwrap_or(1))
 }
 
 /// Notes the last applied index of a group.
 pub(crate) fn write_index(group: GroupId, index: u64, txn: &mut Txn<'_>) {
-    txn.put(Table::Meta, index_key(group), index.to_be_bytes().to_vec());
+    txn.put(
+        Table::Meta,
+        group_key(INDEX_PREFIX, group),
+        index.to_be_bytes().to_vec(),
+    );
 }
 
 /// Forgets the index of a group that is gone.
 pub(crate) fn delete_index(group: GroupId, txn: &mut Txn<'_>) {
-    txn.delete(Table::Meta, index_key(group));
+    txn.delete(Table::Meta, group_key(INDEX_PREFIX, group));
 }
 
 /// The last applied index of a group.
 pub(crate) fn read_index(group: GroupId, state: &dyn StateStore) -> Result<u64, StoreError> {
     Ok(state
-        .get(Table::Meta, &index_key(group))?
+        .get(Table::Meta, &group_key(INDEX_PREFIX, group))?
         .and_then(|value| read_u64(&value))
         .unwrap_or(0))
 }
@@ -205,10 +242,8 @@ fn consumer_key(group: GroupId, id: u32) -> Vec<u8> {
     key
 }
 
-fn index_key(group: GroupId) -> Vec<u8> {
-    let mut key = INDEX_PREFIX.to_vec();
-    key.extend_from_slice(&group.0.to_be_bytes());
-    key
+fn group_key(prefix: &[u8], group: GroupId) -> Vec<u8> {
+    [prefix, &group.0.to_be_bytes()].concat()
 }
 
 fn read_u64(bytes: &[u8]) -> Option<u64> {

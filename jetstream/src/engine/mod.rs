@@ -20,31 +20,33 @@
 //! 2. Entries are applied in the order of the log, each in one atomic write with its position.
 //! 3. After the first store error nothing is acknowledged any more: the engine is poisoned.
 
+mod advisory;
 mod apply;
 mod deliver;
 mod direct;
 mod figures;
+mod gather;
 mod meta;
+mod reclaim;
 mod recovery;
 mod replies;
 mod request;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use bytes::Bytes;
-
+use self::figures::ApiUse;
 use self::meta::Meta;
+use self::reclaim::Reclaim;
+use self::replies::Publishers;
 use self::replies::Replies;
 use crate::api::{self, ApiError, consumer_config, metadata, stream_config};
 use crate::command::{MetaCommand, StreamCommand};
-use crate::consumer::{Consumer, Notice, Proposed};
+use crate::consumer::{Consumer, Notice, Proposed, StopReason};
 use crate::ids::{AccountName, GroupId};
 use crate::memory::MemoryState;
-use crate::ports::{
-    Appended, Entry, EntryKind, EntryLocation, LogPosition, LogStore, Outbox, Outgoing, StateStore,
-    StoreError, StoreErrorKind, Ticket,
-};
+use crate::ports::{Entry, EntryLocation, LogStore, Outbox, StateStore, StoreError, Ticket};
 use crate::record::BlockBuilder;
 use crate::stream::{BlockCache, PublishOutcome, Removed, SegmentUse, Stream};
 use crate::time::Timestamp;
@@ -93,6 +95,11 @@ pub struct Options {
     pub max_entry_bytes: usize,
     /// Most messages handed out by one consumer before others get their turn. Default 1024.
     pub delivery_burst: usize,
+    /// Bytes handed out by one consumer before others get their turn, give or take a message.
+    /// Default 1 MiB.
+    pub delivery_burst_bytes: u64,
+    /// Bytes handed out in one turn, before what came in meanwhile is taken. Default 4 MiB.
+    pub turn_bytes: u64,
     /// What streams may ask for.
     pub stream_bounds: stream_config::Bounds,
     /// What consumers may ask for.
@@ -108,6 +115,8 @@ impl Default for Options {
             seed: 1,
             max_entry_bytes: 1 << 20,
             delivery_burst: 1024,
+            delivery_burst_bytes: 1 << 20,
+            turn_bytes: 4 << 20,
             stream_bounds: stream_config::Bounds::default(),
             consumer_bounds: consumer_config::Bounds::default(),
             identity: metadata::Identity {
@@ -121,7 +130,7 @@ impl Default for Options {
 /// What the outside must know about: subjects to capture from now on, or no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Messages on these subjects belong to this stream.
+    /// Messages on these subjects, and on no others, belong to this stream from now on.
     Capture {
         /// Owner.
         account: AccountName,
@@ -130,7 +139,7 @@ pub enum Change {
         /// Subjects, wildcards included.
         subjects: Vec<String>,
     },
-    /// The stream is gone, or its subjects are about to be given anew.
+    /// The stream is gone.
     Release {
         /// Owner.
         account: AccountName,
@@ -166,7 +175,7 @@ pub(crate) enum Origin {
 /// What was proposed with an entry, and who waits for it. Lives on the proposing server only.
 pub(crate) enum Context {
     /// One reply per record.
-    Publish(Replies),
+    Publish(Publishers),
     /// A command of the metadata group.
     Meta(Box<MetaCommand>, Origin),
     /// A command of a stream.
@@ -187,13 +196,18 @@ struct Pending {
 /// A stream with its consumers and what is gathered for its next entries.
 pub(crate) struct StreamGroup {
     pub(crate) account: AccountName,
+    pub(crate) name: Arc<str>,
     pub(crate) created: Timestamp,
+    /// What it holds is not older: its creation, for a stream in memory the start of the server.
+    pub(crate) since: Timestamp,
     pub(crate) stream: Stream,
     pub(crate) consumers: BTreeMap<String, Consumer>,
     pub(crate) names: BTreeMap<u32, String>,
     pub(crate) next_consumer: u32,
     pub(crate) in_memory: bool,
     next_index: u64,
+    /// Its entries on their way through the log.
+    in_log: usize,
     last_time: Timestamp,
     builder: Option<BlockBuilder>,
     replies: Replies,
@@ -211,14 +225,17 @@ impl StreamGroup {
     ) -> Self {
         Self {
             account,
+            name: Arc::from(stream.name()),
             created,
+            since: created,
+            last_time: created.max(stream.log_time()),
             stream,
             consumers: BTreeMap::new(),
             names: BTreeMap::new(),
             next_consumer: 1,
             in_memory,
             next_index: applied_index + 1,
-            last_time: Timestamp::ZERO,
+            in_log: 0,
             builder: None,
             replies: Replies::default(),
             proposed: Vec::new(),
@@ -258,10 +275,13 @@ pub struct Engine<L, S, A> {
     /// Groups with something gathered, in the order it first came.
     gathering: Vec<GroupId>,
     pending: VecDeque<Pending>,
+    /// Payload bytes of `pending`.
+    in_flight_bytes: usize,
+    reclaim: Reclaim,
     /// Consumers that may have something to hand out.
     ready: BTreeSet<(GroupId, u32)>,
-    /// Segments without live blocks, and how far the log was applied when that was first seen.
-    freed: BTreeMap<u64, LogPosition>,
+    /// The consumer that was given its turn last; the ready one after it is next.
+    served: (GroupId, u32),
     /// Push consumers that nobody listens to.
     unheard: BTreeSet<(GroupId, u32)>,
     timers: BTreeMap<(GroupId, u32), Timestamp>,
@@ -274,72 +294,29 @@ pub struct Engine<L, S, A> {
     removed: Vec<Removed>,
     random: u64,
     poisoned: Option<StoreError>,
-    api_total: u64,
-    api_errors: u64,
+    /// Everyone was told that the engine is poisoned.
+    is_stopped: bool,
+    api: BTreeMap<AccountName, ApiUse>,
 }
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
-    /// A message for the stream `group`; its ack goes to `reply` once it is durable and applied.
-    pub fn publish(
-        &mut self,
-        group: GroupId,
-        now: Timestamp,
-        message: Publish<'_>,
-        out: &mut dyn Outbox,
-    ) {
-        if let Some(error) = self.refusal() {
-            self.refuse_publish(group, &message, &error, out);
-            return;
-        }
-        let Some(target) = self.groups.get_mut(&group) else {
-            return;
-        };
-        let size = message.subject.len() + message.header.len() + message.payload.len();
-        let full = target
-            .builder
-            .as_ref()
-            .is_some_and(|builder| builder.len() + size > self.options.max_entry_bytes);
-        if full {
-            self.seal_publishes(group);
-        }
-        let Some(target) = self.groups.get_mut(&group) else {
-            return;
-        };
-        let time = now.max(Timestamp(target.last_time.0 + 1));
-        target.last_time = time;
-        let builder = target.builder.get_or_insert_with(|| {
-            if target.proposed.is_empty() {
-                self.gathering.push(group);
-            }
-            BlockBuilder::new(time)
-        });
-        builder.push(time, message.subject, message.header, message.payload);
-        target.replies.push(message.reply);
-    }
-
-    /// Proposes a command of the application; `token` comes back as a [`Completion`].
-    pub fn propose_application(&mut self, command: impl Into<Bytes>, token: u64) {
-        let entry = Entry {
-            group: GroupId::APPLICATION,
-            index: self.next_application_index,
-            term: self.term,
-            kind: EntryKind::Application,
-            payload: command.into(),
-        };
-        self.next_application_index += 1;
-        self.sealed.push((entry, Context::Application(token)));
-    }
-
     /// Does everything that can be done now: appends what was gathered, applies what is durable,
     /// hands out what consumers want. True when there is more to do at once.
     pub fn turn(&mut self, now: Timestamp, out: &mut dyn Outbox) -> bool {
         self.seal(now, out);
         self.apply_synced(now, out);
-        self.run_timers(now, out);
-        let more = self.deliver(now, out);
-        self.seal(now, out);
-        self.reclaim();
-        more || !self.sealed.is_empty()
+        if self.poisoned.is_none() {
+            self.run_timers(now, out);
+            self.deliver(now, out);
+            self.seal(now, out);
+        }
+        if self.poisoned.is_none() {
+            self.reclaim();
+        }
+        if self.poisoned.is_some() {
+            self.refuse_everything(now, out);
+        }
+        !self.ready.is_empty()
     }
 
     /// When [`Engine::turn`] must be called again although nothing came in.
@@ -390,7 +367,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// # Errors
     /// What the store reports.
     pub fn flush_state(&mut self) -> Result<(), StoreError> {
-        self.state.begin_flush()
+        let result = self.state.begin_flush();
+        if let Err(error) = &result {
+            self.poison(error.clone());
+        }
+        result
     }
 
     /// Why nothing is acknowledged any more, once a store has failed.
@@ -405,391 +386,38 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.pending.len()
     }
 
+    /// Payload bytes of entries appended and not yet applied. A driver takes no more from its
+    /// clients while there are many.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
+    /// The latest time in anything applied. A driver whose clock stands before it must move on to
+    /// it: time in the engine never goes back.
+    #[must_use]
+    pub fn log_time(&self) -> Timestamp {
+        let times = self.groups.values().map(|target| target.last_time);
+        times.max().unwrap_or(Timestamp::ZERO)
+    }
+
     /// Tells waiting pull requests that the server goes away.
-    pub fn shut_down(&mut self, now: Timestamp, out: &mut dyn Outbox) {
-        self.stop_consumers(now, out);
+    pub fn shut_down(&mut self, out: &mut dyn Outbox) {
+        self.stop_consumers(StopReason::Shutdown, out);
+    }
+
+    /// Panics when an invariant of a consumer does not hold. For tests and simulation.
+    pub fn check(&self) {
+        let groups = self.groups.values();
+        groups
+            .flat_map(|target| target.consumers.values())
+            .for_each(Consumer::check);
     }
 
     /// Gives the stores back, to be closed.
     #[must_use]
     pub fn into_stores(self) -> (L, S) {
         (self.log, self.state)
-    }
-
-    fn refusal(&self) -> Option<ApiError> {
-        self.poisoned
-            .as_ref()
-            .map(|_| ApiError::temporarily_unavailable())
-    }
-
-    fn refuse_publish(
-        &self,
-        group: GroupId,
-        message: &Publish<'_>,
-        error: &ApiError,
-        out: &mut dyn Outbox,
-    ) {
-        let Some(target) = self.groups.get(&group) else {
-            return;
-        };
-        if message.reply.is_empty() {
-            return;
-        }
-        let mut payload = Vec::new();
-        api::pub_ack::write_pub_error(&mut payload, target.stream.name(), error);
-        out.send(Outgoing {
-            account: &target.account,
-            target: message.reply,
-            subject: message.reply,
-            reply: b"",
-            header: b"",
-            payload: &payload,
-        });
-    }
-
-    /// Turns what each stream gathered into entries and appends all sealed entries.
-    fn seal(&mut self, now: Timestamp, out: &mut dyn Outbox) {
-        for group in std::mem::take(&mut self.gathering) {
-            self.seal_publishes(group);
-            self.seal_events(group);
-        }
-        if self.sealed.is_empty() {
-            return;
-        }
-        let sealed = std::mem::take(&mut self.sealed);
-        let (volatile, durable): (Vec<_>, Vec<_>) = sealed
-            .into_iter()
-            .partition(|(entry, _)| self.skips_the_log(entry));
-        for (entry, context) in volatile {
-            self.apply_entry(None, &entry, Some(context), now, out);
-        }
-        if durable.is_empty() {
-            return;
-        }
-        match self.append(&durable) {
-            Ok(appended) => self.wait_for(appended, durable),
-            Err(error) if error.kind == StoreErrorKind::Full => {
-                self.append_without_publishes(durable, now, out);
-            }
-            Err(error) => {
-                self.poison(error);
-                self.refuse_all(durable, &ApiError::temporarily_unavailable(), now, out);
-            }
-        }
-    }
-
-    fn append(&mut self, entries: &[(Entry, Context)]) -> Result<Appended, StoreError> {
-        let entries: Vec<Entry> = entries.iter().map(|(entry, _)| entry.clone()).collect();
-        self.log.append(&entries)
-    }
-
-    fn wait_for(&mut self, appended: Appended, entries: Vec<(Entry, Context)>) {
-        for ((entry, context), location) in entries.into_iter().zip(appended.locations) {
-            self.pending.push_back(Pending {
-                ticket: appended.ticket,
-                location: Some(location),
-                entry,
-                context,
-            });
-        }
-    }
-
-    /// The disk is full: messages are refused, what frees space still goes through. None of the
-    /// entries was taken, so those that remain close ranks.
-    fn append_without_publishes(
-        &mut self,
-        entries: Vec<(Entry, Context)>,
-        now: Timestamp,
-        out: &mut dyn Outbox,
-    ) {
-        let mut next: BTreeMap<GroupId, u64> = BTreeMap::new();
-        for (entry, _) in &entries {
-            next.entry(entry.group).or_insert(entry.index);
-        }
-        let (publishes, mut others): (Vec<_>, Vec<_>) = entries
-            .into_iter()
-            .partition(|(entry, _)| entry.kind == EntryKind::Publish);
-        for (entry, _) in &mut others {
-            if let Some(index) = next.get_mut(&entry.group) {
-                entry.index = *index;
-                *index += 1;
-            }
-        }
-        for (group, index) in &next {
-            self.set_next_index(*group, *index);
-        }
-        // What was removed gives its segments back only once the rows say so for good.
-        if self.state.applied() != self.state.durable_applied()
-            && let Err(error) = self.state.begin_flush()
-        {
-            self.poison(error);
-        }
-        let refusal = ApiError::insufficient_storage();
-        self.refuse_all(publishes, &refusal, now, out);
-        if others.is_empty() {
-            return;
-        }
-        match self.append(&others) {
-            Ok(appended) => self.wait_for(appended, others),
-            Err(error) => {
-                for (entry, _) in others.iter().rev() {
-                    self.set_next_index(entry.group, entry.index);
-                }
-                if error.kind != StoreErrorKind::Full {
-                    self.poison(error);
-                }
-                self.refuse_all(others, &refusal, now, out);
-            }
-        }
-    }
-
-    fn refuse_all(
-        &mut self,
-        entries: Vec<(Entry, Context)>,
-        error: &ApiError,
-        now: Timestamp,
-        out: &mut dyn Outbox,
-    ) {
-        for (entry, context) in entries {
-            self.refuse(&entry, context, error, now, out);
-        }
-    }
-
-    /// Messages and consumer events of memory streams; their administration is durable.
-    fn skips_the_log(&self, entry: &Entry) -> bool {
-        matches!(entry.kind, EntryKind::Publish | EntryKind::Consumer)
-            && self
-                .groups
-                .get(&entry.group)
-                .is_some_and(|group| group.in_memory)
-    }
-
-    fn seal_publishes(&mut self, group: GroupId) {
-        let term = self.term;
-        let Some(target) = self.groups.get_mut(&group) else {
-            return;
-        };
-        let Some(builder) = target.builder.take() else {
-            return;
-        };
-        let entry = Entry {
-            group,
-            index: target.next_index,
-            term,
-            kind: EntryKind::Publish,
-            payload: builder.finish(),
-        };
-        target.next_index += 1;
-        let replies = std::mem::take(&mut target.replies);
-        self.sealed.push((entry, Context::Publish(replies)));
-    }
-
-    fn seal_events(&mut self, group: GroupId) {
-        let term = self.term;
-        let Some(target) = self.groups.get_mut(&group) else {
-            return;
-        };
-        if target.proposed.is_empty() {
-            return;
-        }
-        let proposed = std::mem::take(&mut target.proposed);
-        let payload = crate::consumer::encode_batch(proposed.iter().map(|p| &p.event));
-        let entry = Entry {
-            group,
-            index: target.next_index,
-            term,
-            kind: EntryKind::Consumer,
-            payload: Bytes::from(payload),
-        };
-        target.next_index += 1;
-        self.sealed.push((entry, Context::Consumer(proposed)));
-    }
-
-    fn propose_meta(&mut self, command: MetaCommand, origin: Origin) {
-        let payload = serde_json::to_vec(&command).expect("a command is plain data");
-        let entry = Entry {
-            group: GroupId::META,
-            index: self.next_meta_index,
-            term: self.term,
-            kind: EntryKind::Command,
-            payload: Bytes::from(payload),
-        };
-        self.next_meta_index += 1;
-        self.sealed
-            .push((entry, Context::Meta(Box::new(command), origin)));
-    }
-
-    fn propose_stream(&mut self, group: GroupId, command: StreamCommand, origin: Origin) {
-        // What came before the command is ordered before it.
-        self.seal_publishes(group);
-        self.seal_events(group);
-        let term = self.term;
-        let Some(target) = self.groups.get_mut(&group) else {
-            return;
-        };
-        let payload = serde_json::to_vec(&command).expect("a command is plain data");
-        let entry = Entry {
-            group,
-            index: target.next_index,
-            term,
-            kind: EntryKind::Command,
-            payload: Bytes::from(payload),
-        };
-        target.next_index += 1;
-        self.sealed
-            .push((entry, Context::Stream(Box::new(command), origin)));
-    }
-
-    fn set_next_index(&mut self, group: GroupId, index: u64) {
-        match group {
-            GroupId::META => self.next_meta_index = index,
-            GroupId::APPLICATION => self.next_application_index = index,
-            group => {
-                if let Some(target) = self.groups.get_mut(&group) {
-                    target.next_index = index;
-                }
-            }
-        }
-    }
-
-    /// Answers everyone who waits for an entry that will never be applied.
-    fn refuse(
-        &mut self,
-        entry: &Entry,
-        context: Context,
-        error: &ApiError,
-        now: Timestamp,
-        out: &mut dyn Outbox,
-    ) {
-        match context {
-            Context::Publish(replies) => {
-                let Some(target) = self.groups.get(&entry.group) else {
-                    return;
-                };
-                let mut payload = Vec::new();
-                api::pub_ack::write_pub_error(&mut payload, target.stream.name(), error);
-                for reply in replies.iter().filter(|reply| !reply.is_empty()) {
-                    out.send(Outgoing {
-                        account: &target.account,
-                        target: reply,
-                        subject: reply,
-                        reply: b"",
-                        header: b"",
-                        payload: &payload,
-                    });
-                }
-            }
-            Context::Meta(_, origin) | Context::Stream(_, origin) => {
-                if let Some(target) = self.groups.get_mut(&entry.group) {
-                    target.advancing = false;
-                }
-                self.answer(origin, Err(error.clone()), now, out);
-            }
-            Context::Consumer(proposed) => {
-                // The acks are lost with it: the messages are delivered again.
-                let Some(target) = self.groups.get_mut(&entry.group) else {
-                    return;
-                };
-                let lost: BTreeSet<u32> = proposed.iter().map(|p| p.event.consumer()).collect();
-                for id in lost {
-                    let name = target.names.get(&id);
-                    if let Some(consumer) = name.and_then(|name| target.consumers.get_mut(name)) {
-                        consumer.proposals_lost(now);
-                        self.ready.insert((entry.group, id));
-                    }
-                }
-            }
-            Context::Application(token) => {
-                self.completions.push(Completion {
-                    token,
-                    result: Err(error.clone()),
-                });
-            }
-        }
-    }
-
-    fn apply_synced(&mut self, now: Timestamp, out: &mut dyn Outbox) {
-        if self.pending.is_empty() {
-            return;
-        }
-        let synced = match self.log.poll_synced() {
-            Ok(ticket) => ticket,
-            Err(error) => {
-                self.poison(error);
-                let refusal = ApiError::temporarily_unavailable();
-                for lost in std::mem::take(&mut self.pending) {
-                    self.refuse(&lost.entry, lost.context, &refusal, now, out);
-                }
-                return;
-            }
-        };
-        while self
-            .pending
-            .front()
-            .is_some_and(|pending| pending.ticket <= synced)
-        {
-            let Some(done) = self.pending.pop_front() else {
-                break;
-            };
-            if self.poisoned.is_some() {
-                let refusal = ApiError::temporarily_unavailable();
-                self.refuse(&done.entry, done.context, &refusal, now, out);
-                continue;
-            }
-            self.apply_entry(done.location, &done.entry, Some(done.context), now, out);
-        }
-    }
-
-    fn poison(&mut self, error: StoreError) {
-        if self.poisoned.is_none() {
-            tracing::error!("JetStream stopped acknowledging: {error}");
-            self.poisoned = Some(error);
-        }
-    }
-
-    /// Gives back log segments nothing refers to, and asks for a flush when the log has grown past
-    /// what a restart should replay.
-    fn reclaim(&mut self) {
-        if self.poisoned.is_some() {
-            return;
-        }
-        let segments = self.log.segments();
-        let (Some(&oldest), Some(&active)) = (segments.first(), segments.last()) else {
-            return;
-        };
-        if oldest == active {
-            return;
-        }
-        let durable = self
-            .state
-            .durable_applied()
-            .map_or(0, |position| position.segment);
-        if active > durable + 1
-            && let Err(error) = self.state.begin_flush()
-        {
-            self.poison(error);
-            return;
-        }
-        // A segment may go once a crash would no longer bring back rows that point into it.
-        let applied = self.state.applied().unwrap_or_default();
-        let durable_applied = self.state.durable_applied().unwrap_or_default();
-        let mut free = Vec::new();
-        for segment in segments {
-            if segment >= durable || segment == active || self.segments.live(segment) > 0 {
-                self.freed.remove(&segment);
-            } else if *self.freed.entry(segment).or_insert(applied) <= durable_applied {
-                free.push(segment);
-            }
-        }
-        if free.is_empty() {
-            return;
-        }
-        for segment in &free {
-            self.freed.remove(segment);
-        }
-        if let Err(error) = self.log.recycle(&free) {
-            self.poison(error);
-        }
     }
 
     /// The next number of a small deterministic generator, for names and ids.

@@ -2,17 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::apply::is_logged;
 use super::meta::{self, Meta};
+use super::reclaim::Reclaim;
 use super::{Application, Change, Engine, Options, StreamGroup};
 use crate::consumer::Consumer;
 use crate::ids::{AccountName, GroupId};
 use crate::memory::MemoryState;
-use crate::ports::{Entry, EntryLocation, LogStore, Outbox, Outgoing, StateStore, StoreError};
+use crate::ports::{
+    Entry, EntryLocation, LogPosition, LogStore, Outbox, Outgoing, StateStore, StoreError,
+    StoreErrorKind,
+};
 use crate::stream::config::Storage;
 use crate::stream::{BlockCache, SegmentUse, Stream, View};
 use crate::time::Timestamp;
 
 use super::view::StreamView;
+
+/// Entries are read from the log in portions of about this many payload bytes.
+const PORTION_BYTES: usize = 8 << 20;
 
 /// Nobody listens while the log is replayed.
 struct Nobody;
@@ -65,8 +73,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             sealed: Vec::new(),
             gathering: Vec::new(),
             pending: VecDeque::new(),
+            in_flight_bytes: 0,
+            reclaim: Reclaim::default(),
             ready: BTreeSet::new(),
-            freed: BTreeMap::new(),
+            served: (GroupId(0), 0),
             unheard: BTreeSet::new(),
             timers: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -77,20 +87,23 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             outcomes: Vec::new(),
             removed: Vec::new(),
             poisoned: None,
-            api_total: 0,
-            api_errors: 0,
+            is_stopped: false,
+            api: BTreeMap::new(),
         };
         for row in rows {
             engine.load_stream(row)?;
         }
         engine.replay(now)?;
-        // Replayed deliveries are recorded but not scheduled: from here on this server hands out.
-        for consumer in engine
-            .groups
-            .values_mut()
-            .flat_map(|group| group.consumers.values_mut())
-        {
-            consumer.begin_again();
+        for target in engine.groups.values_mut() {
+            target.last_time = target.last_time.max(target.stream.log_time());
+            if target.in_memory {
+                target.since = target.last_time.max(now);
+            }
+            // Replayed deliveries are recorded but not scheduled: from here on this server hands
+            // out.
+            for consumer in target.consumers.values_mut() {
+                consumer.begin_again();
+            }
         }
         let captures: Vec<Change> = engine
             .groups
@@ -132,53 +145,84 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             )?
         };
         let mut target = StreamGroup::new(row.account, row.created, stream, in_memory, index);
+        target.next_consumer = meta::read_next_consumer(group, &self.state)?;
+        let mut consumers = Vec::new();
         if in_memory {
             for kept in meta::load_volatile_consumers(group, &self.state)? {
                 let view = View::new(&self.volatile, &self.log, &mut self.cache);
-                let mut view = StreamView {
-                    stream: &target.stream,
-                    view,
-                };
-                let consumer =
-                    Consumer::create(kept.id, kept.name, kept.config, kept.created, &mut view)?;
-                target.insert_consumer(consumer);
+                let mut view = StreamView::new(&target.stream, view);
+                let (id, name) = (kept.id, kept.name);
+                let consumer = Consumer::create(id, name, kept.config, kept.created, &mut view)?;
+                consumers.push(consumer);
             }
         } else {
-            for consumer in Consumer::load_all(group, &self.state)? {
-                target.insert_consumer(consumer);
-            }
+            consumers = Consumer::load_all(group, &self.state)?;
+        }
+        let retention = target.stream.config().retention;
+        for mut consumer in consumers {
+            consumer.set_logged(is_logged(consumer.config(), retention));
+            target.insert_consumer(consumer);
         }
         self.groups.insert(group, target);
         Ok(())
     }
 
+    /// Applies what the log holds beyond the state store, a portion at a time.
     fn replay(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let from = self.state.applied().unwrap_or_default();
-        let mut entries: Vec<(EntryLocation, Entry)> = Vec::new();
-        // The tail is bounded by how far the state store may lag, see `reclaim`.
-        self.log.replay(from, &mut |location, entry| {
-            entries.push((location, entry));
-            Ok(())
-        })?;
-        let replayed = entries.len();
-        for (location, entry) in entries {
-            match entry.group {
-                GroupId::META => self.next_meta_index = entry.index + 1,
-                GroupId::APPLICATION => self.next_application_index = entry.index + 1,
-                group => {
-                    if let Some(target) = self.groups.get_mut(&group) {
-                        target.next_index = entry.index + 1;
-                    }
-                }
-            }
-            self.apply_entry(Some(location), &entry, None, now, &mut Nobody);
-            if let Some(error) = self.poisoned.take() {
-                return Err(error);
+        let mut from = self.state.applied().unwrap_or_default();
+        let mut count = 0;
+        loop {
+            let portion = self.portion(from)?;
+            let Some((last, _)) = portion.last() else {
+                break;
+            };
+            from = last.position;
+            count += portion.len();
+            for (location, entry) in portion {
+                self.replay_entry(location, &entry, now)?;
             }
         }
-        if replayed > 0 {
-            tracing::info!("replayed {replayed} log entries");
+        if count > 0 {
+            tracing::info!("replayed {count} log entries");
         }
         Ok(())
+    }
+
+    /// The next entries of the log after the one at `from`.
+    fn portion(&mut self, from: LogPosition) -> Result<Vec<(EntryLocation, Entry)>, StoreError> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let result = self.log.replay(from, &mut |location, entry: Entry| {
+            bytes += entry.payload.len();
+            entries.push((location, entry));
+            if bytes < PORTION_BYTES {
+                return Ok(());
+            }
+            // Not a failure: the only way to make the log stop here.
+            Err(StoreError::new(StoreErrorKind::Closed, "enough for now"))
+        });
+        if bytes < PORTION_BYTES {
+            result?;
+        }
+        Ok(entries)
+    }
+
+    fn replay_entry(
+        &mut self,
+        location: EntryLocation,
+        entry: &Entry,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match entry.group {
+            GroupId::META => self.next_meta_index = entry.index + 1,
+            GroupId::APPLICATION => self.next_application_index = entry.index + 1,
+            group => {
+                if let Some(target) = self.groups.get_mut(&group) {
+                    target.next_index = entry.index + 1;
+                }
+            }
+        }
+        self.apply_entry(Some(location), entry, None, now, &mut Nobody);
+        self.poisoned.take().map_or(Ok(()), Err)
     }
 }

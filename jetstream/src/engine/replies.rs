@@ -1,5 +1,29 @@
 //! Reply subjects of a batch, kept beside the log entry on the server that proposed it.
 
+use std::sync::Arc;
+
+use super::StreamGroup;
+use crate::ids::AccountName;
+
+/// Who waits for the messages of one block. Answers can be sent when the stream is gone already.
+#[derive(Debug)]
+pub(crate) struct Publishers {
+    pub(crate) account: AccountName,
+    pub(crate) stream: Arc<str>,
+    pub(crate) replies: Replies,
+}
+
+impl Publishers {
+    /// Nobody yet.
+    pub(crate) fn of(target: &StreamGroup) -> Self {
+        Self {
+            account: target.account.clone(),
+            stream: Arc::clone(&target.name),
+            replies: Replies::default(),
+        }
+    }
+}
+
 /// The reply subjects of the records of one block, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Replies {

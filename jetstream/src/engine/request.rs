@@ -15,7 +15,7 @@ use crate::api::response::{self, Page};
 use crate::api::stream_config;
 use crate::api::{API_LEVEL, ApiError, Call, metadata};
 use crate::command::{MetaCommand, StreamCommand};
-use crate::consumer::{AckToken, ConsumerConfig, ConsumerInfo, parse_flow_subject};
+use crate::consumer::{AckToken, Consumer, ConsumerConfig, ConsumerInfo, Turn, parse_flow_subject};
 use crate::ids::{AccountName, GroupId, StreamSeq};
 use crate::ports::{LogStore, Outbox, Outgoing, StateStore, StoreError};
 use crate::record::StoredMessage;
@@ -47,7 +47,12 @@ pub enum InternalCall {
     /// Make a stream; one with the same configuration is success.
     CreateStream(Box<StreamConfig>),
     /// Remove a stream.
-    DeleteStream(String),
+    DeleteStream {
+        /// Its name.
+        name: String,
+        /// Keep it, and succeed, if a message was ever stored in it.
+        only_if_unused: bool,
+    },
     /// Make a consumer or change one.
     CreateConsumer {
         /// Name of the stream.
@@ -76,7 +81,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.direct_get(&request, stream, subject, out);
             }
             _ => {
-                self.api_total += 1;
+                self.api.entry(request.account.clone()).or_default().total += 1;
                 let origin = Origin::Client {
                     account: request.account.clone(),
                     reply: request.reply.to_vec(),
@@ -108,11 +113,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 };
                 self.propose_create_stream(account, &name, request, origin.clone(), now)
             }
-            InternalCall::DeleteStream(name) => {
-                self.propose_delete_stream(account, &name, origin.clone())
-            }
+            InternalCall::DeleteStream {
+                name,
+                only_if_unused,
+            } => self.propose_delete_stream(account, &name, only_if_unused, origin.clone()),
             InternalCall::CreateConsumer { stream, config } => {
-                let name = config.durable_name.clone().unwrap_or_default();
+                let name = config.durable_name.as_ref().or(config.name.as_ref());
+                let name = name.cloned().unwrap_or_default();
                 let request = request::ConsumerRequest {
                     stream_name: stream.clone(),
                     config: *config,
@@ -172,15 +179,18 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(token) = AckToken::parse(request.subject) else {
             return;
         };
-        let Some((group, id)) = self.find_bytes(request.account, token.stream, token.consumer)
-        else {
+        let found = self.find_bytes(request.account, token.stream, token.consumer);
+        let Some((group, id)) = found.filter(|_| self.poisoned.is_none()) else {
             return;
         };
-        let result = self.with_consumer(group, id, now, out, |consumer, turn| {
+        // An ack for an earlier stream of the same name speaks of another message.
+        let since = self.groups.get(&group).map(|target| target.since);
+        if since.is_none_or(|since| token.timestamp < since) {
+            return;
+        }
+        self.attend(group, id, now, out, |consumer, turn| {
             consumer.ack(&token, request.payload, request.reply, turn)
         });
-        report(result);
-        self.ready.insert((group, id));
     }
 
     /// A client's answer to a flow control request.
@@ -188,15 +198,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some((stream, consumer)) = parse_flow_subject(request.subject) else {
             return;
         };
-        let Some((group, id)) = self.find_bytes(request.account, stream, consumer) else {
+        let found = self.find_bytes(request.account, stream, consumer);
+        let Some((group, id)) = found.filter(|_| self.poisoned.is_none()) else {
             return;
         };
-        let more = self.with_consumer(group, id, now, out, |consumer, _| {
-            consumer.flow_confirmed(request.subject)
+        self.attend(group, id, now, out, |consumer, _| {
+            consumer.flow_confirmed(request.subject);
+            Ok(())
         });
-        if more == Some(true) {
-            self.ready.insert((group, id));
-        }
     }
 
     fn pull(
@@ -207,16 +216,38 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         now: Timestamp,
         out: &mut dyn Outbox,
     ) {
-        let Some((group, id)) = self.find(request.account, stream, consumer) else {
-            // In nats-server a consumer subscribes to its own requests: nobody does here.
+        let found = self.find(request.account, stream, consumer);
+        let Some((group, id)) = found.filter(|_| self.poisoned.is_none()) else {
             no_responders(request, out);
             return;
         };
-        let result = self.with_consumer(group, id, now, out, |consumer, turn| {
+        self.attend(group, id, now, out, |consumer, turn| {
             consumer.pull(request.reply, request.payload, turn)
         });
-        report(result);
-        self.ready.insert((group, id));
+    }
+
+    /// Lets a consumer take something in. It gets its turn to hand out messages if that helps.
+    fn attend(
+        &mut self,
+        group: GroupId,
+        id: u32,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+        work: impl FnOnce(&mut Consumer, &mut Turn<'_>) -> Result<(), StoreError>,
+    ) {
+        let result = self.with_consumer(group, id, now, out, |consumer, turn| {
+            (work(consumer, turn), consumer.is_ready())
+        });
+        let Some((result, is_ready)) = result else {
+            return;
+        };
+        if let Err(error) = result {
+            // Its clients wait and ask again.
+            tracing::error!("a consumer cannot read its stream: {error}");
+        }
+        if is_ready {
+            self.ready.insert((group, id));
+        }
     }
 
     fn handle(
@@ -232,8 +263,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         {
             request::check_required_level(header.get(REQUIRED_LEVEL_HEADER), API_LEVEL)?;
         }
-        if let Some(refusal) = self.refusal() {
-            return Err(refusal);
+        if self.poisoned.is_some() {
+            return Err(ApiError::temporarily_unavailable());
         }
         let account = request.account;
         let body = request.payload;
@@ -281,17 +312,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             }
             Call::StreamDelete { stream } => {
                 require_empty(body)?;
-                self.propose_delete_stream(account, stream, origin)?;
+                self.propose_delete_stream(account, stream, false, origin)?;
             }
             Call::StreamPurge { stream } => {
                 let purge = request::parse_purge(body)?;
                 let (group, config) = self.stream_config(account, stream)?;
-                if config.sealed {
-                    return Err(ApiError::stream_sealed());
-                }
-                if config.deny_purge {
-                    return Err(ApiError::purge("stream purge not permitted"));
-                }
+                stream_config::check_purge(config)?;
                 self.propose_stream(group, StreamCommand::Purge(purge), origin);
             }
             Call::MessageGet { stream } => {
@@ -319,12 +345,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             Call::MessageDelete { stream } => {
                 let wanted = request::MessageDeleteRequest::parse(body)?;
                 let (group, config) = self.stream_config(account, stream)?;
-                if config.sealed {
-                    return Err(ApiError::stream_sealed());
-                }
-                if config.deny_delete {
-                    return Err(ApiError::message_delete("message delete not permitted"));
-                }
+                stream_config::check_message_delete(config)?;
                 self.propose_stream(
                     group,
                     StreamCommand::DeleteMessage { seq: wanted.seq },
@@ -373,11 +394,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 let wanted = request::ConsumerListRequest::parse(body)?;
                 let (group, _) = self.stream_config(account, stream)?;
                 let ids: Vec<u32> = self.groups.get(&group).map_or_else(Vec::new, |target| {
-                    target
-                        .consumers
-                        .values()
-                        .map(crate::consumer::Consumer::id)
-                        .collect()
+                    target.consumers.values().map(Consumer::id).collect()
                 });
                 let page = Page::new(ids.len(), wanted.offset, response::LIST_LIMIT);
                 let mut consumers = Vec::new();
@@ -401,19 +418,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 let (group, _) = self
                     .find(account, stream, consumer)
                     .ok_or_else(ApiError::consumer_not_found)?;
-                let target = self
-                    .groups
-                    .get(&group)
-                    .ok_or_else(ApiError::stream_not_found)?;
-                let current = target
-                    .consumers
-                    .get(consumer)
-                    .ok_or_else(ApiError::consumer_not_found)?;
-                let mut config = current.config().clone();
-                config.pause_until = (until > now).then_some(until);
-                let command = StreamCommand::UpdateConsumer {
+                let command = StreamCommand::PauseConsumer {
                     name: consumer.to_owned(),
-                    config: Box::new(config),
+                    until,
                 };
                 self.propose_stream(group, command, origin);
             }
@@ -510,18 +517,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         &mut self,
         account: &AccountName,
         name: &str,
+        only_if_unused: bool,
         origin: Origin,
     ) -> Result<(), ApiError> {
-        let group = self
-            .meta
-            .group(account, name)
-            .ok_or_else(ApiError::stream_not_found)?;
-        // What came before is ordered before the end of the stream.
-        self.seal_publishes(group);
-        self.seal_events(group);
+        if !self.has_stream(account, name) {
+            return Err(ApiError::stream_not_found());
+        }
         let command = MetaCommand::DeleteStream {
             account: account.clone(),
             name: name.to_owned(),
+            only_if_unused,
         };
         self.propose_meta(command, origin);
         Ok(())
@@ -545,12 +550,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let group = self.meta.group(account, stream);
         let target = group.and_then(|group| self.groups.get(&group));
         let known = target.map(|target| Known {
-            target,
+            members: Members(target),
             out: RefCell::new(out),
         });
         let existing = known
             .as_ref()
-            .map(|known| (known.target.stream.config(), known as &dyn Consumers));
+            .map(|known| (known.members.0.stream.config(), known as &dyn Consumers));
         let decision = consumer_config::create(
             wanted,
             stream,
@@ -601,6 +606,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         let command = StreamCommand::DeleteConsumer {
             name: consumer.to_owned(),
+            id: None,
         };
         self.propose_stream(group, command, origin);
         Ok(())
@@ -632,7 +638,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let payload = match body {
             Ok(body) => body,
             Err(error) => {
-                self.api_errors += 1;
+                self.api.entry(account.clone()).or_default().errors += 1;
                 response::error(&call, &error)
             }
         };
@@ -766,6 +772,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .ok_or_else(ApiError::stream_not_found)?;
         let mut config = target.stream.config().clone();
         self.options.identity.show(&mut config.metadata);
+        // As the reference server shows a stream in which nothing was ever stored.
+        if state.last_seq == 0 && state.first_seq == 1 {
+            state.first_seq = 0;
+        }
         state.consumer_count = target.consumers.len() as u64;
         Ok(response::StreamInfo {
             config,
@@ -845,10 +855,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 }
             }
         }
+        let used = self.api.get(account).copied().unwrap_or_default();
         let api = response::ApiStats {
             level: API_LEVEL,
-            total: self.api_total,
-            errors: self.api_errors,
+            total: used.total,
+            errors: used.errors,
             inflight: 0,
         };
         let stats = response::AccountStats {
@@ -905,34 +916,43 @@ pub(crate) enum Applied {
 }
 
 /// The consumers of a stream, as the rules ask about them.
-struct Known<'a> {
-    target: &'a StreamGroup,
-    out: RefCell<&'a mut dyn Outbox>,
-}
+pub(super) struct Members<'a>(pub(super) &'a StreamGroup);
 
-impl Consumers for Known<'_> {
+impl Consumers for Members<'_> {
     fn config(&self, name: &str) -> Option<&ConsumerConfig> {
-        self.target
-            .consumers
-            .get(name)
-            .map(|consumer| consumer.config())
+        self.0.consumers.get(name).map(Consumer::config)
     }
 
     fn visit(&self, visit: &mut dyn FnMut(&str, &ConsumerConfig) -> bool) {
-        for (name, consumer) in &self.target.consumers {
+        for (name, consumer) in &self.0.consumers {
             if !visit(name, consumer.config()) {
                 return;
             }
         }
     }
+}
+
+/// The same, where it can be asked who listens.
+struct Known<'a> {
+    members: Members<'a>,
+    out: RefCell<&'a mut dyn Outbox>,
+}
+
+impl Consumers for Known<'_> {
+    fn config(&self, name: &str) -> Option<&ConsumerConfig> {
+        self.members.config(name)
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&str, &ConsumerConfig) -> bool) {
+        self.members.visit(visit);
+    }
 
     fn is_bound(&self, name: &str) -> bool {
-        self.target.consumers.get(name).is_some_and(|consumer| {
-            let config = consumer.config();
+        self.config(name).is_some_and(|config| {
             let group = Some(config.deliver_group.as_bytes()).filter(|group| !group.is_empty());
             config.is_push()
                 && self.out.borrow_mut().has_interest(
-                    &self.target.account,
+                    &self.members.0.account,
                     config.deliver_subject.as_bytes(),
                     group,
                 )
@@ -973,13 +993,6 @@ pub(super) fn start(
         Start::Time(time) => Ok(stream
             .seq_at_time(time, view)?
             .unwrap_or_else(|| stream.last_seq().next())),
-    }
-}
-
-/// A consumer that cannot read its stream says so in the log; its clients wait and ask again.
-fn report(result: Option<Result<(), StoreError>>) {
-    if let Some(Err(error)) = result {
-        tracing::error!("a consumer cannot read its stream: {error}");
     }
 }
 

@@ -2,15 +2,33 @@
 
 use crate::StreamSeq;
 use crate::consumer::MessageSource;
-use crate::ports::StoreError;
+use crate::ports::{StoreError, StoreErrorKind};
 use crate::record::StoredMessage;
 use crate::stream::{Filters, Stream, View};
 use crate::time::Timestamp;
 
 /// One stream and what it takes to read it.
+///
+/// A message that is damaged on disk is not there for a consumer: it is passed over, and the log of
+/// the server says so. One bad block must not stop everything behind it.
 pub(crate) struct StreamView<'a> {
-    pub(crate) stream: &'a Stream,
-    pub(crate) view: View<'a>,
+    stream: &'a Stream,
+    view: View<'a>,
+}
+
+impl<'a> StreamView<'a> {
+    pub(crate) fn new(stream: &'a Stream, view: View<'a>) -> Self {
+        Self { stream, view }
+    }
+
+    fn is_damage(&self, error: &StoreError, seq: StreamSeq) -> bool {
+        let is_damage = error.kind == StoreErrorKind::Corrupt;
+        if is_damage {
+            let name = self.stream.name();
+            tracing::error!("message {seq} of stream {name} is passed over: {error}");
+        }
+        is_damage
+    }
 }
 
 impl MessageSource for StreamView<'_> {
@@ -23,7 +41,10 @@ impl MessageSource for StreamView<'_> {
     }
 
     fn message(&mut self, seq: StreamSeq) -> Result<Option<StoredMessage>, StoreError> {
-        self.stream.message(seq, &mut self.view)
+        match self.stream.message(seq, &mut self.view) {
+            Err(error) if self.is_damage(&error, seq) => Ok(None),
+            result => result,
+        }
     }
 
     fn next_message(
@@ -31,7 +52,17 @@ impl MessageSource for StreamView<'_> {
         from: StreamSeq,
         filters: &Filters,
     ) -> Result<Option<StoredMessage>, StoreError> {
-        self.stream.next_message(from, filters, &mut self.view)
+        let mut from = from;
+        loop {
+            let error = match self.stream.next_message(from, filters, &mut self.view) {
+                Err(error) if error.kind == StoreErrorKind::Corrupt => error,
+                result => return result,
+            };
+            match self.stream.next_sequence(from, filters, &mut self.view)? {
+                Some(seq) if self.is_damage(&error, seq) => from = seq.next(),
+                _ => return Err(error),
+            }
+        }
     }
 
     fn count_matching(&mut self, from: StreamSeq, filters: &Filters) -> Result<u64, StoreError> {

@@ -18,6 +18,7 @@ const PREFIX: &[u8] = b"segment/";
 pub struct SegmentUse {
     live: BTreeMap<u64, u64>,
     changed: BTreeSet<u64>,
+    emptied: Vec<u64>,
 }
 
 impl SegmentUse {
@@ -53,7 +54,7 @@ impl SegmentUse {
         }
         Ok(Self {
             live,
-            changed: BTreeSet::new(),
+            ..Self::default()
         })
     }
 
@@ -69,6 +70,7 @@ impl SegmentUse {
             *count -= 1;
             if *count == 0 {
                 self.live.remove(&segment);
+                self.emptied.push(segment);
             }
             self.changed.insert(segment);
         } else {
@@ -80,6 +82,11 @@ impl SegmentUse {
     #[must_use]
     pub fn live(&self, segment: u64) -> u64 {
         self.live.get(&segment).copied().unwrap_or(0)
+    }
+
+    /// Segments that lost their last live block since the last call; one may have got another since.
+    pub fn take_emptied(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.emptied)
     }
 
     /// Writes what changed since the last call; belongs into the transaction of the entry that

@@ -278,7 +278,7 @@ impl Model {
                 for (seq, deliveries) in &self.sent {
                     let open = Open {
                         deliveries: *deliveries,
-                        due: now,
+                        due: now.plus(SECOND),
                     };
                     self.live.open.entry(*seq).or_insert(open);
                 }

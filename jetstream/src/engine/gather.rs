@@ -1,0 +1,502 @@
+//! What came in becomes log entries: gathered per stream, sealed, appended, refused.
+//!
+//! A turn makes one entry of the messages a stream gathered, one of its consumer events and one per
+//! command. Entries of a stream keep the order in which their contents came.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::deliver::STREAM_TIMER;
+use super::{Application, Completion, Context, Engine, Origin, Pending, Publish, Publishers};
+use crate::api::{self, ApiError};
+use crate::command::{MetaCommand, StreamCommand};
+use crate::ids::GroupId;
+use crate::ports::{
+    Appended, Entry, EntryKind, LogStore, Outbox, Outgoing, StateStore, StoreError, StoreErrorKind,
+};
+use crate::record::BlockBuilder;
+use crate::time::Timestamp;
+
+/// How long a stream waits before it tries again to expire messages, after the log refused.
+const EXPIRY_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+/// Longest subject that a block can hold.
+const MAX_SUBJECT_BYTES: usize = u16::MAX as usize;
+
+impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
+    /// A message for the stream `group`; its ack goes to `reply` once it is durable and applied.
+    /// One for a stream that is gone hears nothing, as nobody captures its subject any more.
+    pub fn publish(
+        &mut self,
+        group: GroupId,
+        now: Timestamp,
+        message: Publish<'_>,
+        out: &mut dyn Outbox,
+    ) {
+        let Some(target) = self.groups.get_mut(&group) else {
+            return;
+        };
+        let size = message.subject.len() + message.header.len() + message.payload.len();
+        let refusal = if self.poisoned.is_some() {
+            Some(ApiError::temporarily_unavailable())
+        } else if message.subject.len() > MAX_SUBJECT_BYTES || u32::try_from(size).is_err() {
+            Some(ApiError::message_too_large())
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            let mut publishers = Publishers::of(target);
+            publishers.replies.push(message.reply);
+            self.refuse_publishers(group, &publishers, &error, out);
+            return;
+        }
+        let full = target
+            .builder
+            .as_ref()
+            .is_some_and(|builder| builder.len() + size > self.options.max_entry_bytes);
+        if full {
+            self.seal_publishes(group);
+        }
+        let Some(target) = self.groups.get_mut(&group) else {
+            return;
+        };
+        let time = now.max(Timestamp(target.last_time.0.saturating_add(1)));
+        target.last_time = time;
+        let is_gathering = target.builder.is_some() || !target.proposed.is_empty();
+        let builder = target
+            .builder
+            .get_or_insert_with(|| BlockBuilder::new(time));
+        builder.push(time, message.subject, message.header, message.payload);
+        target.replies.push(message.reply);
+        if !is_gathering {
+            self.gathering.push(group);
+        }
+    }
+
+    /// Proposes a command of the application; `token` comes back as a [`Completion`].
+    pub fn propose_application(&mut self, command: impl Into<Bytes>, token: u64) {
+        let entry = Entry {
+            group: GroupId::APPLICATION,
+            index: self.next_application_index,
+            term: self.term,
+            kind: EntryKind::Application,
+            payload: command.into(),
+        };
+        self.next_application_index += 1;
+        self.sealed.push((entry, Context::Application(token)));
+    }
+
+    pub(super) fn propose_meta(&mut self, command: MetaCommand, origin: Origin) {
+        // What a stream gathered before a command about it is ordered before it.
+        let about = match &command {
+            MetaCommand::CreateStream { .. } => None,
+            MetaCommand::UpdateStream {
+                account, config, ..
+            } => self.meta.group(account, &config.name),
+            MetaCommand::DeleteStream { account, name, .. } => self.meta.group(account, name),
+        };
+        if let Some(group) = about {
+            self.seal_group(group);
+        }
+        let payload = serde_json::to_vec(&command).expect("a command is plain data");
+        let entry = Entry {
+            group: GroupId::META,
+            index: self.next_meta_index,
+            term: self.term,
+            kind: EntryKind::Command,
+            payload: Bytes::from(payload),
+        };
+        self.next_meta_index += 1;
+        self.sealed
+            .push((entry, Context::Meta(Box::new(command), origin)));
+    }
+
+    pub(super) fn propose_stream(
+        &mut self,
+        group: GroupId,
+        command: StreamCommand,
+        origin: Origin,
+    ) {
+        self.seal_group(group);
+        let term = self.term;
+        let Some(target) = self.groups.get_mut(&group) else {
+            return;
+        };
+        let payload = serde_json::to_vec(&command).expect("a command is plain data");
+        let entry = Entry {
+            group,
+            index: target.next_index,
+            term,
+            kind: EntryKind::Command,
+            payload: Bytes::from(payload),
+        };
+        target.next_index += 1;
+        self.sealed
+            .push((entry, Context::Stream(Box::new(command), origin)));
+    }
+
+    /// Turns what each stream gathered into entries and appends all sealed entries.
+    pub(super) fn seal(&mut self, now: Timestamp, out: &mut dyn Outbox) {
+        for group in std::mem::take(&mut self.gathering) {
+            self.seal_group(group);
+        }
+        if self.sealed.is_empty() || self.poisoned.is_some() {
+            return;
+        }
+        let sealed = std::mem::take(&mut self.sealed);
+        let entries = self.apply_volatile(sealed, now, out);
+        if entries.is_empty() {
+            return;
+        }
+        match self.append(&entries) {
+            Ok(appended) => self.wait_for(appended, entries),
+            Err(error) if error.kind == StoreErrorKind::Full => {
+                self.append_without_messages(entries, now, out);
+            }
+            Err(error) => {
+                self.poison(error);
+                self.sealed = entries;
+            }
+        }
+    }
+
+    /// Applies what skips the log, and gives back the other entries. Behind a command of its stream
+    /// that is still on its way to the log, an entry that skips the log has to wait as well.
+    fn apply_volatile(
+        &mut self,
+        sealed: Vec<(Entry, Context)>,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) -> Vec<(Entry, Context)> {
+        if !sealed.iter().any(|(entry, _)| self.is_volatile(entry)) {
+            return sealed;
+        }
+        let mut waiting = Vec::new();
+        let mut held: BTreeSet<GroupId> = BTreeSet::new();
+        for (entry, context) in sealed {
+            if !self.is_volatile(&entry) {
+                held.insert(entry.group);
+                waiting.push((entry, context));
+                continue;
+            }
+            let is_held = held.contains(&entry.group)
+                || self
+                    .groups
+                    .get(&entry.group)
+                    .is_some_and(|target| target.in_log > 0);
+            if is_held {
+                waiting.push((entry, context));
+            } else {
+                self.apply_entry(None, &entry, Some(context), now, out);
+            }
+        }
+        waiting
+    }
+
+    /// Appends those of the entries that go to the log.
+    fn append(&mut self, entries: &[(Entry, Context)]) -> Result<Appended, StoreError> {
+        let durable: Vec<Entry> = entries
+            .iter()
+            .filter(|(entry, _)| !self.is_volatile(entry))
+            .map(|(entry, _)| entry.clone())
+            .collect();
+        if durable.is_empty() {
+            let ticket = self
+                .pending
+                .back()
+                .map_or_else(Default::default, |p| p.ticket);
+            return Ok(Appended {
+                ticket,
+                locations: Vec::new(),
+            });
+        }
+        self.log.append(&durable)
+    }
+
+    fn wait_for(&mut self, appended: Appended, entries: Vec<(Entry, Context)>) {
+        let mut locations = appended.locations.into_iter();
+        for (entry, context) in entries {
+            let location = if self.is_volatile(&entry) {
+                None
+            } else {
+                if let Some(target) = self.groups.get_mut(&entry.group) {
+                    target.in_log += 1;
+                }
+                locations.next()
+            };
+            self.in_flight_bytes += entry.payload.len();
+            self.pending.push_back(Pending {
+                ticket: appended.ticket,
+                location,
+                entry,
+                context,
+            });
+        }
+    }
+
+    /// The disk is full: messages are refused, what frees space still goes through. None of the
+    /// entries was taken, so those that remain close ranks.
+    fn append_without_messages(
+        &mut self,
+        entries: Vec<(Entry, Context)>,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        let mut next: BTreeMap<GroupId, u64> = BTreeMap::new();
+        for (entry, _) in &entries {
+            next.entry(entry.group).or_insert(entry.index);
+        }
+        let (messages, mut others): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|(entry, _)| entry.kind == EntryKind::Publish && !self.is_volatile(entry));
+        for (entry, _) in &mut others {
+            if let Some(index) = next.get_mut(&entry.group) {
+                entry.index = *index;
+                *index += 1;
+            }
+        }
+        for (group, index) in next {
+            self.set_next_index(group, index);
+        }
+        // What was removed gives its segments back only once the rows say so for good.
+        if self.state.applied() != self.state.durable_applied()
+            && let Err(error) = self.state.begin_flush()
+        {
+            self.poison(error);
+        }
+        let refusal = ApiError::insufficient_storage();
+        self.refuse_all(messages, &refusal, now, out);
+        if others.is_empty() {
+            return;
+        }
+        match self.append(&others) {
+            Ok(appended) => self.wait_for(appended, others),
+            Err(error) if error.kind == StoreErrorKind::Full => {
+                let (volatile, others): (Vec<_>, Vec<_>) = others
+                    .into_iter()
+                    .partition(|(entry, _)| self.is_volatile(entry));
+                for (entry, _) in others.iter().rev() {
+                    self.set_next_index(entry.group, entry.index);
+                }
+                self.refuse_all(others, &refusal, now, out);
+                for (entry, context) in volatile {
+                    self.apply_entry(None, &entry, Some(context), now, out);
+                }
+            }
+            Err(error) => {
+                self.poison(error);
+                self.sealed = others;
+            }
+        }
+    }
+
+    /// Messages and consumer events of memory streams; their administration is durable.
+    pub(super) fn is_volatile(&self, entry: &Entry) -> bool {
+        matches!(entry.kind, EntryKind::Publish | EntryKind::Consumer)
+            && self
+                .groups
+                .get(&entry.group)
+                .is_some_and(|group| group.in_memory)
+    }
+
+    fn seal_group(&mut self, group: GroupId) {
+        self.seal_publishes(group);
+        self.seal_events(group);
+    }
+
+    fn seal_publishes(&mut self, group: GroupId) {
+        let term = self.term;
+        let Some(target) = self.groups.get_mut(&group) else {
+            return;
+        };
+        let Some(builder) = target.builder.take() else {
+            return;
+        };
+        let entry = Entry {
+            group,
+            index: target.next_index,
+            term,
+            kind: EntryKind::Publish,
+            payload: builder.finish(),
+        };
+        target.next_index += 1;
+        let mut publishers = Publishers::of(target);
+        publishers.replies = std::mem::take(&mut target.replies);
+        self.sealed.push((entry, Context::Publish(publishers)));
+    }
+
+    fn seal_events(&mut self, group: GroupId) {
+        let term = self.term;
+        let Some(target) = self.groups.get_mut(&group) else {
+            return;
+        };
+        if target.proposed.is_empty() {
+            return;
+        }
+        let proposed = std::mem::take(&mut target.proposed);
+        let payload = crate::consumer::encode_batch(proposed.iter().map(|p| &p.event));
+        let entry = Entry {
+            group,
+            index: target.next_index,
+            term,
+            kind: EntryKind::Consumer,
+            payload: Bytes::from(payload),
+        };
+        target.next_index += 1;
+        self.sealed.push((entry, Context::Consumer(proposed)));
+    }
+
+    fn set_next_index(&mut self, group: GroupId, index: u64) {
+        match group {
+            GroupId::META => self.next_meta_index = index,
+            GroupId::APPLICATION => self.next_application_index = index,
+            group => {
+                if let Some(target) = self.groups.get_mut(&group) {
+                    target.next_index = index;
+                }
+            }
+        }
+    }
+
+    /// Applies what the log has made durable, in its order.
+    pub(super) fn apply_synced(&mut self, now: Timestamp, out: &mut dyn Outbox) {
+        if self.pending.is_empty() || self.poisoned.is_some() {
+            return;
+        }
+        let synced = match self.log.poll_synced() {
+            Ok(ticket) => ticket,
+            Err(error) => {
+                self.poison(error);
+                return;
+            }
+        };
+        while self.poisoned.is_none()
+            && let Some(done) = self
+                .pending
+                .pop_front_if(|pending| pending.ticket <= synced)
+        {
+            self.in_flight_bytes -= done.entry.payload.len();
+            if done.location.is_some()
+                && let Some(target) = self.groups.get_mut(&done.entry.group)
+            {
+                target.in_log -= 1;
+            }
+            self.apply_entry(done.location, &done.entry, Some(done.context), now, out);
+        }
+    }
+
+    /// Notes the first failure of a store; nothing is acknowledged from here on.
+    pub(super) fn poison(&mut self, error: StoreError) {
+        if self.poisoned.is_none() {
+            tracing::error!("JetStream stopped acknowledging: {error}");
+            self.poisoned = Some(error);
+        }
+    }
+
+    /// After a store failed: everyone who waits is told, nothing that was gathered is kept, and no
+    /// timer runs any more.
+    pub(super) fn refuse_everything(&mut self, now: Timestamp, out: &mut dyn Outbox) {
+        for group in std::mem::take(&mut self.gathering) {
+            self.seal_group(group);
+        }
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let waiting: Vec<_> = pending
+            .map(|pending| (pending.entry, pending.context))
+            .chain(std::mem::take(&mut self.sealed))
+            .collect();
+        self.in_flight_bytes = 0;
+        self.refuse_all(waiting, &ApiError::temporarily_unavailable(), now, out);
+        if std::mem::replace(&mut self.is_stopped, true) {
+            return;
+        }
+        self.stop_consumers(crate::consumer::StopReason::LeadershipChange, out);
+        self.ready.clear();
+        self.unheard.clear();
+        self.timers.clear();
+        self.due.clear();
+    }
+
+    fn refuse_all(
+        &mut self,
+        entries: Vec<(Entry, Context)>,
+        error: &ApiError,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        for (entry, context) in entries {
+            self.refuse(&entry, context, error, now, out);
+        }
+    }
+
+    /// Answers everyone who waits for an entry that will not be applied.
+    pub(super) fn refuse(
+        &mut self,
+        entry: &Entry,
+        context: Context,
+        error: &ApiError,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        match context {
+            Context::Publish(publishers) => {
+                self.refuse_publishers(entry.group, &publishers, error, out);
+            }
+            Context::Meta(_, origin) => self.answer(origin, Err(error.clone()), now, out),
+            Context::Stream(command, origin) => {
+                if let StreamCommand::Advance { .. } = *command
+                    && let Some(target) = self.groups.get_mut(&entry.group)
+                {
+                    target.advancing = false;
+                    self.set_timer(entry.group, STREAM_TIMER, Some(now.plus(EXPIRY_RETRY)));
+                }
+                self.answer(origin, Err(error.clone()), now, out);
+            }
+            Context::Consumer(proposed) => {
+                // The acks are lost with it: the messages are delivered again, later.
+                let lost: BTreeSet<u32> = proposed.iter().map(|p| p.event.consumer()).collect();
+                for id in lost {
+                    let deadline = self.groups.get_mut(&entry.group).and_then(|target| {
+                        let consumer = target.consumers.get_mut(target.names.get(&id)?)?;
+                        consumer.proposals_lost(now);
+                        consumer.next_deadline()
+                    });
+                    if deadline.is_some() {
+                        self.set_timer(entry.group, id, deadline);
+                    }
+                }
+            }
+            Context::Application(token) => {
+                self.completions.push(Completion {
+                    token,
+                    result: Err(error.clone()),
+                });
+            }
+        }
+    }
+
+    /// Tells publishers that their messages are not stored, unless the stream never answers.
+    pub(super) fn refuse_publishers(
+        &self,
+        group: GroupId,
+        publishers: &Publishers,
+        error: &ApiError,
+        out: &mut dyn Outbox,
+    ) {
+        let stream = self.groups.get(&group).map(|target| &target.stream);
+        if stream.is_some_and(|stream| stream.config().no_ack) {
+            return;
+        }
+        let mut payload = Vec::new();
+        api::pub_ack::write_pub_error(&mut payload, &publishers.stream, error);
+        for reply in publishers.replies.iter().filter(|reply| !reply.is_empty()) {
+            out.send(Outgoing {
+                account: &publishers.account,
+                target: reply,
+                subject: reply,
+                reply: b"",
+                header: b"",
+                payload: &payload,
+            });
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The engine through its public face: requests, messages and syncs in, answers out.
+
+mod api;
+mod consumers;
+mod failures;
+mod publishes;
+mod random_requests;
+mod restarts;
+mod server;

@@ -1,0 +1,193 @@
+//! Messages on their way into streams.
+
+use super::server::{SECOND, Server};
+
+#[test]
+fn an_ack_waits_for_the_sync() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    let inbox = server.publish("s.a");
+    server.turn();
+    assert!(!server.is_answered(&inbox));
+    server.sync();
+    assert_eq!(server.answer(&inbox), r#"{"stream":"S","seq":1}"#);
+}
+
+#[test]
+fn a_message_in_memory_is_acked_at_once() {
+    let mut server = Server::new();
+    server.stream("M", &["m.>"], r#","storage":"memory""#);
+    let inbox = server.publish("m.a");
+    server.turn();
+    assert_eq!(server.answer(&inbox), r#"{"stream":"M","seq":1}"#);
+}
+
+#[test]
+fn what_came_before_a_command_is_applied_before_it() {
+    for storage in ["file", "memory"] {
+        let mut server = Server::new();
+        server.stream("S", &["s.>"], &format!(r#","storage":"{storage}""#));
+        let before = server.publish("s.a");
+        let purge = server.request("$JS.API.STREAM.PURGE.S", "");
+        let after = server.publish("s.a");
+        server.settle();
+        assert_eq!(server.answer(&before), r#"{"stream":"S","seq":1}"#);
+        assert!(server.answer(&purge).contains(r#""purged":1"#), "{storage}");
+        assert_eq!(server.answer(&after), r#"{"stream":"S","seq":2}"#);
+        assert_eq!(server.state("S")["messages"], 1, "{storage}");
+    }
+}
+
+#[test]
+fn a_message_before_an_update_has_the_old_limits() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    let before = server.publish_with("s.a", "", &[0; 100]);
+    let body = r#"{"name":"S","subjects":["s.>"],"max_msg_size":10}"#;
+    server.request("$JS.API.STREAM.UPDATE.S", body);
+    let after = server.publish_with("s.a", "", &[0; 100]);
+    server.settle();
+    assert_eq!(server.answer(&before), r#"{"stream":"S","seq":1}"#);
+    assert!(server.answer(&after).contains("10054"));
+}
+
+#[test]
+fn a_message_id_is_remembered_across_a_restart() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    let header = "NATS/1.0\r\nNats-Msg-Id: one\r\n\r\n";
+    let publish = |server: &mut Server| {
+        let inbox = server.publish_with("s.a", header, b"x");
+        server.settle();
+        server.answer(&inbox)
+    };
+    assert_eq!(publish(&mut server), r#"{"stream":"S","seq":1}"#);
+    server.crash();
+    assert_eq!(
+        publish(&mut server),
+        r#"{"stream":"S","seq":1,"duplicate": true}"#
+    );
+    server.restart();
+    assert_eq!(
+        publish(&mut server),
+        r#"{"stream":"S","seq":1,"duplicate": true}"#
+    );
+    server.pass(121 * SECOND);
+    assert_eq!(publish(&mut server), r#"{"stream":"S","seq":2}"#);
+}
+
+#[test]
+fn a_full_log_refuses_every_publisher_and_the_engine_goes_on() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.stream("T", &["t.>"], "");
+    server.log.set_full(true);
+    let inboxes: Vec<_> = ["s.a", "s.b", "t.a"]
+        .map(|subject| server.publish(subject))
+        .into();
+    server.settle();
+    for inbox in inboxes {
+        let answer = server.answer(&inbox);
+        assert!(answer.contains(r#""err_code":10047"#), "{answer}");
+    }
+    server.log.set_full(false);
+    assert_eq!(server.store("s.a"), r#"{"stream":"S","seq":1}"#);
+    server.crash();
+    assert_eq!(server.store("s.a"), r#"{"stream":"S","seq":2}"#);
+    assert_eq!(server.store("t.a"), r#"{"stream":"T","seq":1}"#);
+}
+
+#[test]
+fn a_full_log_still_takes_acks_and_deletes() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], r#","retention":"workqueue""#);
+    server.consumer("S", "C", "");
+    server.store("s.a");
+    server.store("s.b");
+    let got = server.pull("S", "C", 1);
+    server.log.set_full(true);
+    let refused = server.publish("s.c");
+    let acked = server.ack(&got[0], "+ACK");
+    let deleted = server.request("$JS.API.STREAM.MSG.DELETE.S", r#"{"seq":2}"#);
+    server.settle();
+    assert!(server.answer(&refused).contains("10047"));
+    assert_eq!(server.answer(&acked), "");
+    assert!(server.answer(&deleted).contains(r#""success":true"#));
+    assert_eq!(server.state("S")["messages"], 0);
+    server.log.set_full(false);
+    server.crash();
+    assert_eq!(server.state("S")["messages"], 0);
+    assert_eq!(server.store("s.d"), r#"{"stream":"S","seq":3}"#);
+}
+
+#[test]
+fn a_stream_that_does_not_ack_does_not_refuse_either() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], r#","no_ack":true"#);
+    server.log.set_full(true);
+    let inbox = server.publish("s.a");
+    server.settle();
+    assert!(!server.is_answered(&inbox));
+}
+
+#[test]
+fn a_message_behind_the_deletion_of_its_stream_is_refused() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    let before = server.publish("s.a");
+    let deleted = server.request("$JS.API.STREAM.DELETE.S", "");
+    let behind = server.publish("s.a");
+    server.settle();
+    assert_eq!(server.answer(&before), r#"{"stream":"S","seq":1}"#);
+    assert!(server.answer(&deleted).contains(r#""success":true"#));
+    let answer = server.answer(&behind);
+    assert!(answer.contains(r#""err_code":10059"#), "{answer}");
+}
+
+#[test]
+fn a_large_batch_becomes_several_entries() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    let payload = vec![7; 300 << 10];
+    let inboxes: Vec<_> = (0..10)
+        .map(|_| server.publish_with("s.a", "", &payload))
+        .collect();
+    server.settle();
+    for (seq, inbox) in (1..).zip(inboxes) {
+        assert_eq!(
+            server.answer(&inbox),
+            format!(r#"{{"stream":"S","seq":{seq}}}"#)
+        );
+    }
+    server.crash();
+    assert_eq!(server.state("S")["messages"], 10);
+}
+
+#[test]
+fn a_subject_that_no_block_can_hold_is_refused() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    let subject = format!("s.{}", "a".repeat(70_000));
+    let inbox = server.publish(&subject);
+    server.settle();
+    assert!(server.answer(&inbox).contains(r#""err_code":10054"#));
+}
+
+#[test]
+fn old_messages_expire_when_their_time_has_come() {
+    for storage in ["file", "memory"] {
+        let mut server = Server::new();
+        let more = format!(r#","max_age":1000000000,"storage":"{storage}""#);
+        server.stream("S", &["s.>"], &more);
+        server.store("s.a");
+        server.pass(SECOND / 2);
+        server.store("s.b");
+        let due = server.engine().next_deadline().expect("something expires");
+        assert!(due.0 <= server.now.0 + SECOND / 2 + 1000, "{storage}");
+        server.pass(SECOND / 2 + 1000);
+        assert_eq!(server.state("S")["first_seq"], 2, "{storage}");
+        server.pass(SECOND);
+        assert_eq!(server.state("S")["messages"], 0, "{storage}");
+        assert_eq!(server.engine().next_deadline(), None, "{storage}");
+    }
+}
