@@ -170,6 +170,21 @@ impl RouteBatch {
         }
     }
 
+    /// Whether a client that would get a message on `target` has much waiting to be read already: a
+    /// quarter of what closes it, so that there is room for what is under way.
+    pub(crate) fn has_congested(&mut self, account: &Arc<Account>, target: &[u8]) -> bool {
+        let is_congested = |subscription: &Arc<Subscription>| match subscription.target() {
+            Target::Client(client) => client.pending_bytes() > client.max_pending() / 4,
+            Target::Ingest(_) => false,
+        };
+        let matched = self.cache.lookup(account, target);
+        matched.plain.iter().any(is_congested)
+            || matched
+                .queues
+                .iter()
+                .any(|group| group.members.iter().all(is_congested))
+    }
+
     /// Where to append protocol lines for `client`, behind what is gathered for it.
     pub(crate) fn line_to(&mut self, client: &Arc<Client>) -> &mut Vec<u8> {
         self.stage.slot(client).queue.tail()

@@ -27,6 +27,8 @@ use crate::routing::{Message, RouteBatch, Subscription};
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How often the figures for monitoring are taken.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// Bytes on their way to the disk with which no more are taken from connections.
+const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
 /// Subjects of the JetStream API and of what clients answer to deliveries.
 const API_SUBJECTS: [(&[u8], IngestKind); 3] = [
     (b"$JS.API.>", IngestKind::Api),
@@ -85,6 +87,12 @@ impl Clock {
     pub(crate) fn now(&self) -> Timestamp {
         self.start.plus(self.since.elapsed())
     }
+
+    /// Moves on to `time` if that lies ahead: what is stored already is not from the future.
+    pub(crate) fn not_before(&mut self, time: Timestamp) {
+        let missing = time.since(self.now());
+        self.start = self.start.plus(missing);
+    }
 }
 
 /// The way from the engine to subscribers.
@@ -137,6 +145,11 @@ impl Outbox for Routes {
         queue: Option<&[u8]>,
     ) -> bool {
         self.account(account).has_interest(subject, queue)
+    }
+
+    fn is_congested(&mut self, account: &AccountName, subject: &[u8]) -> bool {
+        let account = self.account(account);
+        self.batch.has_congested(&account, subject)
     }
 }
 
@@ -227,7 +240,11 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
 
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
-        self.links.queue.take(&mut self.batches);
+        // While much waits for the disk, what comes in waits with the connections.
+        let is_held = self.engine.in_flight_bytes() >= MAX_IN_FLIGHT_BYTES;
+        if !is_held {
+            self.links.queue.take(&mut self.batches);
+        }
         let batches = std::mem::take(&mut self.batches);
         for batch in &batches {
             for item in batch.items() {
@@ -243,6 +260,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             self.engine.interest_changed();
         }
         let mut more = self.engine.turn(now, &mut self.routes);
+        more |= is_held && self.engine.in_flight_bytes() < MAX_IN_FLIGHT_BYTES;
         if self
             .links
             .queue
@@ -306,9 +324,23 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                         id: group.0,
                     };
                     let captures = self.captures.entry(group).or_default();
-                    for subject in subjects {
-                        let subscription = account.subscribe_engine(tag, subject.as_bytes(), None);
-                        captures.push((Arc::clone(&account), subscription));
+                    let is_wanted = |capture: &Capture| {
+                        let wanted = |subject: &String| subject.as_bytes() == capture.1.subject();
+                        subjects.iter().any(wanted)
+                    };
+                    // First what goes, then what is new: a message matched by both is stored once.
+                    // What stays is not touched, so nothing slips through in between.
+                    let gone = captures.extract_if(.., |capture| !is_wanted(capture));
+                    for (account, subscription) in gone {
+                        account.unsubscribe(&subscription);
+                    }
+                    for subject in &subjects {
+                        let is_there =
+                            |capture: &Capture| subject.as_bytes() == capture.1.subject();
+                        if !captures.iter().any(is_there) {
+                            let capture = account.subscribe_engine(tag, subject.as_bytes(), None);
+                            captures.push((Arc::clone(&account), capture));
+                        }
                     }
                 }
                 Change::Release { group, .. } => {
@@ -353,8 +385,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             }
             self.links.alarm.sleep(Duration::from_millis(20));
         }
-        let now = self.clock.now();
-        self.engine.shut_down(now, &mut self.routes);
+        self.engine.shut_down(&mut self.routes);
         self.routes.batch.flush();
     }
 }

@@ -92,7 +92,7 @@ impl Streams {
             Arc::new(move || wake.ring()),
         )
         .map_err(|error| StreamsError(error.to_string()))?;
-        let clock = Clock::new();
+        let mut clock = Clock::new();
         let now = clock.now();
         let features = Features {
             msg_ttl: true,
@@ -113,7 +113,8 @@ impl Streams {
         let application = StationsDriver::new(now);
         let mut engine = Engine::open(store.log, store.state, application, options, now)
             .map_err(|error| StreamsError(format!("{}: {error}", folder.display())))?;
-        stations::recover(&mut engine, now);
+        clock.not_before(engine.log_time());
+        stations::recover(&mut engine, clock.now());
         let stop = Arc::new(AtomicBool::new(false));
         let status = self.status;
         let routes = Routes::new(server.shared_accounts(), server.route_batch());

@@ -308,14 +308,11 @@ fn take_step<L: LogStore, S: StateStore>(
             name,
             only_if_unused,
         } => {
-            if only_if_unused
-                && engine
-                    .stream_state(account, &name)
-                    .is_ok_and(|state| state.last_seq > 0)
-            {
-                return Taken::Now(StepResult::Done);
-            }
-            (InternalCall::DeleteStream(name), false)
+            let call = InternalCall::DeleteStream {
+                name,
+                only_if_unused,
+            };
+            (call, false)
         }
         Step::CreateConsumer { stream, config } | Step::UpdateConsumer { stream, config } => {
             let existed = engine.has_consumer(account, &stream, name_of(&config));
