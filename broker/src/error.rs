@@ -96,6 +96,14 @@ impl CloseReason {
         }
     }
 
+    /// Whether the client took its messages too slowly.
+    pub(crate) const fn is_slow_consumer(self) -> bool {
+        matches!(
+            self,
+            Self::SlowConsumerPendingBytes | Self::SlowConsumerWriteDeadline
+        )
+    }
+
     /// Whether what is queued for the client is thrown away.
     pub(crate) const fn drops_output(self) -> bool {
         matches!(

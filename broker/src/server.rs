@@ -17,7 +17,7 @@ use rand::Rng;
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 
-use crate::account::Accounts;
+use crate::account::{Accounts, SYSTEM_ACCOUNT};
 use crate::auth::Authenticator;
 use crate::config::options::{AuthOptions, Options};
 use crate::connection::client::{Client, ClientId, ConnectionObserver, TrafficCount};
@@ -32,6 +32,7 @@ use crate::listener;
 use crate::routing::{Equipment, RouteBatch};
 use crate::shutdown::Shutdown;
 use crate::streams::ingest::IngestQueue;
+use crate::system::Port;
 
 /// The version announced in INFO: the nats-server whose behaviour this server has. Clients switch
 /// features on by it.
@@ -58,9 +59,6 @@ impl fmt::Debug for Hooks {
             .finish()
     }
 }
-
-/// Closed connections that are remembered, for those who ask why.
-const MAX_CLOSED: usize = 10_000;
 
 /// Where a server listens.
 #[derive(Debug, Default)]
@@ -93,13 +91,16 @@ pub(crate) struct Shared {
     /// Clients are told to go elsewhere.
     is_lame_duck: AtomicBool,
     inboxes: Arc<[Inbox]>,
+    system: Arc<Port>,
 }
 
 impl Shared {
     fn new(options: Options, hooks: Hooks) -> Self {
         let id = server_id();
         let workers = worker_count(&options);
-        let accounts = Accounts::new();
+        let system = options.system_account.as_deref();
+        let accounts = Accounts::new(system.unwrap_or(SYSTEM_ACCOUNT));
+        let system = Arc::new(Port::new(Arc::clone(accounts.system())));
         for user in &options.auth.users {
             if let Some(account) = &user.account {
                 accounts.get_or_create(&AccountName::from(account.as_str()));
@@ -122,6 +123,7 @@ impl Shared {
             closed: Mutex::default(),
             is_lame_duck: AtomicBool::new(false),
             inboxes: (0..workers).map(|_| Inbox::default()).collect(),
+            system,
             options,
             hooks,
         }
@@ -179,12 +181,18 @@ impl Shared {
     pub(crate) fn note_closed(&self, closed: Closed) {
         if let Some(account) = &closed.client.identity().account {
             account.add_past_traffic(closed.client.traffic().count());
+            if closed.reason.is_slow_consumer() {
+                account.had_slow_consumer();
+            }
         }
+        let most = self.options.limits.max_closed_clients;
         let mut all = self.closed.lock();
-        if all.len() == MAX_CLOSED {
+        while !all.is_empty() && all.len() >= most {
             all.pop_front();
         }
-        all.push_back(Arc::new(closed));
+        if most > 0 {
+            all.push_back(Arc::new(closed));
+        }
     }
 
     /// The connections that ended lately, the latest at the end.
@@ -229,6 +237,11 @@ impl Shared {
         self.hooks.observer.as_ref()
     }
 
+    /// The way to the system's services and events.
+    pub(crate) fn system(&self) -> &Arc<Port> {
+        &self.system
+    }
+
     pub(crate) fn next_client_id(&self) -> ClientId {
         ClientId(self.next_client.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -253,6 +266,12 @@ impl Shared {
         }
     }
 
+    /// The open connection of this number.
+    pub(crate) fn client(&self, id: ClientId) -> Option<Arc<Client>> {
+        let mut tables = self.registry.iter();
+        tables.find_map(|table| table.lock().get(&id).cloned())
+    }
+
     pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
         let mut all = Vec::new();
         for table in &self.registry {
@@ -275,12 +294,24 @@ impl Shared {
             inboxes: Arc::clone(&self.inboxes),
             home,
             ingest: self.hooks.ingest.clone(),
+            system: Arc::clone(&self.system),
             no_fast_producer_stall: self.options.limits.no_fast_producer_stall,
         })
     }
 
     pub(crate) fn inbox(&self, worker: usize) -> &Inbox {
         &self.inboxes[worker]
+    }
+
+    /// Tells a client, if it listens for it, that it had better go elsewhere.
+    pub(crate) fn announce_lame_duck_to(&self, client: &Client) {
+        if client.takes_info() {
+            let mut document = self.info(client.listener());
+            document.ldm = true;
+            document.client_id = client.id().0;
+            document.client_ip = client.address().ip().to_canonical().to_string();
+            client.send_info(&document);
+        }
     }
 
     /// INFO as it is for every client of this listener.
@@ -579,11 +610,7 @@ impl ServerHandle {
 
     /// Closes a connection. False when there is none of this number.
     pub fn kick(&self, client: ClientId) -> bool {
-        let found = self
-            .shared
-            .registry
-            .iter()
-            .find_map(|table| table.lock().get(&client).cloned());
+        let found = self.shared.client(client);
         found.is_some_and(|client| client.close(CloseReason::Kicked))
     }
 
@@ -608,12 +635,7 @@ impl ServerHandle {
     pub fn announce_lame_duck(&self) {
         self.shared.is_lame_duck.store(true, Ordering::Relaxed);
         for client in self.shared.clients() {
-            if client.takes_info() {
-                let mut document = self.shared.info(client.listener());
-                document.client_id = client.id().0;
-                document.client_ip = client.address().ip().to_canonical().to_string();
-                client.send_info(&document);
-            }
+            self.shared.announce_lame_duck_to(&client);
         }
     }
 

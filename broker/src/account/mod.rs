@@ -1,44 +1,56 @@
 //! Accounts: tenants whose subjects do not meet.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use menes_jetstream::ids::AccountName;
 use parking_lot::RwLock;
 
 use crate::connection::client::{Client, Traffic, TrafficCount};
 use crate::routing::{Message, RouteBatch, Sublist, Subscription};
 use crate::streams::ingest::IngestTag;
+use crate::system::TraceDestination;
 
-/// The account of the system.
+/// The account of the system, unless the configuration names another.
 pub const SYSTEM_ACCOUNT: &str = "$SYS";
+
+/// The account of everyone who was given none.
+pub const GLOBAL_ACCOUNT: &str = "$G";
 
 /// One tenant: a subject space and who subscribes in it.
 #[derive(Debug)]
 pub struct Account {
     id: u32,
     name: AccountName,
+    is_system: bool,
     sublist: Sublist,
     connections: AtomicU32,
+    slow_consumers: AtomicU64,
+    tracing: ArcSwapOption<TraceDestination>,
     /// Of connections that ended.
     past_traffic: Traffic,
 }
 
 impl Account {
-    fn new(id: u32, name: AccountName) -> Self {
+    fn new(id: u32, name: AccountName, is_system: bool) -> Self {
         Self {
             id,
             name,
+            is_system,
             sublist: Sublist::new(),
             connections: AtomicU32::new(0),
+            slow_consumers: AtomicU64::new(0),
+            tracing: ArcSwapOption::empty(),
             past_traffic: Traffic::default(),
         }
     }
 
     #[cfg(test)]
     pub(crate) fn for_tests() -> Arc<Self> {
-        Arc::new(Self::new(0, AccountName::global()))
+        Arc::new(Self::new(0, AccountName::global(), false))
     }
 
     /// A number that no other account of this process has.
@@ -55,7 +67,7 @@ impl Account {
     /// Whether it is the system's.
     #[must_use]
     pub fn is_system(&self) -> bool {
-        self.name.as_str() == SYSTEM_ACCOUNT
+        self.is_system
     }
 
     /// Its subscriptions.
@@ -80,6 +92,15 @@ impl Account {
         self.past_traffic.delivered(count.out_msgs, count.out_bytes);
     }
 
+    /// Connections closed because they took their messages too slowly.
+    pub(crate) fn slow_consumers(&self) -> u64 {
+        self.slow_consumers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn had_slow_consumer(&self) {
+        self.slow_consumers.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn connected(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
@@ -100,6 +121,36 @@ impl Account {
         let subscription = Arc::new(Subscription::of_engine(tag, subject, queue));
         self.sublist.insert(&subscription);
         subscription
+    }
+
+    /// Subscribes the engine for a stream, as [`Account::subscribe_engine`] does.
+    #[must_use = "the subscription is needed to remove it"]
+    pub(crate) fn subscribe_stream(
+        &self,
+        tag: IngestTag,
+        subject: &[u8],
+        stream: &str,
+    ) -> Arc<Subscription> {
+        let subscription = Subscription::of_stream(tag, subject, stream.as_bytes());
+        let subscription = Arc::new(subscription);
+        self.sublist.insert(&subscription);
+        subscription
+    }
+
+    /// Where messages are traced that other systems trace, if anywhere.
+    pub(crate) fn tracing(&self) -> Option<Arc<TraceDestination>> {
+        self.tracing.load_full()
+    }
+
+    /// Has messages traced that carry a sampled `traceparent`, or no longer.
+    pub fn set_tracing(&self, destination: Option<TraceDestination>) {
+        self.tracing.store(destination.map(Arc::new));
+    }
+
+    /// Subscribes the server itself: what matches `subject` is answered by [`crate::system`].
+    pub(crate) fn subscribe_service(&self, subject: &str) {
+        let subscription = Arc::new(Subscription::of_service(subject.as_bytes()));
+        self.sublist.insert(&subscription);
     }
 
     /// Ends a subscription. False when it had ended already.
@@ -128,27 +179,57 @@ impl Account {
 }
 
 /// The accounts of a server. They are made when first named and stay.
-#[derive(Debug)]
 pub struct Accounts {
     by_name: RwLock<BTreeMap<AccountName, Arc<Account>>>,
+    system: Arc<Account>,
+    /// Called with every account there is and will be.
+    births: OnceLock<fn(&Account)>,
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts")
+            .field("by_name", &self.by_name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Accounts {
     fn default() -> Self {
-        Self::new()
+        Self::new(SYSTEM_ACCOUNT)
     }
 }
 
 impl Accounts {
-    /// The global and the system account.
+    /// The global account and the account of the system, which has this name.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(system: &str) -> Self {
+        let name = AccountName::from(system);
+        let system = Arc::new(Account::new(0, name.clone(), true));
         let accounts = Self {
-            by_name: RwLock::new(BTreeMap::new()),
+            by_name: RwLock::new(BTreeMap::from([(name, Arc::clone(&system))])),
+            system,
+            births: OnceLock::new(),
         };
         accounts.get_or_create(&AccountName::global());
-        accounts.get_or_create(&AccountName::from(SYSTEM_ACCOUNT));
         accounts
+    }
+
+    /// The account of the system.
+    #[must_use]
+    pub fn system(&self) -> &Arc<Account> {
+        &self.system
+    }
+
+    /// Has `birth` called for every account there is, and for each that is made, before it can be
+    /// used. Only the first call of this function counts.
+    pub(crate) fn at_birth(&self, birth: fn(&Account)) {
+        let by_name = self.by_name.write();
+        if self.births.set(birth).is_ok() {
+            for account in by_name.values() {
+                birth(account);
+            }
+        }
     }
 
     /// The account of this name, if it was ever named.
@@ -164,9 +245,13 @@ impl Accounts {
         }
         let mut by_name = self.by_name.write();
         let id = u32::try_from(by_name.len()).expect("memory ends before 4 G accounts");
-        let account = by_name
-            .entry(name.clone())
-            .or_insert_with(|| Arc::new(Account::new(id, name.clone())));
+        let account = by_name.entry(name.clone()).or_insert_with(|| {
+            let account = Account::new(id, name.clone(), false);
+            if let Some(birth) = self.births.get() {
+                birth(&account);
+            }
+            Arc::new(account)
+        });
         Arc::clone(account)
     }
 
@@ -183,7 +268,7 @@ mod tests {
 
     #[test]
     fn an_account_is_made_once() {
-        let accounts = Accounts::new();
+        let accounts = Accounts::default();
         let first = accounts.get_or_create(&AccountName::from("a"));
         let again = accounts.get_or_create(&AccountName::from("a"));
         assert!(Arc::ptr_eq(&first, &again));

@@ -22,6 +22,8 @@ use crate::auth::{HashCheck, Login, Verdict};
 use crate::error::CloseReason;
 use crate::routing::{Flushed, Message, RouteBatch, Subscription};
 use crate::streams::ingest::IngestQueue;
+use crate::system::ServerInfo;
+use crate::system::trace::{self, Trace};
 
 /// What the reader does next.
 pub(super) enum Step {
@@ -326,6 +328,9 @@ impl Session {
         if self.pedantic && !subject::is_literal(publish.subject) {
             WireError::InvalidPublishSubject.encode(batch.line_to(&self.client));
         }
+        if !publish.header().is_empty() && trace::may_ask(publish.header(), &bound.account) {
+            return self.publish_traced(batch, publish);
+        }
         if let Some(error) = bound.refuses(&self.client, publish) {
             log_publish_violation(&self.client, &error);
             error.encode(batch.line_to(&self.client));
@@ -334,18 +339,83 @@ impl Session {
         if self.verbose {
             batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
         }
-        let message = Message {
-            target: publish.subject,
-            subject: publish.subject,
-            reply: publish.reply.unwrap_or_default(),
-            header: publish.header(),
-            payload: publish.payload(),
-            shared: None,
-        };
+        let message = message_of(publish);
         let count = batch.route(&bound.account, &message, Some(&self.client));
         if count == 0 && self.no_responders && !message.reply.is_empty() {
             no_responders(batch, &bound.account, &message, &self.client);
         }
+    }
+
+    /// Publishes a message that may want to be traced.
+    #[cold]
+    fn publish_traced(&mut self, batch: &mut RouteBatch, publish: &Publish<'_>) {
+        let Some(bound) = &mut self.bound else { return };
+        let asked = trace::read(publish.header(), &bound.account, |destination| {
+            let permissions = bound.permissions.as_ref();
+            !is_gateway_reply(destination.as_bytes())
+                && permissions.is_none_or(|p| p.may_publish(destination.as_bytes()))
+        });
+        let mut trace = match asked {
+            trace::Asked::Nothing => None,
+            trace::Asked::Drop => return,
+            trace::Asked::Forbidden(destination) => {
+                let subject = destination.as_bytes();
+                let error = WireError::PublishPermission { subject };
+                log_publish_violation(&self.client, &error);
+                error.encode(batch.line_to(&self.client));
+                return;
+            }
+            trace::Asked::Trace(trace) => Some(trace),
+        };
+        let error = bound.refuses(&self.client, publish);
+        if let Some(trace) = &mut trace {
+            let refusal = error
+                .as_ref()
+                .map(|_| trace::refusal::PUBLISH_DENIED.to_owned());
+            trace.came_in(&self.client, publish.subject, publish.body.len(), refusal);
+        }
+        if let Some(error) = &error {
+            log_publish_violation(&self.client, error);
+            error.encode(batch.line_to(&self.client));
+        } else {
+            if self.verbose {
+                batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
+            }
+            let message = message_of(publish);
+            let account = &bound.account;
+            let count = match &mut trace {
+                Some(trace) => batch.route_traced(account, &message, Some(&self.client), trace),
+                None => batch.route(account, &message, Some(&self.client)),
+            };
+            if count == 0 && self.no_responders && !message.reply.is_empty() {
+                no_responders(batch, account, &message, &self.client);
+            }
+        }
+        if let Some(trace) = trace {
+            self.tell(batch, &trace);
+        }
+    }
+
+    /// Publishes what became of a traced message.
+    fn tell(&self, batch: &mut RouteBatch, trace: &Trace) {
+        match trace.document(ServerInfo::of(self.worker.shared())) {
+            Ok(body) => {
+                let (account, destination) = trace.destination();
+                batch.route(account, &Message::new(destination, &body), None);
+            }
+            Err(error) => tracing::error!("a trace cannot be written: {error}"),
+        }
+    }
+}
+
+fn message_of<'m>(publish: &Publish<'m>) -> Message<'m> {
+    Message {
+        target: publish.subject,
+        subject: publish.subject,
+        reply: publish.reply.unwrap_or_default(),
+        header: publish.header(),
+        payload: publish.payload(),
+        shared: None,
     }
 }
 
@@ -567,6 +637,17 @@ fn first_ping(delay: Duration) -> Duration {
     delay + delay.mul_f64(rand::rng().random_range(0.0..0.2))
 }
 
+/// What CONNECT says about its client, for people.
+fn claimed(connect: &Connect) -> Identity {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    Identity {
+        name: text(&connect.name),
+        lang: text(&connect.lang),
+        version: text(&connect.version),
+        ..Identity::default()
+    }
+}
+
 /// Logging in and out.
 impl Session {
     fn connect(&mut self, batch: &mut RouteBatch, json: &[u8]) -> Flow {
@@ -585,6 +666,10 @@ impl Session {
             self.drop_subscriptions();
         }
         self.connect_received = true;
+        // A first idea of the round trip, until it is measured.
+        if self.client.rtt().is_none() {
+            self.client.measured_rtt(self.client.age());
+        }
         let address = self.client.address().ip();
         let verdict = self
             .worker
@@ -664,14 +749,11 @@ impl Session {
             .accounts()
             .get_or_create(&login.account);
         account.connected();
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let identity = Identity {
             user: login.user,
-            name: text(&connect.name),
-            lang: text(&connect.lang),
-            version: text(&connect.version),
             account: Some(Arc::clone(&account)),
             permissions: login.permissions.clone(),
+            ..claimed(connect)
         };
         self.client.identify(identity, headers, connect.echo);
         self.bound = Some(Bound {
@@ -689,6 +771,7 @@ impl Session {
             return;
         };
         bound.account.disconnected();
+        self.worker.shared().system().counted(&bound.account);
         if bound.announced
             && let Some(observer) = self.worker.shared().observer()
         {
@@ -699,6 +782,8 @@ impl Session {
     fn announce(&mut self) {
         let Some(bound) = &mut self.bound else { return };
         bound.announced = true;
+        self.worker.shared().system().connected(&self.client);
+        self.worker.shared().system().counted(&bound.account);
         if let Some(observer) = self.worker.shared().observer() {
             observer.connected(&self.client.info());
         }
@@ -726,6 +811,16 @@ impl Session {
             self.client.address(),
             self.client.id().0,
             who.unwrap_or_default()
+        );
+        let claimed = connect.map(|connect| Identity {
+            user: connect.user.as_deref().map(Arc::from),
+            ..claimed(connect)
+        });
+        self.worker.shared().system().refused(
+            &self.client,
+            None,
+            claimed.unwrap_or_default(),
+            CloseReason::AuthenticationViolation,
         );
         self.refuse_in(batch, WireError::AuthorizationViolation)
     }

@@ -1,5 +1,7 @@
 //! Delivery: bytes for every receiver, gathered and handed over in batches.
 
+mod traced;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
@@ -19,7 +21,8 @@ use crate::connection::client::{Client, ClientId, Enqueued};
 use crate::connection::counters::Counters;
 use crate::connection::inbox::Inbox;
 use crate::connection::output::{BufferPool, Buffers, ByteQueue};
-use crate::streams::ingest::{IngestBatch, IngestQueue, IngestTag};
+use crate::streams::ingest::{IngestBatch, IngestKind, IngestQueue, IngestTag};
+use crate::system::Port;
 
 /// A message to be routed.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +100,8 @@ pub(crate) struct Equipment {
     pub(crate) home: Option<usize>,
     /// The way to the engine, if there is one.
     pub(crate) ingest: Option<Arc<IngestQueue>>,
+    /// The way to the services of the server itself.
+    pub(crate) system: Arc<Port>,
     /// See [`Limits`](crate::config::options::Limits).
     pub(crate) no_fast_producer_stall: bool,
 }
@@ -175,7 +180,7 @@ impl RouteBatch {
     pub(crate) fn has_congested(&mut self, account: &Arc<Account>, target: &[u8]) -> bool {
         let is_congested = |subscription: &Arc<Subscription>| match subscription.target() {
             Target::Client(client) => client.pending_bytes() > client.max_pending() / 4,
-            Target::Ingest(_) => false,
+            Target::Ingest(_) | Target::Service => false,
         };
         let matched = self.cache.lookup(account, target);
         matched.plain.iter().any(is_congested)
@@ -275,6 +280,12 @@ impl Delivery<'_> {
                 }
                 return takes;
             }
+            Target::Service => {
+                return self
+                    .stage
+                    .system
+                    .ask(self.account, self.origin, self.message);
+            }
         };
         let is_own = self.origin.is_some_and(|origin| origin.id() == client.id());
         if client.is_closed() || (is_own && !client.has_echo()) || self.stage.drops(client) {
@@ -319,6 +330,7 @@ struct Stage {
     ingest: Vec<IngestBatch>,
     /// Size of the last batch for the engine, to make the next one at once as large.
     ingest_bytes: usize,
+    system: Arc<Port>,
     drop_when_behind: bool,
 }
 
@@ -349,6 +361,7 @@ impl Stage {
             receivers: 0,
             ingest: Vec::new(),
             ingest_bytes: 0,
+            system: equipment.system,
             drop_when_behind: equipment.no_fast_producer_stall,
         }
     }

@@ -14,6 +14,8 @@ pub enum Target {
     Client(Arc<Client>),
     /// The engine, which knows the tag.
     Ingest(IngestTag),
+    /// The server itself, see [`crate::system`].
+    Service,
 }
 
 /// Place of a subscription in the [`Sublist`](super::Sublist) that holds it.
@@ -73,6 +75,16 @@ impl Subscription {
         Self::new(Target::Ingest(tag), subject, queue, b"", None)
     }
 
+    /// A subscription of the engine for a stream; it goes under the name of the stream.
+    pub(crate) fn of_stream(tag: IngestTag, subject: &[u8], stream: &[u8]) -> Self {
+        Self::new(Target::Ingest(tag), subject, None, stream, None)
+    }
+
+    /// A subscription of the server itself.
+    pub(crate) fn of_service(subject: &[u8]) -> Self {
+        Self::new(Target::Service, subject, None, b"", None)
+    }
+
     fn new(
         target: Target,
         subject: &[u8],
@@ -108,7 +120,7 @@ impl Subscription {
         self.queue.as_deref()
     }
 
-    /// The client's id for it; empty for the engine's.
+    /// The client's id for it. Of the engine's, those for streams have the name of the stream.
     #[must_use]
     pub fn sid(&self) -> &[u8] {
         &self.sid
