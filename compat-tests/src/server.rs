@@ -274,6 +274,12 @@ impl TestServer {
         }
     }
 
+    /// The process id, while the server runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// The HTTP port of the monitoring endpoints.
     #[must_use]
     pub fn monitoring_port(&self) -> Option<u16> {

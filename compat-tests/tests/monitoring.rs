@@ -57,3 +57,9 @@ fn the_nats_command_looks_after_a_server() -> Result<()> {
     Scenario::new("nats-cli/server.sh").run(&server)?;
     Ok(())
 }
+
+#[test]
+fn traces_are_those_of_nats_server() -> Result<()> {
+    let scenario = Scenario::new("nats-py/tracing.py");
+    compare(&scenario, &ServerOptions::default(), &[])
+}

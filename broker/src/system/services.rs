@@ -1,9 +1,6 @@
 //! What the server does on request.
 
-use std::sync::Arc;
-
 use data_encoding::BASE64;
-use menes_protocol::headers::HeaderBlock;
 use menes_protocol::subject;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,8 +55,6 @@ const OWN_SUBJECTS: &[&str] = &[
 ];
 const SUBSCRIBERS: &str = "$SYS.DEBUG.SUBSCRIBERS";
 const NUMBER_OF_SUBSCRIBERS: &str = "$SYS.REQ.ACCOUNT.NSUBS";
-/// Tells a service that was imported whose request it is.
-const REQUEST_INFO: &str = "Nats-Request-Info";
 
 /// Subscribes to everything that is answered here.
 pub(super) fn subscribe(shared: &Shared) {
@@ -235,14 +230,6 @@ fn filter_of(options: &Value) -> Result<Filter, String> {
 #[serde(default)]
 struct OfConnection {
     cid: u64,
-}
-
-/// Who asked, as a service import writes it into a header.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Requester {
-    acc: String,
-    svc: String,
 }
 
 /// A request for the number of subscriptions that match.
@@ -495,30 +482,17 @@ impl System {
 
     /// How many subscriptions of clients a subject has, asked for as plain text.
     fn answer_subscribers(&self, request: &Request) {
-        let requester = HeaderBlock::parse(&request.header)
-            .ok()
-            .and_then(|block| block.get(REQUEST_INFO))
-            .and_then(|text| serde_json::from_slice::<Requester>(text).ok())
-            .unwrap_or_default();
-        let name = if requester.svc.is_empty() {
-            requester.acc
-        } else {
-            requester.svc
-        };
-        let account = if name.is_empty() {
-            Some(Arc::clone(&request.account))
-        } else {
-            self.shared.accounts().get(&name.as_str().into())
-        };
-        let Some(account) = account else { return };
+        // Whose subscriptions: the asker's own, also where the request came through an import. No
+        // header is asked, for a client can write any.
+        let origin = request.origin.as_ref().map(|client| client.identity());
+        let account = origin
+            .as_ref()
+            .and_then(|identity| identity.account.as_ref())
+            .unwrap_or(&request.account);
         let text = String::from_utf8_lossy(&request.payload);
         let mut words = text.split_whitespace();
         let subject = words.next().unwrap_or_default();
-        let count = count_subscribers(
-            &account,
-            subject.as_bytes(),
-            words.next().map(str::as_bytes),
-        );
+        let count = count_subscribers(account, subject.as_bytes(), words.next().map(str::as_bytes));
         self.reply_bytes(request, count.to_string().as_bytes());
     }
 
