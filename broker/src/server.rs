@@ -17,7 +17,9 @@ use rand::Rng;
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 
-use crate::account::{Accounts, SYSTEM_ACCOUNT};
+use crate::account::book::Refusal;
+use crate::account::description::AccountDescription;
+use crate::account::{Accounts, SYSTEM_ACCOUNT, services};
 use crate::auth::Authenticator;
 use crate::config::options::{AuthOptions, Options};
 use crate::connection::client::{Client, ClientId, ConnectionObserver, TrafficCount};
@@ -101,6 +103,7 @@ impl Shared {
         let system = options.system_account.as_deref();
         let accounts = Accounts::new(system.unwrap_or(SYSTEM_ACCOUNT));
         let system = Arc::new(Port::new(Arc::clone(accounts.system())));
+        log_refusals(&accounts.describe_all(options.accounts.clone()));
         for user in &options.auth.users {
             if let Some(account) = &user.account {
                 accounts.get_or_create(&AccountName::from(account.as_str()));
@@ -295,6 +298,7 @@ impl Shared {
             home,
             ingest: self.hooks.ingest.clone(),
             system: Arc::clone(&self.system),
+            server_name: self.name.as_str().into(),
             no_fast_producer_stall: self.options.limits.no_fast_producer_stall,
         })
     }
@@ -337,6 +341,16 @@ impl Shared {
             ldm: self.is_lame_duck.load(Ordering::Relaxed),
             ..Info::default()
         }
+    }
+}
+
+fn log_refusals(refusals: &[Refusal]) {
+    for refusal in refusals {
+        let (importer, error) = (refusal.importer.as_str(), &refusal.error);
+        tracing::error!(
+            "account {importer:?}: import {} does not hold: {error}",
+            refusal.import
+        );
     }
 }
 
@@ -477,7 +491,12 @@ impl Server {
             ends.push(end);
         }
         let (stop, stopping) = watch::channel(false);
-        ends.push(start_acceptors(self.listeners, workers, &stopping)?);
+        ends.push(start_acceptors(
+            self.listeners,
+            workers,
+            Arc::clone(&shared),
+            &stopping,
+        )?);
         Ok(ServerHandle {
             shared,
             shutdown: Shutdown::new(stop, ends),
@@ -493,6 +512,7 @@ impl Server {
 fn start_acceptors(
     listeners: Vec<(std::net::TcpListener, Door)>,
     workers: Vec<WorkerHandle>,
+    shared: Arc<Shared>,
     stopping: &watch::Receiver<bool>,
 ) -> Result<oneshot::Receiver<()>, StartError> {
     let runtime = Builder::new_current_thread()
@@ -508,6 +528,7 @@ fn start_acceptors(
             let turn = Arc::new(AtomicUsize::new(0));
             runtime.block_on(async {
                 let mut tasks = tokio::task::JoinSet::new();
+                tasks.spawn(services::watch_over(shared, stopping.clone()));
                 for (listener, door) in listeners {
                     let (workers, turn) = (Arc::clone(&workers), Arc::clone(&turn));
                     let stop = stopping.clone();
@@ -624,6 +645,11 @@ impl ServerHandle {
                 client.revoke();
             }
         }
+    }
+
+    /// Replaces what the accounts share and may hold. Connections stay.
+    pub fn update_accounts(&self, descriptions: Vec<AccountDescription>) {
+        log_refusals(&self.shared.accounts.describe_all(descriptions));
     }
 
     /// Accepts nobody any more. Open connections stay.

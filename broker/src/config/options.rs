@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use menes_ws::OriginRules;
 
+use crate::account::description::AccountDescription;
 use crate::auth::permissions::ResponseLimits;
 
 /// Everything the core server can be told.
@@ -41,6 +42,8 @@ pub struct Options {
     pub timing: Timing,
     /// Who may connect.
     pub auth: AuthOptions,
+    /// Accounts that share something, map subjects or have limits; others exist when first named.
+    pub accounts: Vec<AccountDescription>,
 }
 
 impl Default for Options {
@@ -61,6 +64,7 @@ impl Default for Options {
             limits: Limits::default(),
             timing: Timing::default(),
             auth: AuthOptions::default(),
+            accounts: Vec::new(),
         }
     }
 }

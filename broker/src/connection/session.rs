@@ -17,6 +17,7 @@ use rand::Rng;
 use super::client::{Client, Identity};
 use super::worker::Worker;
 use crate::account::Account;
+use crate::account::mapping::Mapped;
 use crate::auth::permissions::{Permissions, PublishCache};
 use crate::auth::{HashCheck, Login, Verdict};
 use crate::error::CloseReason;
@@ -267,9 +268,11 @@ impl Session {
         }
         let anonymous = self.worker.shared().auth().anonymous();
         let Some(login) = anonymous else { return false };
-        self.bind(login, &Connect::default(), false);
-        self.start_pings();
-        true
+        let is_bound = self.bind(login, &Connect::default(), false);
+        if is_bound {
+            self.start_pings();
+        }
+        is_bound
     }
 
     fn handle(&mut self, batch: &mut RouteBatch, op: ClientOp<'_>) -> Flow {
@@ -328,10 +331,20 @@ impl Session {
         if self.pedantic && !subject::is_literal(publish.subject) {
             WireError::InvalidPublishSubject.encode(batch.line_to(&self.client));
         }
+        let mapped;
+        let subject = match batch.map(&bound.account, publish.subject) {
+            None => publish.subject,
+            Some(Mapped::To(to)) => {
+                mapped = to;
+                &*mapped
+            }
+            // Nobody listens there.
+            Some(Mapped::Lost) => b"",
+        };
         if !publish.header().is_empty() && trace::may_ask(publish.header(), &bound.account) {
-            return self.publish_traced(batch, publish);
+            return self.publish_traced(batch, publish, subject);
         }
-        if let Some(error) = bound.refuses(&self.client, publish) {
+        if let Some(error) = bound.refuses(&self.client, subject, publish.reply) {
             log_publish_violation(&self.client, &error);
             error.encode(batch.line_to(&self.client));
             return;
@@ -339,7 +352,7 @@ impl Session {
         if self.verbose {
             batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
         }
-        let message = message_of(publish);
+        let message = message_of(publish, subject);
         let count = batch.route(&bound.account, &message, Some(&self.client));
         if count == 0 && self.no_responders && !message.reply.is_empty() {
             no_responders(batch, &bound.account, &message, &self.client);
@@ -348,7 +361,7 @@ impl Session {
 
     /// Publishes a message that may want to be traced.
     #[cold]
-    fn publish_traced(&mut self, batch: &mut RouteBatch, publish: &Publish<'_>) {
+    fn publish_traced(&mut self, batch: &mut RouteBatch, publish: &Publish<'_>, subject: &[u8]) {
         let Some(bound) = &mut self.bound else { return };
         let asked = trace::read(publish.header(), &bound.account, |destination| {
             let permissions = bound.permissions.as_ref();
@@ -367,7 +380,7 @@ impl Session {
             }
             trace::Asked::Trace(trace) => Some(trace),
         };
-        let error = bound.refuses(&self.client, publish);
+        let error = bound.refuses(&self.client, subject, publish.reply);
         if let Some(trace) = &mut trace {
             let refusal = error
                 .as_ref()
@@ -381,7 +394,7 @@ impl Session {
             if self.verbose {
                 batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
             }
-            let message = message_of(publish);
+            let message = message_of(publish, subject);
             let account = &bound.account;
             let count = match &mut trace {
                 Some(trace) => batch.route_traced(account, &message, Some(&self.client), trace),
@@ -408,10 +421,10 @@ impl Session {
     }
 }
 
-fn message_of<'m>(publish: &Publish<'m>) -> Message<'m> {
+fn message_of<'m>(publish: &Publish<'m>, subject: &'m [u8]) -> Message<'m> {
     Message {
-        target: publish.subject,
-        subject: publish.subject,
+        target: subject,
+        subject,
         reply: publish.reply.unwrap_or_default(),
         header: publish.header(),
         payload: publish.payload(),
@@ -422,8 +435,12 @@ fn message_of<'m>(publish: &Publish<'m>) -> Message<'m> {
 impl Bound {
     /// Why the message is not routed, if it is not.
     #[inline]
-    fn refuses<'m>(&mut self, client: &Client, publish: &Publish<'m>) -> Option<WireError<'m>> {
-        let subject = publish.subject;
+    fn refuses<'m>(
+        &mut self,
+        client: &Client,
+        subject: &'m [u8],
+        reply: Option<&'m [u8]>,
+    ) -> Option<WireError<'m>> {
         let is_reserved = matches!(subject.first(), Some(b'$' | b'_'))
             && (is_gateway_reply(subject)
                 || (subject.starts_with(b"$NRG.") && !self.account.is_system()));
@@ -433,7 +450,7 @@ impl Bound {
         if is_reserved || !is_permitted {
             return Some(WireError::PublishPermission { subject });
         }
-        let reply = publish.reply?;
+        let reply = reply?;
         let is_reserved = matches!(reply.first(), Some(b'$' | b'_'))
             && [&b"_R_."[..], b"$JS.ACK.", b"_GR_."]
                 .iter()
@@ -522,10 +539,9 @@ impl Session {
         {
             return self.error(batch, WireError::TooManyTokens { subject: filter });
         }
-        if limits
-            .max_subscriptions
-            .is_some_and(|max| self.client.subscription_count() >= max)
-        {
+        let own = bound.account.limits().max_subscriptions;
+        let max = [limits.max_subscriptions, own].into_iter().flatten().min();
+        if max.is_some_and(|max| self.client.subscription_count() >= max) {
             return self.error(batch, WireError::MaxSubscriptions);
         }
         if !subject::is_valid(filter) {
@@ -540,7 +556,7 @@ impl Session {
                 client, filter, queue, sid, filtered,
             ));
             if self.client.add_subscription(&subscription) {
-                bound.account.sublist().insert(&subscription);
+                bound.account.subscribe(&subscription);
                 if let Some(engine) = self.worker.shared().ingest() {
                     engine.subscribed();
                 }
@@ -732,7 +748,10 @@ impl Session {
         self.protocol = connect.protocol;
         self.no_responders = connect.no_responders;
         self.parser.set_headers(headers);
-        self.bind(login, connect, headers);
+        if !self.bind(login, connect, headers) {
+            let refusal = self.refuse_in(batch, WireError::MaxAccountConnections);
+            return Flow::Stop(Step::Close(refusal));
+        }
         if !was_bound {
             self.start_pings();
         }
@@ -741,14 +760,22 @@ impl Session {
         Flow::Next
     }
 
-    /// From now on the connection acts as `login`.
-    fn bind(&mut self, login: Login, connect: &Connect, headers: bool) {
+    /// From now on the connection acts as `login`. False when its account takes no more
+    /// connections.
+    fn bind(&mut self, login: Login, connect: &Connect, headers: bool) -> bool {
         let account = self
             .worker
             .shared()
             .accounts()
             .get_or_create(&login.account);
-        account.connected();
+        if !account.connected() {
+            return false;
+        }
+        let limit = account.limits().max_payload.unwrap_or(usize::MAX);
+        let server = self.worker.shared().options().limits.max_payload;
+        let mut limits = self.parser.limits();
+        limits.max_payload = limit.min(server);
+        self.parser.set_limits(limits);
         let identity = Identity {
             user: login.user,
             account: Some(Arc::clone(&account)),
@@ -762,6 +789,7 @@ impl Session {
             publish_cache: PublishCache::default(),
             announced: false,
         });
+        true
     }
 
     /// Ends what [`Session::bind`] began.
@@ -832,6 +860,10 @@ impl Session {
         document.client_ip = self.client.address().ip().to_canonical().to_string();
         if is_connect_info && let Some(bound) = &self.bound {
             document.connect_info = true;
+            if let Some(limit) = bound.account.limits().max_payload {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                document.max_payload = document.max_payload.min(limit);
+            }
             document.remote_account = bound.account.name().as_str().to_owned();
             document.acc_is_sys = bound.account.is_system();
         }

@@ -77,8 +77,15 @@ impl SubscriptionDetail {
             max: Some(subscription.max()).filter(|max| *max > 0),
             cid: match subscription.target() {
                 Target::Client(client) => client.id().0,
+                Target::Import(shadow) => match shadow.parent.target() {
+                    Target::Client(client) => client.id().0,
+                    _ => 0,
+                },
                 // The server itself; its connections are numbered from 1.
-                Target::Ingest(_) | Target::Service => 0,
+                Target::Ingest(_)
+                | Target::Service
+                | Target::ServiceImport(_)
+                | Target::Responses => 0,
             },
         }
     }

@@ -58,6 +58,11 @@ fn try_reload(
         // The values are secrets.
         changes.push("authorization".to_owned());
     }
+    if settings.server.accounts != fresh.server.accounts {
+        server.update_accounts(fresh.server.accounts.clone());
+        settings.server.accounts.clone_from(&fresh.server.accounts);
+        changes.push("accounts".to_owned());
+    }
     for warning in &fresh.warnings {
         tracing::warn!("{warning}");
     }
@@ -100,6 +105,7 @@ fn fixed(settings: &Settings) -> Vec<(&'static str, String)> {
         ("Tags", show(&server.tags)),
         ("Metadata", show(&server.metadata)),
         ("NoHeaderSupport", show(&server.no_header_support)),
+        ("SystemAccount", show(&server.system_account)),
         ("Limits", show(&server.limits)),
         ("Timing", show(&server.timing)),
         ("Websocket", show(&server.websocket)),

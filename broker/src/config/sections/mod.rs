@@ -7,6 +7,8 @@
 mod accounts;
 mod authorization;
 mod jetstream;
+mod mappings;
+mod sharing;
 mod users;
 pub(super) mod values;
 mod websocket;
@@ -14,6 +16,8 @@ mod websocket;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use menes_jetstream::ids::AccountName;
 
 use self::accounts::accounts;
 use self::authorization::authorization;
@@ -25,6 +29,7 @@ use self::values::{
 use self::websocket::websocket;
 use super::grammar::{ConfigError, Map, Node};
 use super::settings::{Address, Settings};
+use crate::account::description::AccountDescription;
 
 /// Keys that say how much is reported, or tune what this server does otherwise.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -78,8 +83,6 @@ const NOT_BUILT: &[&str] = &[
     "proxies",
     "proxy_protocol",
     "allow_non_tls",
-    "mappings",
-    "maps",
     "https",
     "https_port",
     "syslog",
@@ -162,6 +165,7 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), ConfigErro
             "no_auth_user" => server.auth.no_auth_user = Some(text(node)?),
             "authorization" => authorization(node, settings)?,
             "accounts" => accounts(node, settings)?,
+            "mappings" | "maps" => global_mappings(node, settings)?,
             "jetstream" => jetstream(node, settings)?,
             "store_dir" | "storedir" => {
                 store_dir = Some(PathBuf::from(text(node)?));
@@ -197,6 +201,14 @@ fn metadata(node: &Node) -> Result<BTreeMap<String, String>, ConfigError> {
     fields
         .map(|field| Ok((field.key.clone(), text(&field.node)?)))
         .collect()
+}
+
+/// Mappings outside of accounts are those of the global one.
+fn global_mappings(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
+    let mut global = AccountDescription::new(AccountName::global());
+    global.mappings = mappings::mappings(node)?;
+    settings.server.accounts.push(global);
+    Ok(())
 }
 
 /// A path with a slash before it and none behind.

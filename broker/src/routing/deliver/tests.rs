@@ -14,6 +14,7 @@ fn batch(ingest: Option<Arc<IngestQueue>>) -> RouteBatch {
         home: None,
         ingest,
         system: Arc::new(Port::new(Account::for_tests())),
+        server_name: "test".into(),
         no_fast_producer_stall: false,
     })
 }

@@ -23,7 +23,9 @@ impl RouteBatch {
             message,
             origin,
             has_engine: self.ingest.is_some(),
+            is_passed_on: false,
             tags: SmallVec::new(),
+            crossings: SmallVec::new(),
         };
         delivery
             .stage
@@ -49,9 +51,17 @@ impl RouteBatch {
                 header: &disabled(message.header),
                 ..*message
             };
-            self.stage.ingest(account, origin, tags, &stored);
+            delivery.stage.ingest(account, origin, tags, &stored);
         }
-        count
+        // What becomes of it in other accounts is theirs to know.
+        let crossings = delivery.crossings;
+        let traveller = Traveller {
+            account,
+            message,
+            origin,
+            chain: None,
+        };
+        count + self.cross(traveller, &crossings)
     }
 }
 
@@ -72,7 +82,9 @@ impl Delivery<'_> {
                 }
                 trace.is_only() || self.deliver(subscription)
             }
-            Target::Service => trace.is_only() || self.deliver(subscription),
+            Target::Service | Target::Import(_) => trace.is_only() || self.deliver(subscription),
+            Target::ServiceImport(_) | Target::Responses if trace.is_only() => true,
+            Target::ServiceImport(_) | Target::Responses => self.deliver(subscription),
         }
     }
 
