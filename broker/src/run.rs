@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
-use tokio::sync::mpsc;
 
 use self::files::PortsFile;
 use self::signals::{Asked, Signals};
@@ -32,7 +31,6 @@ use crate::logging::{FATAL, LogOptions, Logging};
 use crate::monitoring::{self, Monitor};
 use crate::server::{Server, ServerHandle};
 use crate::streams::{Streams, StreamsError, StreamsHandle};
-use crate::system::{self, Reload, RunningSystem};
 
 /// Why a server did not start. The text says what happened, where, and what to do about it.
 #[derive(Debug, Error)]
@@ -140,10 +138,9 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
             source,
         })?;
     }
-    let monitor = Arc::new(Monitor::new(server.shared(), &settings, status));
-    let documents = Arc::clone(&monitor);
     let monitor = match monitor_listener {
         Some(listener) => {
+            let monitor = Monitor::new(server.shared(), &settings, status);
             let running = monitoring::start(listener, monitor).map_err(RunError::System)?;
             tracing::info!("Starting http monitor on {}", running.address());
             Some(running)
@@ -154,8 +151,6 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         (Some(settings), Some(streams)) => Some(start_streams(settings, streams, &server)?),
         _ => None,
     };
-    let (reload, reloads) = mpsc::unbounded_channel();
-    let system = system::start(server.shared(), documents, reload).map_err(RunError::System)?;
     let server = server.serve()?;
     let addresses = announce::Addresses::of(&server, &settings, monitor.as_ref());
     announce::listeners(&addresses);
@@ -170,15 +165,9 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         if settings.greets {
             announce::greet(&addresses);
         }
-        let asked = Reloadable {
-            settings: asked,
-            logging: &logging,
-            reloads,
-        };
-        supervise(&server, &system, asked, signals).await;
+        supervise(&server, asked, &logging, signals).await;
         tracing::info!("Initiating Shutdown...");
         server.stop_accepting();
-        system.shut_down();
         if let Some(streams) = streams {
             // Before the connections go: what is in flight is still answered.
             tracing::info!("Initiating JetStream Shutdown...");
@@ -222,46 +211,26 @@ fn write_ports_file(settings: &Settings, addresses: &announce::Addresses) -> Opt
     }
 }
 
-/// What can be read again while the server runs.
-struct Reloadable<'a> {
-    settings: Settings,
-    logging: &'a Logging,
-    /// Requests that came as messages.
-    reloads: mpsc::UnboundedReceiver<Reload>,
-}
-
-/// Does what signals and messages ask for, until the server is to end.
+/// Does what signals ask for, until the server is to end.
 async fn supervise(
     server: &ServerHandle,
-    system: &RunningSystem,
-    mut again: Reloadable<'_>,
+    mut settings: Settings,
+    logging: &Logging,
     mut signals: Signals,
 ) {
     loop {
-        let asked = tokio::select! {
-            asked = signals.next() => asked,
-            Some(answer) = again.reloads.recv() => {
-                let outcome = reload::reload(server, &mut again.settings, again.logging);
-                // Whoever asked may have gone.
-                drop(answer.send(outcome));
-                continue;
-            }
-        };
+        let asked = signals.next().await;
         tracing::info!("Trapped \"{asked}\" signal");
         match asked {
             Asked::Interrupt | Asked::Terminate => return,
-            Asked::Hangup => {
-                // What went wrong is in the log.
-                drop(reload::reload(server, &mut again.settings, again.logging));
-            }
-            Asked::User1 => match again.logging.reopen() {
+            Asked::Hangup => reload::reload(server, &mut settings, logging),
+            Asked::User1 => match logging.reopen() {
                 Ok(()) => tracing::info!("File log re-opened"),
                 Err(error) => tracing::error!("The log file cannot be opened again: {error}"),
             },
             Asked::User2 => {
-                system.announce_lame_duck();
                 tokio::select! {
-                    () = lame_duck::run(server, again.settings.lame_duck) => {}
+                    () = lame_duck::run(server, settings.lame_duck) => {}
                     () = signals.interrupted() => {}
                 }
                 return;

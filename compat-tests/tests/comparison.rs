@@ -36,6 +36,16 @@ fn nats_py_buckets() -> Result<()> {
 }
 
 #[test]
+fn nats_py_subjects() -> Result<()> {
+    same("nats-py/subjects.py")
+}
+
+#[test]
+fn nats_py_origins() -> Result<()> {
+    same("nats-py/origins.py")
+}
+
+#[test]
 fn nats_command_core() -> Result<()> {
     same("nats-cli/core.sh")
 }

@@ -34,3 +34,13 @@ fn key_value() -> Result<()> {
 fn object_store() -> Result<()> {
     run("nats-py/object_store.py")
 }
+
+#[test]
+fn subjects() -> Result<()> {
+    run("nats-py/subjects.py")
+}
+
+#[test]
+fn origins() -> Result<()> {
+    run("nats-py/origins.py")
+}

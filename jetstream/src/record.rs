@@ -5,6 +5,13 @@
 //! record:  len u32 | time_delta u32 | subject_len u16 | header_len u32 | subject | header | payload
 //! ```
 //!
+//! Version 2 is the block of a server that adds messages of its own: every record says whose it is.
+//!
+//! ```text
+//! record:  len u32 | time_delta u32 | subject_len u16 | header_len u32 | tag_len u8 | tag
+//!          | subject | header | payload
+//! ```
+//!
 //! All numbers are little endian. `len` counts the bytes after itself. Subject, header and payload
 //! are kept in wire form, so that a delivery is a line of text and slices of the block. A block
 //! holds what was *proposed*; which of its records were stored, and under which sequences, is
@@ -16,8 +23,86 @@ use crate::time::Timestamp;
 
 /// Version byte of the layout above.
 pub const BLOCK_VERSION: u8 = 1;
+/// Version byte of a block whose records carry a [`Tag`].
+pub const TAGGED_VERSION: u8 = 2;
 const BLOCK_HEADER: usize = 1 + 8 + 4;
 const RECORD_HEADER: usize = 4 + 4 + 2 + 4;
+
+/// Who proposed a record, and what is done with it beyond storing it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tag {
+    /// A client published it.
+    #[default]
+    Client,
+    /// It marks that the last message of its subject expired.
+    Marker,
+    /// A copy of a message of the origin of a mirror.
+    Mirror {
+        /// Sequence that the copy before it got, 0 for none.
+        previous: u64,
+        /// Its own, in both streams.
+        seq: u64,
+        /// When the origin stored it.
+        time: Timestamp,
+    },
+    /// A copy of a message of a source.
+    Source {
+        /// Which source, [`crate::stream::source_id`].
+        id: u64,
+        /// Sequence in the source of the copy before it, 0 for none.
+        previous: u64,
+        /// Its sequence in the source.
+        seq: u64,
+    },
+}
+
+impl Tag {
+    fn encode(self, out: &mut BytesMut) {
+        let (kind, numbers) = match self {
+            Self::Client => (0, None),
+            Self::Marker => (1, None),
+            Self::Mirror {
+                previous,
+                seq,
+                time,
+            } => (2, Some([previous, seq, time.0.cast_unsigned()])),
+            Self::Source { id, previous, seq } => (3, Some([id, previous, seq])),
+        };
+        out.put_u8(if numbers.is_some() { 1 + 3 * 8 } else { 1 });
+        out.put_u8(kind);
+        for number in numbers.iter().flatten() {
+            out.put_u64_le(*number);
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (numbers, rest) = rest.as_chunks::<8>();
+        let number = |at: usize| numbers.get(at).map(|bytes| u64::from_le_bytes(*bytes));
+        let (tag, count) = match kind {
+            0 => (Self::Client, 0),
+            1 => (Self::Marker, 0),
+            2 => {
+                let tag = Self::Mirror {
+                    previous: number(0)?,
+                    seq: number(1)?,
+                    time: Timestamp(number(2)?.cast_signed()),
+                };
+                (tag, 3)
+            }
+            3 => {
+                let tag = Self::Source {
+                    id: number(0)?,
+                    previous: number(1)?,
+                    seq: number(2)?,
+                };
+                (tag, 3)
+            }
+            _ => return None,
+        };
+        (rest.is_empty() && numbers.len() == count).then_some(tag)
+    }
+}
 
 /// Collects the records of a block.
 #[derive(Debug)]
@@ -25,27 +110,62 @@ pub struct BlockBuilder {
     buffer: BytesMut,
     base: Timestamp,
     count: u32,
+    is_tagged: bool,
 }
 
 impl BlockBuilder {
     /// An empty block whose records carry times from `base` on.
     #[must_use]
     pub fn new(base: Timestamp) -> Self {
+        Self::of_version(base, BLOCK_VERSION)
+    }
+
+    /// The same for records that carry a [`Tag`].
+    #[must_use]
+    pub fn tagged(base: Timestamp) -> Self {
+        Self::of_version(base, TAGGED_VERSION)
+    }
+
+    fn of_version(base: Timestamp, version: u8) -> Self {
         let mut buffer = BytesMut::with_capacity(4096);
-        buffer.put_u8(BLOCK_VERSION);
+        buffer.put_u8(version);
         buffer.put_i64_le(base.0);
         buffer.put_u32_le(0);
         Self {
             buffer,
             base,
             count: 0,
+            is_tagged: version == TAGGED_VERSION,
         }
+    }
+
+    /// Whether the records carry a [`Tag`].
+    #[must_use]
+    pub fn is_tagged(&self) -> bool {
+        self.is_tagged
     }
 
     /// Adds a record. `time` must not lie before the base nor 4 s after it; it is clamped.
     pub fn push(&mut self, time: Timestamp, subject: &[u8], header: &[u8], payload: &[u8]) {
+        self.push_tagged(Tag::Client, time, subject, header, payload);
+    }
+
+    /// The same for a record with a tag, which an untagged block does not keep.
+    pub fn push_tagged(
+        &mut self,
+        tag: Tag,
+        time: Timestamp,
+        subject: &[u8],
+        header: &[u8],
+        payload: &[u8],
+    ) {
+        debug_assert!(
+            self.is_tagged || tag == Tag::Client,
+            "the tag would be lost"
+        );
         let delta = u32::try_from(time.0.saturating_sub(self.base.0).max(0)).unwrap_or(u32::MAX);
         let len = RECORD_HEADER - 4 + subject.len() + header.len() + payload.len();
+        let start = self.buffer.len();
         self.buffer.reserve(len + 4);
         self.buffer
             .put_u32_le(u32::try_from(len).expect("a record is bounded by max_payload"));
@@ -54,6 +174,13 @@ impl BlockBuilder {
             .put_u16_le(u16::try_from(subject.len()).expect("a subject fits a control line"));
         self.buffer
             .put_u32_le(u32::try_from(header.len()).expect("bounded by max_payload"));
+        if self.is_tagged {
+            let before = self.buffer.len();
+            tag.encode(&mut self.buffer);
+            let len = len + self.buffer.len() - before;
+            let len = u32::try_from(len).expect("a record is bounded by max_payload");
+            self.buffer[start..start + 4].copy_from_slice(&len.to_le_bytes());
+        }
         self.buffer.put_slice(subject);
         self.buffer.put_slice(header);
         self.buffer.put_slice(payload);
@@ -98,6 +225,18 @@ pub struct RecordSpan {
 }
 
 impl RecordSpan {
+    /// Stands for a sequence without a message.
+    #[must_use]
+    pub(crate) fn nothing(time: Timestamp) -> Self {
+        Self {
+            time,
+            subject: 0,
+            header: 0,
+            payload: 0,
+            end: 0,
+        }
+    }
+
     /// The subject, out of the block this span belongs to.
     #[must_use]
     pub fn subject<'a>(&self, block: &'a [u8]) -> &'a [u8] {
@@ -151,12 +290,20 @@ pub struct Records<'a> {
     base: i64,
     at: usize,
     left: u32,
+    is_tagged: bool,
+    tag: Tag,
+}
+
+/// Whether the records of `block` carry tags.
+#[must_use]
+pub fn is_tagged(block: &[u8]) -> bool {
+    block.first() == Some(&TAGGED_VERSION)
 }
 
 /// The records of `block`, or `None` when it is no block this version understands.
 #[must_use]
 pub fn records(block: &[u8]) -> Option<Records<'_>> {
-    if block.len() < BLOCK_HEADER || block[0] != BLOCK_VERSION {
+    if block.len() < BLOCK_HEADER || !matches!(block[0], BLOCK_VERSION | TAGGED_VERSION) {
         return None;
     }
     let base = i64::from_le_bytes(block[1..9].try_into().ok()?);
@@ -166,6 +313,8 @@ pub fn records(block: &[u8]) -> Option<Records<'_>> {
         base,
         at: BLOCK_HEADER,
         left,
+        is_tagged: block[0] == TAGGED_VERSION,
+        tag: Tag::Client,
     })
 }
 
@@ -174,6 +323,12 @@ impl Records<'_> {
     #[must_use]
     pub fn declared(&self) -> u32 {
         self.left
+    }
+
+    /// The tag of the record given last.
+    #[must_use]
+    pub fn tag(&self) -> Tag {
+        self.tag
     }
 }
 
@@ -189,8 +344,17 @@ impl Iterator for Records<'_> {
         let delta = u32::from_le_bytes(head[4..8].try_into().ok()?);
         let subject_len = u16::from_le_bytes(head[8..10].try_into().ok()?) as usize;
         let header_len = u32::from_le_bytes(head[10..14].try_into().ok()?) as usize;
-        let subject = self.at + RECORD_HEADER;
+        let mut subject = self.at + RECORD_HEADER;
         let end = self.at.checked_add(4)?.checked_add(len)?;
+        let mut time = Timestamp(self.base.saturating_add(i64::from(delta)));
+        if self.is_tagged {
+            let tag_len = usize::from(*self.block.get(subject)?);
+            subject += 1 + tag_len;
+            self.tag = Tag::decode(self.block.get(subject - tag_len..subject)?)?;
+            if let Tag::Mirror { time: origin, .. } = self.tag {
+                time = origin;
+            }
+        }
         let header = subject.checked_add(subject_len)?;
         let payload = header.checked_add(header_len)?;
         if payload > end || end > self.block.len() {
@@ -199,7 +363,7 @@ impl Iterator for Records<'_> {
         self.at = end;
         self.left -= 1;
         Some(RecordSpan {
-            time: Timestamp(self.base.saturating_add(i64::from(delta))),
+            time,
             subject: u32::try_from(subject).ok()?,
             header: u32::try_from(header).ok()?,
             payload: u32::try_from(payload).ok()?,
@@ -258,6 +422,42 @@ mod tests {
         assert_eq!(spans[0].payload(&block), b"hello");
         assert_eq!(spans[1].header(&block), b"NATS/1.0\r\nA: b\r\n\r\n");
         assert_eq!(spans[1].time, Timestamp(1002));
+    }
+
+    #[test]
+    fn tags_come_back() {
+        let tags = [
+            Tag::Client,
+            Tag::Marker,
+            Tag::Mirror {
+                previous: 1,
+                seq: 5,
+                time: Timestamp(-7),
+            },
+            Tag::Source {
+                id: u64::MAX,
+                previous: 0,
+                seq: 9,
+            },
+        ];
+        let mut builder = BlockBuilder::tagged(Timestamp(1000));
+        for tag in tags {
+            builder.push_tagged(tag, Timestamp(1001), b"a", b"", b"x");
+        }
+        let block = builder.finish();
+        let mut records = records(&block).expect("a block");
+        for tag in tags {
+            let span = records.next().expect("a record");
+            assert_eq!(records.tag(), tag);
+            assert_eq!(span.subject(&block), b"a");
+            assert_eq!(span.payload(&block), b"x");
+            let time = match tag {
+                Tag::Mirror { time, .. } => time,
+                _ => Timestamp(1001),
+            };
+            assert_eq!(span.time, time);
+        }
+        assert!(records.next().is_none());
     }
 
     #[test]

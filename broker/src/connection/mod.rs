@@ -92,7 +92,6 @@ where
         client.id().0,
         reason
     );
-    shared.system().disconnected(&client, reason);
     if let Some(closed) = closed {
         shared.unregister(worker.index(), client.id());
         shared.note_closed(closed);

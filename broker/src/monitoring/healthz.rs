@@ -1,6 +1,6 @@
 //! `/healthz`: whether to send work here.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Monitor;
 use super::query::{Query, QueryError};
@@ -10,8 +10,6 @@ use crate::streams::status::StreamsStatus;
 #[derive(Serialize)]
 pub(super) struct Health {
     status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status_code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -25,16 +23,9 @@ impl Health {
         self.http_status
     }
 
-    /// With the code inside, for those who do not ask over HTTP.
-    pub(super) fn with_code(mut self) -> Self {
-        self.status_code = Some(self.http_status);
-        self
-    }
-
     fn ok() -> Self {
         Self {
             status: "ok",
-            status_code: None,
             error: None,
             errors: Vec::new(),
             http_status: 200,
@@ -77,33 +68,27 @@ impl Kind {
     }
 }
 
-/// What is asked about, under the names of a system request.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
-pub(crate) struct HealthzOptions {
-    /// Whether the server lives is all that is asked; the name of before.
-    js_enabled: bool,
-    js_enabled_only: bool,
+/// What was asked about.
+struct Asked<'q> {
+    account: &'q str,
+    stream: &'q str,
+    consumer: &'q str,
+    /// Whether the server lives is all that is asked.
+    only_enabled: bool,
     /// No single stream is asked about.
-    js_server_only: bool,
-    js_meta_only: bool,
-    account: String,
-    stream: String,
-    consumer: String,
-    details: bool,
+    only_server: bool,
+    with_details: bool,
 }
 
-impl HealthzOptions {
-    pub(super) fn of_query(query: &Query) -> Result<Self, QueryError> {
+impl<'q> Asked<'q> {
+    fn read(query: &'q Query) -> Result<Self, QueryError> {
         Ok(Self {
-            js_enabled: query.flag("js-enabled")?,
-            js_enabled_only: query.flag("js-enabled-only")?,
-            js_server_only: query.flag("js-server-only")?,
-            js_meta_only: query.flag("js-meta-only")?,
-            account: query.text("account").to_owned(),
-            stream: query.text("stream").to_owned(),
-            consumer: query.text("consumer").to_owned(),
-            details: query.flag("details")?,
+            account: query.text("account"),
+            stream: query.text("stream"),
+            consumer: query.text("consumer"),
+            only_enabled: query.flag("js-enabled-only")? | query.flag("js-enabled")?,
+            only_server: query.flag("js-server-only")? | query.flag("js-meta-only")?,
+            with_details: query.flag("details")?,
         })
     }
 
@@ -131,7 +116,7 @@ impl HealthzOptions {
         let Some(found) = status
             .accounts
             .iter()
-            .find(|found| found.account.as_str() == account)
+            .find(|found| found.account.as_str() == *account)
         else {
             return Some((
                 Kind::Account,
@@ -159,27 +144,17 @@ impl HealthzOptions {
         tracing::warn!("Healthcheck failed: {text:?}");
         let (status, http_status) = kind.status();
         let mut health = Health {
-            status: if self.details { "error" } else { status },
-            status_code: None,
+            status,
             error: None,
             errors: Vec::new(),
             http_status,
         };
-        // A request that makes no sense names nothing.
-        let named = |name: &String| {
-            let is_wrong = matches!(kind, Kind::BadRequest);
-            if is_wrong {
-                String::new()
-            } else {
-                name.clone()
-            }
-        };
-        if self.details {
+        if self.with_details {
             health.errors.push(HealthError {
                 kind,
-                account: named(&self.account),
-                stream: named(&self.stream),
-                consumer: named(&self.consumer),
+                account: self.account.to_owned(),
+                stream: self.stream.to_owned(),
+                consumer: self.consumer.to_owned(),
                 error: text,
             });
         } else {
@@ -190,34 +165,34 @@ impl HealthzOptions {
 }
 
 impl Monitor {
-    pub(super) async fn healthz(&self, asked: &HealthzOptions) -> Health {
+    pub(super) async fn healthz(&self, query: &Query) -> Result<Health, QueryError> {
+        let asked = Asked::read(query)?;
         if let Some((kind, text)) = asked.mistake() {
-            return asked.failure(kind, text);
+            return Ok(asked.failure(kind, text));
         }
         let Some(status) = &self.status else {
-            return Health::ok();
+            return Ok(Health::ok());
         };
         let now = status.load();
         if let Some(reason) = &now.poisoned {
-            return asked.failure(Kind::JetStream, reason.clone());
+            return Ok(asked.failure(Kind::JetStream, reason.clone()));
         }
-        if asked.js_enabled || asked.js_enabled_only {
-            return Health::ok();
+        if asked.only_enabled {
+            return Ok(Health::ok());
         }
         if !now.is_ready {
             let text = "JetStream is still recovering meta layer".to_owned();
-            return asked.failure(Kind::JetStream, text);
+            return Ok(asked.failure(Kind::JetStream, text));
         }
-        let is_of_server = asked.js_server_only || asked.js_meta_only;
-        if is_of_server || asked.account.is_empty() {
-            return Health::ok();
+        if asked.only_server || asked.account.is_empty() {
+            return Ok(Health::ok());
         }
         let Some(details) = self.details().await else {
-            return Health::ok();
+            return Ok(Health::ok());
         };
-        match asked.missing(&details) {
+        Ok(match asked.missing(&details) {
             Some((kind, text)) => asked.failure(kind, text),
             None => Health::ok(),
-        }
+        })
     }
 }

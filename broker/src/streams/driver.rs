@@ -29,9 +29,6 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes on their way to the disk with which no more are taken from connections.
 const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
-/// The same where someone waits for details: however often they are asked for, they are gathered
-/// no more often than this.
-const DETAILS_INTERVAL: Duration = Duration::from_millis(25);
 /// Subjects of the JetStream API and of what clients answer to deliveries.
 const API_SUBJECTS: [(&[u8], IngestKind); 3] = [
     (b"$JS.API.>", IngestKind::Api),
@@ -180,9 +177,10 @@ pub(crate) struct Driver<L, S> {
     clock: Clock,
     routes: Routes,
     captures: BTreeMap<GroupId, Vec<Capture>>,
+    /// Subscriptions of mirrors and sources, by the number under which they listen.
+    listeners: BTreeMap<u64, Vec<Capture>>,
     batches: Vec<IngestBatch>,
-    /// When figures were last published.
-    status_at: Option<Instant>,
+    status_due: Instant,
 }
 
 impl<L: LogStore, S: StateStore> Driver<L, S> {
@@ -198,8 +196,9 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             clock,
             routes,
             captures: BTreeMap::new(),
+            listeners: BTreeMap::new(),
             batches: Vec::new(),
-            status_at: None,
+            status_due: Instant::now(),
         }
     }
 
@@ -302,6 +301,11 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                     .publish(GroupId(item.tag.id), now, message, &mut self.routes);
             }
             IngestKind::Ack => self.engine.ack(request, now, &mut self.routes),
+            IngestKind::Link => {
+                let listener = item.tag.id;
+                self.engine
+                    .link_message(listener, request, now, &mut self.routes);
+            }
             IngestKind::FlowControl => self.engine.flow_control(request, now, &mut self.routes),
             IngestKind::Application => {
                 let client = batch.origin().map(|client| client.info());
@@ -327,11 +331,6 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                         kind: IngestKind::Stream,
                         id: group.0,
                     };
-                    let name = self
-                        .engine
-                        .stream_name(group)
-                        .unwrap_or_default()
-                        .to_owned();
                     let captures = self.captures.entry(group).or_default();
                     let is_wanted = |capture: &Capture| {
                         let wanted = |subject: &String| subject.as_bytes() == capture.1.subject();
@@ -347,9 +346,33 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                         let is_there =
                             |capture: &Capture| subject.as_bytes() == capture.1.subject();
                         if !captures.iter().any(is_there) {
-                            let capture = account.subscribe_stream(tag, subject.as_bytes(), &name);
+                            let capture = account.subscribe_engine(tag, subject.as_bytes(), None);
                             captures.push((Arc::clone(&account), capture));
                         }
+                    }
+                }
+                Change::Listen {
+                    account,
+                    listener,
+                    subjects,
+                } => {
+                    let account = self.routes.accounts.get_or_create(&account);
+                    let tag = IngestTag {
+                        kind: IngestKind::Link,
+                        id: listener,
+                    };
+                    let subscribe = |subject: &String| {
+                        let subscription = account.subscribe_engine(tag, subject.as_bytes(), None);
+                        (Arc::clone(&account), subscription)
+                    };
+                    let subscriptions = subjects.iter().map(subscribe).collect();
+                    self.listeners.insert(listener, subscriptions);
+                }
+                Change::Unlisten { listener } => {
+                    for (account, subscription) in
+                        self.listeners.remove(&listener).unwrap_or_default()
+                    {
+                        account.unsubscribe(&subscription);
                     }
                 }
                 Change::Release { group, .. } => {
@@ -360,34 +383,22 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                 }
             }
         }
+        self.engine.send_link_requests(&mut self.routes);
     }
 
     fn until_next(&self) -> Duration {
-        let longest = if self.links.status.is_asked() {
-            DETAILS_INTERVAL
-        } else {
-            LONGEST_SLEEP
-        };
         match self.engine.next_deadline() {
-            Some(at) => at.since(self.clock.now()).min(longest),
-            None => longest,
+            Some(at) => at.since(self.clock.now()).min(LONGEST_SLEEP),
+            None => LONGEST_SLEEP,
         }
     }
 
     fn publish_status(&mut self) {
         let now = Instant::now();
-        let interval = if self.links.status.is_asked() {
-            DETAILS_INTERVAL
-        } else {
-            STATUS_INTERVAL
-        };
-        let is_due = self
-            .status_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= interval);
-        if !is_due && self.engine.poisoned().is_none() {
+        if now < self.status_due && self.engine.poisoned().is_none() {
             return;
         }
-        self.status_at = Some(now);
+        self.status_due = now + STATUS_INTERVAL;
         let now = self.clock.now();
         self.links
             .status

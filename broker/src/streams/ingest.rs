@@ -32,6 +32,8 @@ pub enum IngestKind {
     FlowControl,
     /// A pull request.
     Next,
+    /// For a mirror or source, by the number under which it listens.
+    Link,
     /// For the application layer.
     Application,
 }

@@ -199,6 +199,37 @@ pub fn header_block(stored: &[u8], found: &Found<'_>) -> Vec<u8> {
     out
 }
 
+/// Header block of a message that is published again: its own lines, then where it was stored, and
+/// the sequence of the one of its subject before it. `size` is that of a payload that is left out.
+#[must_use]
+pub fn republished_header(
+    stored: &[u8],
+    found: &Found<'_>,
+    previous: StreamSeq,
+    size: Option<usize>,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(stored.len() + found.subject.len() + 160);
+    match stored.strip_suffix(b"\r\n") {
+        Some(own) => out.extend_from_slice(own),
+        None => out.extend_from_slice(b"NATS/1.0\r\n"),
+    }
+    let mut digits = itoa::Buffer::new();
+    line(&mut out, STREAM, found.stream.as_bytes());
+    line(&mut out, SUBJECT, found.subject);
+    line(&mut out, SEQUENCE, digits.format(found.seq.0).as_bytes());
+    line(&mut out, TIME_STAMP, found.time.to_string().as_bytes());
+    line(
+        &mut out,
+        LAST_SEQUENCE,
+        digits.format(previous.0).as_bytes(),
+    );
+    if let Some(size) = size {
+        line(&mut out, b"Nats-Msg-Size", digits.format(size).as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
 const STREAM: &[u8] = b"Nats-Stream";
 const SUBJECT: &[u8] = b"Nats-Subject";
 const SEQUENCE: &[u8] = b"Nats-Sequence";

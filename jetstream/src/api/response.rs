@@ -12,6 +12,7 @@ use super::error::ApiError;
 use super::json;
 use super::subject::Call;
 pub use crate::consumer::info::{ConsumerInfo, PriorityGroupInfo, SequenceInfo};
+use crate::stream::config::{External, SubjectTransform};
 use crate::stream::{StreamConfig, StreamState};
 use crate::time::Timestamp;
 
@@ -327,9 +328,41 @@ pub struct StreamInfo {
     /// Where it lives; shown by `STREAM.INFO` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterInfo>,
+    /// How a mirror stands with its origin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<SourceInfo>,
+    /// How the stream stands with its sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceInfo>,
     /// When this was gathered.
     #[serde(default)]
     pub ts: Timestamp,
+}
+
+/// How a stream stands with an origin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceInfo {
+    /// Name of the origin.
+    pub name: String,
+    /// The way to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+    /// Messages that are still to come.
+    pub lag: u64,
+    /// Last sequence taken from a source.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub seq: u64,
+    /// Nanoseconds since something was heard of it, -1 for never.
+    pub active: i64,
+    /// What went wrong last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+    /// Which subjects are wanted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub filter_subject: String,
+    /// Which subjects are wanted, and what they become.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subject_transforms: Vec<SubjectTransform>,
 }
 
 /// Where a stream or consumer lives.

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use menes_protocol::subject;
+use menes_protocol::transform::{Transform, TransformError};
 
 use super::duration::Nanoseconds;
 use super::error::ApiError;
@@ -16,7 +17,7 @@ use super::request::StreamRequest;
 use super::{metadata, name};
 use crate::consumer::ConsumerConfig;
 use crate::stream::StreamConfig;
-use crate::stream::config::{Discard, Retention, Storage};
+use crate::stream::config::{Discard, Retention, Storage, SubjectTransform};
 
 /// Most bytes of a description, of streams and consumers alike.
 pub const MAX_DESCRIPTION: usize = 4096;
@@ -35,8 +36,6 @@ const SECOND: i64 = 1_000 * MILLISECOND;
 pub struct Features {
     /// `Nats-TTL`.
     pub msg_ttl: bool,
-    /// Markers where the last message of a subject expired.
-    pub delete_markers: bool,
     /// More than one replica.
     pub replicas: bool,
 }
@@ -251,12 +250,16 @@ pub fn validate(
     check_age_and_window(&mut config, pedantic, bounds)?;
     check_combinations(&mut config, pedantic)?;
     check_features(&config, bounds.features)?;
-    if config.subjects.is_empty() {
-        config.subjects.push(config.name.clone());
-    } else {
+    check_persist_mode(&config)?;
+    origins::check(&config)?;
+    if !config.subjects.is_empty() {
         check_subjects(&config)?;
+    } else if config.mirror.is_none() && config.sources.is_empty() {
+        config.subjects.push(config.name.clone());
     }
     check_account(&config, bounds)?;
+    check_transform(&config)?;
+    check_republish(&mut config, pedantic)?;
     if config
         .placement
         .as_ref()
@@ -423,19 +426,10 @@ fn check_combinations(config: &mut StreamConfig, pedantic: bool) -> Result<(), A
 /// Refuses what is not built, in words that say what it is.
 fn check_features(config: &StreamConfig, features: Features) -> Result<(), ApiError> {
     let wanted = [
-        (config.mirror.is_some(), "stream mirrors are"),
-        (!config.sources.is_empty(), "stream sources are"),
-        (config.republish.is_some(), "republishing is"),
-        (config.subject_transform.is_some(), "subject transforms are"),
         (config.allow_msg_counter, "message counters are"),
         (config.allow_atomic, "atomic batch publishing is"),
         (config.allow_batched, "fast batch publishing is"),
         (config.allow_msg_schedules, "message schedules are"),
-        (config.persist_mode.is_some(), "the async persist mode is"),
-        (
-            config.subject_delete_marker_ttl > 0 && !features.delete_markers,
-            "subject delete markers are",
-        ),
         (
             config.allow_msg_ttl && !features.msg_ttl,
             "per-message TTLs are",
@@ -447,6 +441,98 @@ fn check_features(config: &StreamConfig, features: Features) -> Result<(), ApiEr
         ))),
         None => Ok(()),
     }
+}
+
+/// Everything is durable before it is acknowledged, so the mode changes nothing; it is refused
+/// where the reference server refuses it.
+fn check_persist_mode(config: &StreamConfig) -> Result<(), ApiError> {
+    if config.persist_mode.as_deref() != Some("async") {
+        return Ok(());
+    }
+    if config.storage != Storage::File {
+        return Err(invalid(
+            "async persist mode is only supported on file storage",
+        ));
+    }
+    if config.num_replicas > 1 {
+        return Err(invalid(
+            "async persist mode is not supported on replicated streams",
+        ));
+    }
+    if config.allow_atomic {
+        return Err(invalid(
+            "async persist mode is not supported with atomic batch publish",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether `text` may name a stream.
+fn is_stream_name(text: &str) -> bool {
+    name::is_valid(text)
+}
+
+fn check_transform(config: &StreamConfig) -> Result<(), ApiError> {
+    let Some(SubjectTransform { src, dest }) = &config.subject_transform else {
+        return Ok(());
+    };
+    if !src.is_empty() && !subject::is_valid(src.as_bytes()) {
+        let why = format_args!("invalid subject {src}");
+        return Err(ApiError::stream_transform_source(why));
+    }
+    check_mapping(src, dest).map_err(ApiError::stream_transform_destination)
+}
+
+/// Whether a transform can be made; one without a destination is none.
+fn check_mapping(src: &str, dest: &str) -> Result<(), TransformError> {
+    if dest.is_empty() {
+        return Ok(());
+    }
+    Transform::mapping(src, dest).map(|_| ())
+}
+
+fn check_republish(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
+    let Some(republish) = &mut config.republish else {
+        return Ok(());
+    };
+    if republish.src.is_empty() {
+        if pedantic {
+            return Err(ApiError::pedantic("republish source can not be empty"));
+        }
+        ">".clone_into(&mut republish.src);
+    }
+    // From everything to everything is a cycle, unless the messages are stored under other subjects
+    // than they came with.
+    if republish.src == ">"
+        && republish.dest == ">"
+        && let [only] = config.subjects.as_slice()
+        && let Some(transform) = &config.subject_transform
+        && transform.src == *only
+    {
+        if pedantic {
+            return Err(ApiError::pedantic(
+                "implicit republish based on subject transform",
+            ));
+        }
+        republish.src.clone_from(&transform.dest);
+        republish.dest.clone_from(&transform.dest);
+    }
+    let forms_cycle = config
+        .subjects
+        .iter()
+        .any(|subject| subject::overlaps(republish.dest.as_bytes(), subject.as_bytes()));
+    if forms_cycle {
+        return Err(invalid(
+            "stream configuration for republish destination forms a cycle",
+        ));
+    }
+    if !republish.dest.is_empty() && Transform::new(&republish.src, &republish.dest).is_err() {
+        let (src, dest) = (&republish.src, &republish.dest);
+        return Err(invalid(format_args!(
+            "stream configuration for republish with transform from '{src}' to '{dest}' not valid"
+        )));
+    }
+    Ok(())
 }
 
 fn check_subjects(config: &StreamConfig) -> Result<(), ApiError> {
@@ -570,6 +656,10 @@ pub fn check_change(current: &StreamConfig, wanted: &StreamConfig) -> Result<(),
             "stream configuration update can not change persist mode",
         ),
     ];
+    // A mirror may only become a stream of its own.
+    if wanted.mirror.is_some() && wanted.mirror != current.mirror {
+        return Err(ApiError::mirror_not_updatable());
+    }
     match refusals.into_iter().find(|(refused, _)| *refused) {
         Some((_, why)) => Err(invalid(why)),
         None => Ok(()),
@@ -584,5 +674,8 @@ fn nanoseconds(span: Duration) -> i64 {
     i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
 }
 
+mod origins;
 #[cfg(test)]
 mod tests;
+
+pub use origins::follow as follow_origins;

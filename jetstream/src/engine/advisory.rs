@@ -118,7 +118,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     }
 
     /// 22 letters and digits that no other advisory of this engine has.
-    fn next_id(&mut self) -> String {
+    pub(super) fn next_id(&mut self) -> String {
         const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
         let mut rest = u128::from(self.next_random()) << 64 | u128::from(self.next_random());
         (0..22)

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::Bound;
 use std::time::Duration;
 
+use super::replicate::LINK_TIMER;
 use super::view::StreamView;
 use super::{Application, Engine, Origin, StreamGroup};
 use crate::command::StreamCommand;
@@ -151,6 +152,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.expire(group, now);
                 continue;
             }
+            if id == LINK_TIMER {
+                self.run_links(group, now, out);
+                continue;
+            }
             let expired = self.with_consumer(group, id, now, out, |consumer, turn| {
                 consumer.tick(turn).map(|()| consumer.is_abandoned(turn))
             });
@@ -272,6 +277,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     }
 
     fn expire(&mut self, group: GroupId, now: Timestamp) {
+        let Some(target) = self.groups.get_mut(&group) else {
+            return;
+        };
+        if std::mem::take(&mut target.additions_lost)
+            && let Err(error) = self.propose_due_again(group, now)
+        {
+            self.poison(error);
+            return;
+        }
         let Some(target) = self.groups.get_mut(&group) else {
             return;
         };

@@ -3,7 +3,7 @@
 use super::request::{ApiRequest, no_responders, select, send, start};
 use super::{Application, Engine, StreamGroup};
 use crate::api::direct::{self, DirectGet, Found, MAX_MULTI_LAST, Place, UpTo};
-use crate::ids::StreamSeq;
+use crate::ids::{AccountName, GroupId, StreamSeq};
 use crate::ports::{LogStore, Outbox, StateStore, StoreError};
 use crate::record::StoredMessage;
 use crate::stream::{Filters, Stream, View};
@@ -29,7 +29,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let group = self.meta.group(request.account, stream);
         let target = group.and_then(|group| Some((group, self.groups.get(&group)?)));
         let is_allowed = |target: &StreamGroup| target.stream.config().allow_direct;
-        let target = target.filter(|(_, target)| is_allowed(target) && self.poisoned.is_none());
+        let target = target
+            .filter(|(_, target)| is_allowed(target))
+            // A mirror answers for an origin that is elsewhere.
+            .or_else(|| {
+                self.mirror_of(request.account, stream)
+                    .filter(|_| group.is_none())
+            })
+            .filter(|_| self.poisoned.is_none());
         let Some((group, _)) = target else {
             no_responders(request, out);
             return;
@@ -50,6 +57,20 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             let header = format!("NATS/1.0 500 {}\r\n\r\n", error.description);
             send(account, reply, header.as_bytes(), b"", out);
         }
+    }
+}
+
+impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
+    /// A mirror that may answer for its origin, which is not in this server.
+    fn mirror_of(&self, account: &AccountName, origin: &str) -> Option<(GroupId, &StreamGroup)> {
+        self.meta
+            .streams(account)
+            .filter_map(|(_, group)| Some((group, self.groups.get(&group)?)))
+            .find(|(_, target)| {
+                let config = target.stream.config();
+                let mirror = config.mirror.as_ref();
+                config.mirror_direct && mirror.is_some_and(|mirror| mirror.name == origin)
+            })
     }
 }
 

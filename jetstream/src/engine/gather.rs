@@ -8,20 +8,37 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::deliver::STREAM_TIMER;
-use super::{Application, Completion, Context, Engine, Origin, Pending, Publish, Publishers};
+use super::{
+    Application, Completion, Context, Engine, Origin, Pending, Publish, Publishers, next_random,
+};
 use crate::api::{self, ApiError};
 use crate::command::{MetaCommand, StreamCommand};
 use crate::ids::GroupId;
 use crate::ports::{
     Appended, Entry, EntryKind, LogStore, Outbox, Outgoing, StateStore, StoreError, StoreErrorKind,
 };
-use crate::record::BlockBuilder;
+use crate::record::{BlockBuilder, Tag};
 use crate::time::Timestamp;
 
 /// How long a stream waits before it tries again to expire messages, after the log refused.
 const EXPIRY_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 /// Longest subject that a block can hold.
 const MAX_SUBJECT_BYTES: usize = u16::MAX as usize;
+
+/// What becomes a record of a stream's next entry.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a> {
+    /// Who proposes it.
+    pub(super) tag: Tag,
+    /// Where the ack goes, empty for nowhere.
+    pub(super) reply: &'a [u8],
+    /// Subject.
+    pub(super) subject: &'a [u8],
+    /// Header block, empty for none.
+    pub(super) header: &'a [u8],
+    /// Payload.
+    pub(super) payload: &'a [u8],
+}
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// A message for the stream `group`; its ack goes to `reply` once it is durable and applied.
@@ -33,44 +50,83 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         message: Publish<'_>,
         out: &mut dyn Outbox,
     ) {
-        let Some(target) = self.groups.get_mut(&group) else {
+        let Some(target) = self.groups.get(&group) else {
             return;
         };
-        let size = message.subject.len() + message.header.len() + message.payload.len();
-        let refusal = if self.poisoned.is_some() {
-            Some(ApiError::temporarily_unavailable())
-        } else if message.subject.len() > MAX_SUBJECT_BYTES || u32::try_from(size).is_err() {
-            Some(ApiError::message_too_large())
-        } else {
-            None
+        let random = &mut self.random;
+        let incoming = target.stream.prepare(message.subject, message.header, || {
+            next_random(random) as u32
+        });
+        let record = Record {
+            tag: Tag::Client,
+            reply: message.reply,
+            subject: &incoming.subject,
+            header: &incoming.header,
+            payload: message.payload,
         };
-        if let Some(error) = refusal {
+        if let Err(error) = self.gather(group, now, record) {
+            let Some(target) = self.groups.get(&group) else {
+                return;
+            };
             let mut publishers = Publishers::of(target);
             publishers.replies.push(message.reply);
             self.refuse_publishers(group, &publishers, &error, out);
-            return;
         }
-        let full = target
-            .builder
-            .as_ref()
-            .is_some_and(|builder| builder.len() + size > self.options.max_entry_bytes);
-        if full {
+    }
+
+    /// Adds a record to the next entry of a stream that exists.
+    ///
+    /// # Errors
+    /// Why it cannot go into any entry.
+    pub(super) fn gather(
+        &mut self,
+        group: GroupId,
+        now: Timestamp,
+        record: Record<'_>,
+    ) -> Result<(), ApiError> {
+        let size = record.subject.len() + record.header.len() + record.payload.len();
+        if self.poisoned.is_some() {
+            return Err(ApiError::temporarily_unavailable());
+        }
+        if record.subject.len() > MAX_SUBJECT_BYTES || u32::try_from(size).is_err() {
+            return Err(ApiError::message_too_large());
+        }
+        let Some(target) = self.groups.get_mut(&group) else {
+            return Err(ApiError::stream_not_found());
+        };
+        let needs_tags = record.tag != Tag::Client;
+        let is_full = target.builder.as_ref().is_some_and(|builder| {
+            builder.len() + size > self.options.max_entry_bytes
+                || (needs_tags && !builder.is_tagged())
+        });
+        if is_full {
             self.seal_publishes(group);
         }
         let Some(target) = self.groups.get_mut(&group) else {
-            return;
+            return Err(ApiError::stream_not_found());
         };
         let time = now.max(Timestamp(target.last_time.0.saturating_add(1)));
         target.last_time = time;
         let is_gathering = target.builder.is_some() || !target.proposed.is_empty();
-        let builder = target
-            .builder
-            .get_or_insert_with(|| BlockBuilder::new(time));
-        builder.push(time, message.subject, message.header, message.payload);
-        target.replies.push(message.reply);
+        let builder = target.builder.get_or_insert_with(|| {
+            if needs_tags {
+                BlockBuilder::tagged(time)
+            } else {
+                BlockBuilder::new(time)
+            }
+        });
+        builder.push_tagged(
+            record.tag,
+            time,
+            record.subject,
+            record.header,
+            record.payload,
+        );
+        target.replies.push(record.reply);
         if !is_gathering {
             self.gathering.push(group);
         }
+        Ok(())
     }
 
     /// Proposes a command of the application; `token` comes back as a [`Completion`].
@@ -439,6 +495,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     ) {
         match context {
             Context::Publish(publishers) => {
+                self.additions_refused(entry, now);
+                self.copies_refused(entry, error, now, out);
                 self.refuse_publishers(entry.group, &publishers, error, out);
             }
             Context::Meta(_, origin) => self.answer(origin, Err(error.clone()), now, out),

@@ -20,6 +20,7 @@
 //! 2. Entries are applied in the order of the log, each in one atomic write with its position.
 //! 3. After the first store error nothing is acknowledged any more: the engine is poisoned.
 
+mod additions;
 mod advisory;
 mod apply;
 mod deliver;
@@ -29,7 +30,9 @@ mod gather;
 mod meta;
 mod reclaim;
 mod recovery;
+mod replicate;
 mod replies;
+mod republish;
 mod request;
 mod view;
 
@@ -39,6 +42,7 @@ use std::sync::Arc;
 use self::figures::ApiUse;
 use self::meta::Meta;
 use self::reclaim::Reclaim;
+use self::replicate::{Link, Listeners};
 use self::replies::Publishers;
 use self::replies::Replies;
 use crate::api::{self, ApiError, consumer_config, metadata, stream_config};
@@ -139,6 +143,20 @@ pub enum Change {
         /// Subjects, wildcards included.
         subjects: Vec<String>,
     },
+    /// Messages on these subjects go to [`Engine::link_message`] from now on.
+    Listen {
+        /// Account in which they are.
+        account: AccountName,
+        /// Number to pass on.
+        listener: u64,
+        /// Subjects, all literal.
+        subjects: Vec<String>,
+    },
+    /// No longer.
+    Unlisten {
+        /// The number.
+        listener: u64,
+    },
     /// The stream is gone.
     Release {
         /// Owner.
@@ -213,6 +231,10 @@ pub(crate) struct StreamGroup {
     replies: Replies,
     proposed: Vec<Proposed>,
     advancing: bool,
+    /// Messages of the server did not get into the log and have to be proposed again.
+    additions_lost: bool,
+    /// The ways to its origins.
+    links: Vec<Link>,
 }
 
 impl StreamGroup {
@@ -240,6 +262,8 @@ impl StreamGroup {
             replies: Replies::default(),
             proposed: Vec::new(),
             advancing: false,
+            additions_lost: false,
+            links: Vec::new(),
         }
     }
 
@@ -287,6 +311,9 @@ pub struct Engine<L, S, A> {
     timers: BTreeMap<(GroupId, u32), Timestamp>,
     due: BTreeSet<(Timestamp, GroupId, u32)>,
     changes: Vec<Change>,
+    listeners: Listeners,
+    /// What links ask for.
+    requests: Vec<replicate::Request>,
     completions: Vec<Completion>,
     notices: Vec<(AccountName, String, Notice)>,
     turn_notices: Vec<Notice>,
@@ -316,7 +343,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if self.poisoned.is_some() {
             self.refuse_everything(now, out);
         }
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.gathering.is_empty()
     }
 
     /// When [`Engine::turn`] must be called again although nothing came in.
@@ -422,13 +449,18 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
 
     /// The next number of a small deterministic generator, for names and ids.
     fn next_random(&mut self) -> u64 {
-        // splitmix64 (Steele, Lea, Flood 2014).
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        next_random(&mut self.random)
     }
+}
+
+/// The next number of the generator with this state.
+fn next_random(state: &mut u64) -> u64 {
+    // splitmix64 (Steele, Lea, Flood 2014).
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// A message on its way into a stream.

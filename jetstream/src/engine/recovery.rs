@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::apply::is_logged;
 use super::meta::{self, Meta};
 use super::reclaim::Reclaim;
+use super::replicate::Listeners;
 use super::{Application, Change, Engine, Options, StreamGroup};
 use crate::consumer::Consumer;
 use crate::ids::{AccountName, GroupId};
@@ -81,6 +82,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             timers: BTreeMap::new(),
             due: BTreeSet::new(),
             changes: Vec::new(),
+            listeners: Listeners::default(),
+            requests: Vec::new(),
             completions: Vec::new(),
             notices: Vec::new(),
             turn_notices: Vec::new(),
@@ -117,6 +120,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         engine.changes = captures;
         let groups: Vec<GroupId> = engine.groups.keys().copied().collect();
         for group in groups {
+            engine.propose_due_again(group, now)?;
+            engine.follow_origins(group, now, &mut Nobody);
             engine.schedule_expiry(group);
             let ids: Vec<u32> = engine
                 .groups

@@ -457,7 +457,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         origin: Origin,
         now: Timestamp,
     ) -> Result<(), ApiError> {
+        let pedantic = wanted.pedantic;
         let mut config = stream_config::create(wanted, name, &self.options.stream_bounds)?;
+        stream_config::follow_origins(&mut config, pedantic, |origin| {
+            self.stream_config(account, origin).ok().map(|(_, c)| c)
+        })?;
         if let Some(group) = self.meta.group(account, name) {
             let target = self
                 .groups
@@ -492,7 +496,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .group(account, name)
             .and_then(|group| self.groups.get(&group));
         let current = target.map(|target| target.stream.config());
+        let pedantic = wanted.pedantic;
         let mut config = stream_config::update(wanted, name, current, &self.options.stream_bounds)?;
+        stream_config::follow_origins(&mut config, pedantic, |origin| {
+            self.stream_config(account, origin).ok().map(|(_, c)| c)
+        })?;
         if let Some(target) = target {
             let consumers = target
                 .consumers
@@ -783,6 +791,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             state,
             domain: None,
             cluster: None,
+            mirror: target.mirror_info(now),
+            sources: target.source_infos(now),
             ts: now,
         })
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::api::ApiError;
 use crate::ids::StreamSeq;
 use crate::ports::{EntryLocation, StoreError, Table};
-use crate::record::{RecordSpan, records};
+use crate::record::{RecordSpan, Tag, records};
 use crate::time::Timestamp;
 
 use super::codec::corrupt;
@@ -53,7 +53,7 @@ impl Stream {
         removed: &mut Vec<Removed>,
     ) -> Result<(), StoreError> {
         let group = self.group;
-        let Some(records) = records(block) else {
+        let Some(mut records) = records(block) else {
             return Err(corrupt(group, format_args!("entry {index} holds no block")));
         };
         let declared = records.declared();
@@ -62,9 +62,16 @@ impl Stream {
         let mut edit = Edit::new(self, cx, removed);
         edit.open_block(at, index, declared, block);
         let mut stored = None;
-        for (ordinal, span) in (0u32..).zip(records) {
-            let outcome = edit.publish(block, ordinal, span, interest, &mut stored)?;
+        let mut ordinal = 0;
+        while let Some(span) = records.next() {
+            let proposed = Proposed {
+                block,
+                span,
+                tag: records.tag(),
+            };
+            let outcome = edit.publish(ordinal, proposed, interest, &mut stored)?;
             outcomes.push(outcome);
+            ordinal += 1;
         }
         if outcomes.len() - before != declared as usize {
             return Err(corrupt(
@@ -79,23 +86,50 @@ impl Stream {
     }
 }
 
+/// A record of the block being applied.
+#[derive(Clone, Copy)]
+struct Proposed<'b> {
+    block: &'b Bytes,
+    span: RecordSpan,
+    tag: Tag,
+}
+
+impl<'b> Proposed<'b> {
+    fn subject(&self) -> &'b [u8] {
+        self.span.subject(self.block)
+    }
+    fn header(&self) -> &'b [u8] {
+        self.span.header(self.block)
+    }
+    fn payload(&self) -> &'b [u8] {
+        self.span.payload(self.block)
+    }
+}
+
 impl Edit<'_, '_, '_> {
     fn publish(
         &mut self,
-        block: &Bytes,
         ordinal: u32,
-        span: RecordSpan,
+        record: Proposed<'_>,
         interest: Interest<'_>,
         stored: &mut Option<usize>,
     ) -> Result<PublishOutcome, StoreError> {
-        let Some(open) = self.open else {
-            return Err(corrupt(self.stream.group, "no block is open"));
+        let outcome = match self.origin_refuses(&record)? {
+            Some(outcome) => outcome,
+            None => self.decide(record, interest, stored)?,
         };
-        let outcome = self.decide(open, block, span, interest, stored)?;
+        if let Tag::Source { id, seq, .. } = record.tag
+            && !matches!(outcome, PublishOutcome::Refused(_))
+        {
+            self.stream
+                .origins
+                .set(self.cx.txn, self.stream.group, id, seq);
+        }
         if matches!(
             outcome,
             PublishOutcome::Duplicate { .. } | PublishOutcome::Refused(_)
-        ) {
+        ) && let Some(open) = self.open
+        {
             self.cx.cache.block_mut(open.slot).skipped.insert(ordinal);
         }
         Ok(outcome)
@@ -103,45 +137,60 @@ impl Edit<'_, '_, '_> {
 
     fn decide(
         &mut self,
-        open: Open,
-        block: &Bytes,
-        mut span: RecordSpan,
+        record: Proposed<'_>,
         interest: Interest<'_>,
         stored: &mut Option<usize>,
     ) -> Result<PublishOutcome, StoreError> {
+        let Proposed {
+            block,
+            mut span,
+            tag,
+        } = record;
         let counters = &mut self.stream.counters;
         span.time = span.time.max(counters.last_time);
         counters.log_time = counters.log_time.max(span.time);
         if self.stream.limits.sealed {
             return Ok(PublishOutcome::Refused(ApiError::stream_sealed()));
         }
-        let header = span.header(block);
-        let subject = span.subject(block);
+        let header = record.header();
+        let subject = record.subject();
         let mut rollup = None;
         let mut directives = Directives::default();
         if !header.is_empty() && header.len() <= MAX_HEADER_BYTES {
             directives = match Directives::parse(header) {
                 Ok(directives) => directives,
+                // The origin took it as it is.
+                Err(_) if matches!(tag, Tag::Mirror { .. }) => Directives::default(),
                 Err(error) => return Ok(PublishOutcome::Refused(error)),
             };
-            match self.check(&directives, block, subject)? {
+            match self.check(&directives, block, subject, tag)? {
                 ControlFlow::Continue(found) => rollup = found,
                 ControlFlow::Break(outcome) => return Ok(outcome),
             }
         }
         let limits = &self.stream.limits;
-        let (header_len, payload_len) = (header.len(), span.payload(block).len());
+        let (header_len, payload_len) = (header.len(), record.payload().len());
         if (header_len + payload_len) as u64 > limits.message_bytes {
             return Ok(PublishOutcome::Refused(ApiError::message_too_large()));
         }
         if header_len > MAX_HEADER_BYTES {
             return Ok(PublishOutcome::Refused(ApiError::headers_too_large()));
         }
-        if limits.interest && !interest(subject) {
+        if let Tag::Mirror { seq, .. } = tag
+            && !self.jump_to(seq, span.time)
+        {
+            return Ok(PublishOutcome::Refused(
+                ApiError::expected_sequence_does_not_match(),
+            ));
+        }
+        let Some(open) = self.open else {
+            return Err(corrupt(self.stream.group, "no block is open"));
+        };
+        if self.stream.limits.interest && !interest(subject) {
             return self.pass_by(open, block, span, &directives, rollup);
         }
         let expires = match directives.ttl() {
-            Ok(ttl) => ttl,
+            Ok(ttl) => ttl.filter(|_| self.stream.limits.ttl),
             Err(error) => return Ok(PublishOutcome::Refused(error)),
         };
         let size = self
@@ -172,14 +221,60 @@ impl Edit<'_, '_, '_> {
         })
     }
 
+    /// What becomes of a record that the server added at a wrong moment: a marker for a subject
+    /// that has messages again, a copy that does not follow the one before it.
+    fn origin_refuses(
+        &mut self,
+        record: &Proposed<'_>,
+    ) -> Result<Option<PublishOutcome>, StoreError> {
+        let last = self.stream.counters.last;
+        let follows = match record.tag {
+            Tag::Client => true,
+            Tag::Marker => {
+                let is_due = self.stream.marker_settled(record.subject(), self.cx.txn)?;
+                let number = self.subject(record.block, record.subject())?;
+                is_due && self.subject_count(number) == 0
+            }
+            Tag::Mirror { previous, seq, .. } => previous == last && seq > last,
+            Tag::Source { id, previous, seq } => {
+                let position = self.stream.origins.get(id);
+                previous == position && seq > position
+            }
+        };
+        let refusal = PublishOutcome::Refused(ApiError::expected_sequence_does_not_match());
+        Ok((!follows).then_some(refusal))
+    }
+
     /// Checks what the header asks for, and returns the rollup it asks for.
     fn check(
         &mut self,
         directives: &Directives<'_>,
         block: &Bytes,
         subject: &[u8],
+        tag: Tag,
     ) -> Result<ControlFlow<PublishOutcome, Option<Rollup>>, StoreError> {
         let refuse = |error| Ok(ControlFlow::Break(PublishOutcome::Refused(error)));
+        match tag {
+            Tag::Client => {}
+            Tag::Marker | Tag::Mirror { .. } => {
+                let rollup = directives.rollup().ok().flatten();
+                return Ok(ControlFlow::Continue(
+                    rollup.filter(|_| self.stream.limits.rollup),
+                ));
+            }
+            // The source has checked what the publisher expected of it.
+            Tag::Source { .. } => {
+                if let Some(seq) = self.seen(directives.id)? {
+                    return Ok(ControlFlow::Break(PublishOutcome::Duplicate {
+                        seq: StreamSeq(seq),
+                    }));
+                }
+                let rollup = directives.rollup().ok().flatten();
+                return Ok(ControlFlow::Continue(
+                    rollup.filter(|_| self.stream.limits.rollup),
+                ));
+            }
+        }
         if !directives.increment.is_empty() {
             return refuse(ApiError::counter_disabled());
         }

@@ -2,7 +2,7 @@
 
 use crate::ids::GroupId;
 use crate::ports::{EntryLocation, LogPosition};
-use crate::record::{RecordSpan, records};
+use crate::record::{RecordSpan, Tag, records};
 use crate::time::Timestamp;
 
 use super::bits::Bits;
@@ -10,11 +10,14 @@ use super::codec::{Reader, put_varint};
 
 const VERSION: u8 = 1;
 
+/// Most sequences of one block that no record stands for: gaps of a mirror.
+pub(super) const MAX_GAPS: u32 = 16_384;
+
 /// What the index knows about one block.
 ///
 /// The block itself holds what was proposed. Records that were duplicates or refused have no
 /// sequence; the others have sequences in a row from `first_seq` on, whether or not they are still
-/// there.
+/// there. In a mirror the sequences that the origin has lost lie between them, as removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Block {
     /// Sequence of the first record that got one.
@@ -39,6 +42,8 @@ pub(super) struct Block {
     pub(super) skipped: Bits,
     /// Sequences without a message, counted from `first_seq`.
     pub(super) removed: Bits,
+    /// Sequences that no record stands for, while the block is applied.
+    pub(super) gaps: u32,
 }
 
 impl Block {
@@ -158,7 +163,12 @@ impl Block {
         let last_time = first_time.checked_add_unsigned(reader.varint()?)?;
         let skipped = Bits::decode(&mut reader, records)?;
         let removed = Bits::decode(&mut reader, seqs)?;
-        if live > seqs || seqs > records || first_seq.checked_add(u64::from(seqs)).is_none() {
+        let is_too_long = seqs > records.saturating_add(MAX_GAPS);
+        if live > seqs
+            || live > records
+            || is_too_long
+            || first_seq.checked_add(u64::from(seqs)).is_none()
+        {
             return None;
         }
         Some(Self {
@@ -173,6 +183,7 @@ impl Block {
             last_time: Timestamp(last_time),
             skipped,
             removed,
+            gaps: 0,
         })
     }
 
@@ -182,13 +193,22 @@ impl Block {
         let mut spans = Vec::new();
         let mut time = self.first_time;
         let mut seen = 0;
-        for (ordinal, mut span) in (0u32..).zip(records(bytes)?) {
+        let mut records = records(bytes)?;
+        while let Some(mut span) = records.next() {
             seen += 1;
-            if self.skipped.contains(ordinal) {
+            if self.skipped.contains(seen - 1) {
                 continue;
             }
             time = time.max(span.time);
             span.time = time;
+            if let Tag::Mirror { seq, .. } = records.tag() {
+                let place = seq.checked_sub(self.first_seq)?;
+                if place > u64::from(self.seqs) {
+                    return None;
+                }
+                let nothing = RecordSpan::nothing(time);
+                spans.resize(spans.len().max(place as usize), nothing);
+            }
             spans.push(span);
         }
         (seen == self.records && spans.len() == self.seqs as usize).then_some(spans)

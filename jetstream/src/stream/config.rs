@@ -74,6 +74,68 @@ pub struct SubjectTransform {
     pub dest: String,
 }
 
+/// Publishes stored messages again, on another subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Republish {
+    /// Pattern of the stored subject.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub src: String,
+    /// What it becomes.
+    #[serde(default)]
+    pub dest: String,
+    /// Leave out the payload.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub headers_only: bool,
+}
+
+/// A stream that another one copies messages from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamSource {
+    /// Name of the origin.
+    #[serde(default)]
+    pub name: String,
+    /// First sequence wanted, 0 for all.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub opt_start_seq: u64,
+    /// Time of the first message wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opt_start_time: Option<Timestamp>,
+    /// Which subjects are wanted, empty for all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub filter_subject: String,
+    /// Which subjects are wanted, and what they become here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subject_transforms: Vec<SubjectTransform>,
+    /// How to reach the origin in another account or domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+    /// A consumer of the origin made for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<SourceConsumer>,
+}
+
+/// The way to a stream in another account or domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct External {
+    /// What its API subjects begin with here instead of `$JS.API`.
+    #[serde(default)]
+    pub api: String,
+    /// What deliveries to this side begin with there.
+    #[serde(default)]
+    pub deliver: String,
+}
+
+/// A durable consumer that feeds a mirror or source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceConsumer {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Where it delivers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub deliver_subject: String,
+}
+
 /// Configuration of a stream. Field names, order and omissions on the wire are those of
 /// nats-server; numbers are normalised (`-1` for "no limit") before they get here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -126,12 +188,12 @@ pub struct StreamConfig {
     /// Where replicas should live; kept as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<serde_json::Value>,
-    /// Origin of a mirror; kept as it came.
+    /// Origin of a mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mirror: Option<serde_json::Value>,
-    /// Sources; kept as they came.
+    pub mirror: Option<StreamSource>,
+    /// Streams whose messages are added to this one's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sources: Vec<serde_json::Value>,
+    pub sources: Vec<StreamSource>,
     /// Compression.
     #[serde(default)]
     pub compression: Compression,
@@ -141,9 +203,9 @@ pub struct StreamConfig {
     /// Subject transform on the way in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject_transform: Option<SubjectTransform>,
-    /// Republish; kept as it came.
+    /// Publishes stored messages again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub republish: Option<serde_json::Value>,
+    pub republish: Option<Republish>,
     /// Direct get allowed.
     #[serde(default)]
     pub allow_direct: bool,
@@ -201,7 +263,7 @@ pub struct StreamState {
     pub messages: u64,
     /// Bytes stored.
     pub bytes: u64,
-    /// First sequence; last + 1 when empty, 0 before the first message.
+    /// First sequence; last + 1 when empty.
     pub first_seq: u64,
     /// Time of the first message.
     pub first_ts: Timestamp,

@@ -3,6 +3,7 @@
 use menes_protocol::headers::HeaderBlock;
 
 use crate::api::ApiError;
+use crate::api::duration::Nanoseconds;
 
 /// Longest message id, bytes.
 const MAX_ID_BYTES: usize = 1024;
@@ -193,6 +194,11 @@ fn go_duration_nanos(text: &str) -> Option<u64> {
     }
     i64::try_from(total).ok()?;
     Some(total)
+}
+
+/// A duration as Go prints it: `1m30s`, `1.5s`, `2h0m0s`.
+pub(super) fn go_duration_text(span: std::time::Duration) -> String {
+    Nanoseconds(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)).to_string()
 }
 
 #[cfg(test)]

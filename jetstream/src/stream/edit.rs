@@ -12,8 +12,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::ids::StreamSeq;
 use crate::ports::{EntryLocation, Seek, StoreError, StoreErrorKind, Table};
 use crate::record::RecordSpan;
+use crate::time::Timestamp;
 
-use super::block::Block;
+use super::block::{Block, MAX_GAPS};
 use super::cache::SlotId;
 use super::codec::{corrupt, group_end, group_start, less};
 use super::counters::Counters;
@@ -116,6 +117,59 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             Vec::with_capacity(room_for(records, bytes)),
         );
         self.open = Some(Open { slot, first_seq });
+    }
+
+    /// Makes `seq` the next sequence of the open block; those before it have no message. False when
+    /// there are too many of them for one block.
+    pub(super) fn jump_to(&mut self, seq: u64, time: Timestamp) -> bool {
+        let Some(open) = self.open else { return false };
+        let gap = seq.saturating_sub(self.stream.counters.last + 1);
+        if gap == 0 {
+            return true;
+        }
+        let block = self.cx.cache.block_mut(open.slot);
+        if block.seqs == 0 {
+            let bytes = self
+                .cx
+                .cache
+                .data(open.slot)
+                .map(|(bytes, _)| bytes.clone());
+            let mut block = self.cx.cache.block(open.slot).clone();
+            self.cx.cache.drop_slot(open.slot);
+            block.first_seq = seq;
+            let slot = self.cx.cache.insert(self.stream.group, block);
+            self.cx.cache.pin(slot);
+            if let Some(bytes) = bytes {
+                self.cx.cache.attach(slot, bytes, Vec::new());
+            }
+            self.open = Some(Open {
+                slot,
+                first_seq: seq,
+            });
+        } else {
+            let Some(gaps) = u32::try_from(gap)
+                .ok()
+                .filter(|gap| block.gaps.saturating_add(*gap) <= MAX_GAPS)
+            else {
+                return false;
+            };
+            block.gaps += gaps;
+            for _ in 0..gaps {
+                block.removed.insert(block.seqs);
+                block.seqs += 1;
+            }
+            for _ in 0..gaps {
+                self.cx
+                    .cache
+                    .push_span(open.slot, RecordSpan::nothing(time));
+            }
+        }
+        let counters = &mut self.stream.counters;
+        counters.last = seq - 1;
+        if counters.messages == 0 {
+            counters.first = seq;
+        }
+        true
     }
 
     /// Gives the next record of the open block a sequence, without a message.

@@ -41,6 +41,9 @@ mod dedup;
 mod directives;
 mod edit;
 mod filters;
+mod incoming;
+mod markers;
+mod origins;
 mod read;
 mod remove;
 mod rows;
@@ -56,6 +59,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use menes_protocol::transform::Transform;
 
 use crate::api::ApiError;
 use crate::ids::{AccountName, GroupId, StreamSeq};
@@ -68,10 +72,13 @@ use cache::{Cursor, SlotId};
 use config::{Discard, Retention, Storage};
 use counters::Counters;
 use dedup::Dedup;
+use origins::Origins;
 
 pub use cache::{BlockCache, DEFAULT_CACHE_BYTES};
 pub use config::{StreamConfig, StreamState};
 pub use filters::Filters;
+pub use incoming::Incoming;
+pub use origins::source_id;
 pub use rows::Rows;
 pub use segments::SegmentUse;
 
@@ -200,6 +207,10 @@ pub struct Stream {
     /// Messages below it have no age limit although the stream has one.
     ageless_below: u64,
     dedup: Option<Box<Dedup>>,
+    /// How far it has come in its sources.
+    origins: Origins,
+    /// Subjects for which a marker has to be proposed.
+    due_markers: Vec<Bytes>,
     /// Blocks of a stream in memory, by first sequence.
     memory: BTreeMap<u64, Bytes>,
     /// The subject stored last, with its row: most streams have few subjects in a row.
@@ -223,8 +234,11 @@ struct Limits {
     sealed: bool,
     rollup: bool,
     ttl: bool,
+    marker_ttl: Option<Duration>,
     interest: bool,
     memory: bool,
+    transform: Option<Transform>,
+    republish: Option<Transform>,
 }
 
 impl Limits {
@@ -253,7 +267,16 @@ impl Limits {
             sealed: config.sealed,
             rollup: config.allow_rollup_hdrs && !config.deny_purge,
             ttl: config.allow_msg_ttl,
+            marker_ttl: span(config.subject_delete_marker_ttl),
             interest: config.retention == Retention::Interest,
+            transform: config
+                .subject_transform
+                .as_ref()
+                .and_then(|transform| compiled(&transform.src, &transform.dest)),
+            republish: config
+                .republish
+                .as_ref()
+                .and_then(|republish| compiled(&republish.src, &republish.dest)),
             memory: config.storage == Storage::Memory,
         }
     }
@@ -267,6 +290,12 @@ impl Limits {
         };
         (subject + header + payload + overhead) as u64
     }
+}
+
+/// A transform of the configuration, which was checked when it came; none where it has no
+/// destination.
+fn compiled(source: &str, destination: &str) -> Option<Transform> {
+    Transform::new(source, destination).ok()
 }
 
 impl Stream {
@@ -307,6 +336,7 @@ impl Stream {
             stream.oldest = block.first_time;
         }
         stream.next_ttl = ttl::next(rows, group)?;
+        stream.origins = Origins::load(rows, group)?;
         Ok(stream)
     }
 
@@ -329,6 +359,8 @@ impl Stream {
             next_ttl: None,
             ageless_below: 0,
             dedup: None,
+            origins: Origins::default(),
+            due_markers: Vec::new(),
             memory: BTreeMap::new(),
             recent: None,
             cursors: Default::default(),
@@ -388,6 +420,12 @@ impl Stream {
     #[must_use]
     pub fn last_seq(&self) -> StreamSeq {
         StreamSeq(self.counters.last)
+    }
+
+    /// Sequence of the last message taken from a source, [`source_id`]; 0 for none.
+    #[must_use]
+    pub fn position_in(&self, source: u64) -> StreamSeq {
+        StreamSeq(self.origins.get(source))
     }
 
     /// When the last sequence was given.

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use menes_protocol::headers::HeaderBlock;
 
 use crate::command::Purge;
 use crate::ids::StreamSeq;
@@ -19,7 +20,8 @@ use super::filters::Filters;
 use super::rows::Rows;
 use super::subject::{each_subject, each_subject_after};
 use super::{
-    Context, Limits, MAX_FIRST_SEQ, NEVER, Removed, Stream, StreamConfig, few_in_tests, ttl,
+    Context, Limits, MAX_FIRST_SEQ, NEVER, Removed, Stream, StreamConfig, few_in_tests, markers,
+    origins, ttl,
 };
 
 /// Subjects purged before their rows are written.
@@ -310,6 +312,10 @@ impl Stream {
         let ttls = ttl::prefix(self.group);
         cx.txn
             .delete_range(Table::Meta, ttls.clone(), behind_prefix(ttls));
+        for prefix in [origins::prefix(self.group), markers::prefix(self.group)] {
+            cx.txn
+                .delete_range(Table::Meta, prefix.clone(), behind_prefix(prefix));
+        }
         cx.txn.delete(Table::Meta, Counters::key(self.group));
         cx.cache.forget_group(self.group);
         self.counters = Counters::starting_at(self.counters.last + 1);
@@ -527,8 +533,7 @@ impl Edit<'_, '_, '_> {
             if ageless {
                 continue;
             }
-            let subject = self.subject_at(slot, seq)?;
-            self.take(slot, subject, seq, true)?;
+            self.expire_message(slot, seq)?;
         }
         // Nothing is left that has an age limit.
         self.wait_for(self.stream.counters.last + 1, NEVER);
@@ -539,6 +544,58 @@ impl Edit<'_, '_, '_> {
     fn wait_for(&mut self, seq: u64, time: Timestamp) {
         self.stream.ageless_below = seq;
         self.stream.oldest = time;
+    }
+
+    /// Removes a message that has expired, if it is still there.
+    fn expire(&mut self, seq: u64) -> Result<(), StoreError> {
+        if self.stream.limits.marker_ttl.is_none() {
+            self.remove(seq)?;
+            return Ok(());
+        }
+        self.bound_memory();
+        let found = self
+            .stream
+            .locate(Rows::Txn(self.cx.txn), self.cx.cache, seq)?;
+        if let Some(slot) = found.filter(|slot| self.cx.cache.block(*slot).is_live(seq)) {
+            match self.stream.load_data(self.cx.log, self.cx.cache, slot) {
+                Ok(()) => {}
+                Err(error) if error.kind == StoreErrorKind::Corrupt => {}
+                Err(error) => return Err(error),
+            }
+            self.expire_message(slot, seq)?;
+        }
+        Ok(())
+    }
+
+    /// Takes an expired message out. The last one of a subject leaves a marker, unless it was one.
+    fn expire_message(&mut self, slot: usize, seq: u64) -> Result<(), StoreError> {
+        let subject = self.subject_at(slot, seq)?;
+        let leaves_marker = self.stream.limits.marker_ttl.is_some()
+            && self.subject_count(subject) == 1
+            && !self.is_marker(slot, seq);
+        self.take(slot, subject, seq, true)?;
+        if leaves_marker {
+            // The block that the name lies in may be large, and the name stays for a while.
+            let name = Bytes::copy_from_slice(self.subject_name(subject));
+            self.stream.marker_is_due(name, self.cx.txn);
+        }
+        Ok(())
+    }
+
+    /// Whether a message says that its subject is empty: a marker, or the purge of a key.
+    fn is_marker(&self, slot: usize, seq: u64) -> bool {
+        let Some(span) = self.span_of(slot, seq) else {
+            return false;
+        };
+        let Some((bytes, _)) = self.cx.cache.data(slot) else {
+            return false;
+        };
+        HeaderBlock::parse(span.header(bytes)).is_ok_and(|header| {
+            header
+                .get("Nats-Marker-Reason")
+                .is_some_and(|reason| !reason.is_empty())
+                || header.get("KV-Operation") == Some(b"PURGE")
+        })
     }
 
     /// Removes messages whose own time has come.
@@ -552,7 +609,7 @@ impl Edit<'_, '_, '_> {
             )?;
             for (key, seq) in &due {
                 self.cx.txn.delete(Table::Meta, key.clone());
-                self.remove(*seq)?;
+                self.expire(*seq)?;
             }
             if due.len() < SUBJECTS_PER_ROUND {
                 break;

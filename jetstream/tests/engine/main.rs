@@ -3,7 +3,9 @@
 mod api;
 mod consumers;
 mod failures;
+mod origins;
 mod publishes;
 mod random_requests;
 mod restarts;
 mod server;
+mod subjects;

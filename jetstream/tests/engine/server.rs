@@ -38,6 +38,12 @@ pub(crate) struct Wire {
     pub(crate) deaf: BTreeSet<String>,
     pub(crate) congested: BTreeSet<String>,
     pub(crate) hears_advisories: bool,
+    /// Where mirrors and sources listen.
+    pub(crate) listeners: BTreeMap<u64, Vec<String>>,
+    /// What the engine sent to itself.
+    pub(crate) looped: Vec<Sent>,
+    /// Messages to mirrors and sources are lost.
+    pub(crate) is_cut: bool,
 }
 
 impl Wire {
@@ -46,8 +52,31 @@ impl Wire {
         if subject.starts_with("$JS.EVENT.") {
             return self.hears_advisories;
         }
+        if is_link(&subject) {
+            return self.listener(&subject).is_some();
+        }
         !self.deaf.contains(&*subject)
     }
+
+    fn listener(&self, subject: &str) -> Option<u64> {
+        let mut all = self.listeners.iter();
+        let found = all.find(|(_, subjects)| subjects.iter().any(|s| s == subject));
+        found.map(|(listener, _)| *listener)
+    }
+}
+
+/// Whether a mirror or source listens there, if anybody.
+fn is_link(subject: &str) -> bool {
+    ["$JS.M.", "$JS.S.", "$JS.R."]
+        .iter()
+        .any(|start| subject.starts_with(start))
+}
+
+/// Whether the engine listens there.
+fn is_engine(subject: &str) -> bool {
+    ["$JS.API.", "$JS.ACK.", "$JS.FC."]
+        .iter()
+        .any(|start| subject.starts_with(start))
 }
 
 impl Outbox for Wire {
@@ -56,13 +85,22 @@ impl Outbox for Wire {
             return false;
         }
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        self.sent.push(Sent {
+        let sent = Sent {
             target: text(message.target),
             subject: text(message.subject),
             reply: text(message.reply),
             header: text(message.header),
             payload: message.payload.to_vec(),
-        });
+        };
+        if is_link(&sent.target) {
+            if !self.is_cut {
+                self.looped.push(sent);
+            }
+        } else if is_engine(&sent.target) {
+            self.looped.push(sent);
+        } else {
+            self.sent.push(sent);
+        }
         true
     }
 
@@ -174,6 +212,8 @@ impl<S: StateStore> Server<S> {
         );
         self.engine = Some(engine.expect("the stores are sound"));
         self.captured.clear();
+        self.wire.listeners.clear();
+        self.wire.looped.clear();
         self.follow();
         self.turn();
     }
@@ -187,15 +227,16 @@ impl<S: StateStore> Server<S> {
         for _ in 0..1000 {
             let engine = self.engine.as_mut().expect("it runs");
             let more = engine.turn(self.now, &mut self.wire);
-            self.follow();
-            if !more {
+            let relayed = self.follow();
+            if !more && !relayed {
                 return;
             }
         }
         panic!("the engine does not come to rest");
     }
 
-    fn follow(&mut self) {
+    /// True when the engine got something of its own.
+    fn follow(&mut self) -> bool {
         for change in self.engine().take_changes() {
             match change {
                 Change::Capture {
@@ -206,8 +247,46 @@ impl<S: StateStore> Server<S> {
                 Change::Release { group, .. } => {
                     self.captured.remove(&group);
                 }
+                Change::Listen {
+                    listener, subjects, ..
+                } => {
+                    self.wire.listeners.insert(listener, subjects);
+                }
+                Change::Unlisten { listener } => {
+                    self.wire.listeners.remove(&listener);
+                }
             }
         }
+        let engine = self.engine.as_mut().expect("it runs");
+        engine.send_link_requests(&mut self.wire);
+        self.relay()
+    }
+
+    /// What the engine sent to itself comes in again: mirrors and sources talk to the API.
+    fn relay(&mut self) -> bool {
+        let looped = std::mem::take(&mut self.wire.looped);
+        let has_any = !looped.is_empty();
+        for sent in looped {
+            let request = ApiRequest {
+                account: &self.account,
+                subject: sent.subject.as_bytes(),
+                reply: sent.reply.as_bytes(),
+                header: sent.header.as_bytes(),
+                payload: &sent.payload,
+            };
+            let engine = self.engine.as_mut().expect("it runs");
+            let target = sent.target.as_str();
+            if target.starts_with("$JS.API.") {
+                engine.request(request, self.now, &mut self.wire);
+            } else if target.starts_with("$JS.ACK.") {
+                engine.ack(request, self.now, &mut self.wire);
+            } else if target.starts_with("$JS.FC.") {
+                engine.flow_control(request, self.now, &mut self.wire);
+            } else if let Some(listener) = self.wire.listener(target) {
+                engine.link_message(listener, request, self.now, &mut self.wire);
+            }
+        }
+        has_any
     }
 
     /// A sync ends that covers everything appended.

@@ -23,23 +23,11 @@ fn changed(current: &StreamConfig, body: &str) -> Result<StreamConfig, ApiError>
 #[test]
 fn features_that_are_not_there_are_refused_by_name() {
     for (field, what) in [
-        (r#""mirror":{"name":"O"}"#, "stream mirrors are"),
-        (r#""sources":[{"name":"O"}]"#, "stream sources are"),
-        (r#""republish":{"src":">","dest":"r.>"}"#, "republishing is"),
-        (
-            r#""subject_transform":{"src":"a","dest":"b"}"#,
-            "subject transforms are",
-        ),
         (r#""allow_msg_counter":true"#, "message counters are"),
         (r#""allow_atomic":true"#, "atomic batch publishing is"),
         (r#""allow_batched":true"#, "fast batch publishing is"),
         (r#""allow_msg_schedules":true"#, "message schedules are"),
-        (r#""persist_mode":"async""#, "the async persist mode is"),
         (r#""allow_msg_ttl":true"#, "per-message TTLs are"),
-        (
-            r#""subject_delete_marker_ttl":1000000000"#,
-            "subject delete markers are",
-        ),
     ] {
         let error = made(&format!(r#"{{"name":"S",{field}}}"#)).expect_err(what);
         let text = format!("{what} not supported by this version");
@@ -55,6 +43,7 @@ fn features_that_are_not_there_are_refused_by_name() {
         r#""sources":[]"#,
         r#""republish":null"#,
         r#""persist_mode":"default""#,
+        r#""persist_mode":"async""#,
         r#""allow_msg_ttl":false"#,
     ] {
         assert!(
@@ -69,7 +58,6 @@ fn markers_turn_on_what_they_need_once_they_are_there() {
     let bounds = Bounds {
         features: Features {
             msg_ttl: true,
-            delete_markers: true,
             ..Features::default()
         },
         ..Bounds::default()
@@ -91,6 +79,97 @@ fn markers_turn_on_what_they_need_once_they_are_there() {
             .expect_err("pedantic")
             .err_code,
         10052
+    );
+}
+
+#[test]
+fn what_is_published_again_must_not_come_back() {
+    let error = |body: &str| made(body).expect_err(body).description.into_owned();
+    assert_eq!(
+        error(r#"{"name":"S","subjects":["a.>"],"republish":{"dest":"a.b"}}"#),
+        "stream configuration for republish destination forms a cycle"
+    );
+    assert_eq!(
+        error(r#"{"name":"S","subjects":["a.>"],"republish":{"src":"a.*","dest":"b.>"}}"#),
+        "stream configuration for republish with transform from 'a.*' to 'b.>' not valid"
+    );
+    let config = made(r#"{"name":"S","subjects":["a.>"],"republish":{"dest":"b.>"}}"#);
+    let republish = config.expect("no cycle").republish.expect("kept");
+    assert_eq!(republish.src, ">");
+    let implicit = made(
+        r#"{"name":"S","subjects":["a.>"],"subject_transform":{"src":"a.>","dest":"b.>"},
+            "republish":{"src":">","dest":">"}}"#,
+    );
+    let republish = implicit.expect("no cycle").republish.expect("kept");
+    assert_eq!(
+        (republish.src.as_str(), republish.dest.as_str()),
+        ("b.>", "b.>")
+    );
+}
+
+#[test]
+fn origins_that_make_no_sense_are_refused() {
+    let code = |fields: &str| match made(&format!(r#"{{"name":"S",{fields}}}"#)) {
+        Ok(_) => 0,
+        Err(error) => error.err_code,
+    };
+    assert_eq!(code(r#""mirror":{"name":"O"}"#), 0);
+    assert_eq!(
+        code(r#""sources":[{"name":"O"},{"name":"P","filter_subject":"a"}]"#),
+        0
+    );
+    assert_eq!(code(r#""mirror":{"name":"O"},"subjects":["a"]"#), 10034);
+    assert_eq!(code(r#""mirror":{"name":"O"},"first_seq":5"#), 10143);
+    assert_eq!(
+        code(r#""mirror":{"name":"O"},"sources":[{"name":"P"}]"#),
+        10031
+    );
+    assert_eq!(code(r#""mirror":{"name":"a.b"}"#), 10142);
+    assert_eq!(
+        code(r#""mirror":{"name":"O","filter_subject":"a","subject_transforms":[{"src":"a"}]}"#),
+        10150
+    );
+    assert_eq!(
+        code(r#""mirror":{"name":"O","subject_transforms":[{"src":"a.>"},{"src":"a.b"}]}"#),
+        10152
+    );
+    assert_eq!(
+        code(r#""mirror":{"name":"O"},"subject_delete_marker_ttl":1000000000"#),
+        10052
+    );
+    assert_eq!(code(r#""sources":[{"name":"a.b"}]"#), 10141);
+    assert_eq!(code(r#""sources":[{"name":"O"},{"name":"O"}]"#), 10140);
+    assert_eq!(
+        code(r#""sources":[{"name":"O","subject_transforms":[{"src":"a.>"},{"src":"a.b"}]}]"#),
+        10147
+    );
+    assert_eq!(
+        code(r#""sources":[{"name":"O","external":{"api":"$JS.API","deliver":""}}]"#),
+        10021
+    );
+    let mirror = made(r#"{"name":"S","mirror":{"name":"O"}}"#).expect("a mirror");
+    assert!(mirror.subjects.is_empty());
+    assert_eq!(
+        changed(&mirror, r#"{"name":"S","mirror":{"name":"P"}}"#),
+        Err(ApiError::mirror_not_updatable())
+    );
+    let promoted = changed(&mirror, r#"{"name":"S","subjects":["s"]}"#).expect("promoted");
+    assert_eq!(
+        (promoted.mirror, promoted.subjects),
+        (None, vec!["s".to_owned()])
+    );
+}
+
+#[test]
+fn a_transform_that_cannot_be_is_refused() {
+    let code = |body: &str| made(body).expect_err(body).err_code;
+    assert_eq!(
+        code(r#"{"name":"S","subject_transform":{"src":"a..b","dest":"b"}}"#),
+        10155
+    );
+    assert_eq!(
+        code(r#"{"name":"S","subject_transform":{"src":"a","dest":"{{wildcard(1)}}"}}"#),
+        10156
     );
 }
 

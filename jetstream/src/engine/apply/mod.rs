@@ -37,7 +37,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     ) {
         let waiting = &mut context;
         let result = match (entry.kind, entry.group) {
-            (EntryKind::Publish, _) => self.apply_publish(location, entry, waiting, out),
+            (EntryKind::Publish, _) => self.apply_publish(location, entry, waiting, now, out),
             (EntryKind::Consumer, _) => self.apply_events(location, entry, waiting, out),
             (EntryKind::Command, GroupId::META) => {
                 self.apply_meta(location, entry, waiting, now, out)
@@ -59,6 +59,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         location: Option<EntryLocation>,
         entry: &Entry,
         context: &mut Option<Context>,
+        now: Timestamp,
         out: &mut dyn Outbox,
     ) -> Result<(), StoreError> {
         let Some(target) = self.groups.get_mut(&entry.group) else {
@@ -107,11 +108,18 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.announce(entry, &outcomes, &removed);
         self.schedule_expiry(entry.group);
         if let Some(Context::Publish(publishers)) = context.take() {
+            self.republish(entry, &outcomes, out);
             let replies = publishers.replies.iter();
-            let outcomes = replies
+            let waiting = replies
                 .zip(&outcomes)
                 .filter(|(reply, _)| !reply.is_empty());
-            self.acknowledge(entry.group, outcomes, out);
+            if record::is_tagged(&entry.payload) {
+                let of_clients = waiting.filter(|(reply, _)| !reply.starts_with(b"$JS.ACK."));
+                self.acknowledge(entry.group, of_clients, out);
+                self.copies_applied(entry, &publishers.replies, &outcomes, now, out);
+            } else {
+                self.acknowledge(entry.group, waiting, out);
+            }
         }
         self.outcomes = outcomes;
         self.removed = removed;
@@ -355,6 +363,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             Err(ApiError::stream_not_found())
         };
         if let Some(Context::Stream(_, origin)) = context.take() {
+            self.propose_markers(entry.group, now);
             self.answer(origin, result, now, out);
         }
         Ok(())

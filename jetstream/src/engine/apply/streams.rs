@@ -39,12 +39,18 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 account,
                 config,
                 now: created,
-            } => self.create_stream(entry, location, account, *config, created, out)?,
+            } => {
+                let is_live = context.is_some();
+                self.create_stream(entry, location, account, *config, created, is_live, out)?
+            }
             MetaCommand::UpdateStream {
                 account,
                 config,
                 now: at,
-            } => self.update_stream(entry, location, &account, *config, at, out)?,
+            } => {
+                let is_live = context.is_some();
+                self.update_stream(entry, location, &account, *config, at, is_live, out)?
+            }
             MetaCommand::DeleteStream {
                 account,
                 name,
@@ -57,6 +63,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(())
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an entry, where it lies, and a command with its time"
+    )]
     fn create_stream(
         &mut self,
         entry: &Entry,
@@ -64,6 +74,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         account: AccountName,
         config: stream::StreamConfig,
         created: Timestamp,
+        is_live: bool,
         out: &mut dyn Outbox,
     ) -> Outcome {
         if let Some(group) = self.meta.group(&account, &config.name) {
@@ -101,6 +112,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let writes = txn.into_writes();
         self.commit(entry, location, writes)?;
         self.advise(&account, Event::Stream(&name, Action::Create), created, out);
+        if is_live {
+            self.follow_origins(group, created, out);
+            self.origin_appeared(&account, &name, created);
+        }
         self.changes.push(Change::Capture {
             account,
             group,
@@ -109,6 +124,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(Ok(Applied::Stream(group)))
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an entry, where it lies, and a command with its time"
+    )]
     fn update_stream(
         &mut self,
         entry: &Entry,
@@ -116,6 +135,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         account: &AccountName,
         config: stream::StreamConfig,
         now: Timestamp,
+        is_live: bool,
         out: &mut dyn Outbox,
     ) -> Outcome {
         let group = self.meta.group(account, &config.name);
@@ -183,6 +203,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.schedule_expiry(group);
         let name = &row.config.name;
         self.advise(account, Event::Stream(name, Action::Modify), now, out);
+        if is_live {
+            self.follow_origins(group, now, out);
+        }
         if recapture {
             self.changes.push(Change::Capture {
                 account: account.clone(),
@@ -256,6 +279,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         self.advise(account, Event::Stream(name, Action::Delete), now, out);
         self.forget_timers(group);
+        self.drop_links(target, out);
         self.changes.push(Change::Release {
             account: account.clone(),
             group,
