@@ -136,10 +136,23 @@ impl Connect {
     /// Anything that is not one JSON object with fields of the right types, each credential at
     /// most once, nested at most [`MAX_DEPTH`] deep. The connection is closed without an answer.
     pub fn parse(json: &[u8]) -> Result<Self, ConnectError> {
+        Self::default().and_then(json)
+    }
+
+    /// Reads the document of a further CONNECT on the same connection: what it leaves out stays as
+    /// it is in `self`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connect::parse`].
+    pub fn and_then(&self, json: &[u8]) -> Result<Self, ConnectError> {
         if depth(json) > MAX_DEPTH {
             return Err(ConnectError::TooDeep);
         }
-        Ok(serde_json::from_slice(json)?)
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let connect = reader.deserialize_any(ConnectVisitor(self.clone()))?;
+        reader.end()?;
+        Ok(connect)
     }
 
     /// The document.
@@ -180,11 +193,12 @@ fn depth(json: &[u8]) -> usize {
 
 impl<'de> Deserialize<'de> for Connect {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ConnectVisitor)
+        deserializer.deserialize_any(ConnectVisitor(Self::default()))
     }
 }
 
-struct ConnectVisitor;
+/// Holds what is not changed by the document.
+struct ConnectVisitor(Connect);
 
 impl<'de> Visitor<'de> for ConnectVisitor {
     type Value = Connect;
@@ -193,22 +207,34 @@ impl<'de> Visitor<'de> for ConnectVisitor {
         f.write_str("the object of a CONNECT")
     }
 
+    /// `null` names nothing.
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Connect, E> {
+        Ok(self.0)
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Connect, A::Error> {
-        let mut connect = Connect::default();
+        let Self(mut connect) = self;
         let mut seen = Credentials::default();
         while let Some(Key(key)) = map.next_key()? {
-            match &*key {
-                "nkey" => connect.nkey = once(&mut map, &mut seen.nkey, "nkey")?,
-                "jwt" => connect.jwt = once(&mut map, &mut seen.jwt, "jwt")?,
-                "sig" => connect.sig = once(&mut map, &mut seen.sig, "sig")?,
-                "auth_token" => {
-                    connect.auth_token = once(&mut map, &mut seen.auth_token, "auth_token")?;
-                }
-                "user" => connect.user = once(&mut map, &mut seen.user, "user")?,
-                "pass" => connect.pass = once(&mut map, &mut seen.pass, "pass")?,
-                "proxy_sig" => {
-                    connect.proxy_sig = once(&mut map, &mut seen.proxy_sig, "proxy_sig")?;
-                }
+            // The reference does not tell upper from lower case in keys.
+            match &*key.to_ascii_lowercase() {
+                "nkey" => once(&mut map, &mut seen.nkey, "nkey", &mut connect.nkey)?,
+                "jwt" => once(&mut map, &mut seen.jwt, "jwt", &mut connect.jwt)?,
+                "sig" => once(&mut map, &mut seen.sig, "sig", &mut connect.sig)?,
+                "auth_token" => once(
+                    &mut map,
+                    &mut seen.auth_token,
+                    "auth_token",
+                    &mut connect.auth_token,
+                )?,
+                "user" => once(&mut map, &mut seen.user, "user", &mut connect.user)?,
+                "pass" => once(&mut map, &mut seen.pass, "pass", &mut connect.pass)?,
+                "proxy_sig" => once(
+                    &mut map,
+                    &mut seen.proxy_sig,
+                    "proxy_sig",
+                    &mut connect.proxy_sig,
+                )?,
                 "verbose" => replace(&mut map, &mut connect.verbose)?,
                 "pedantic" => replace(&mut map, &mut connect.pedantic)?,
                 "tls_required" => replace(&mut map, &mut connect.tls_required)?,
@@ -217,10 +243,10 @@ impl<'de> Visitor<'de> for ConnectVisitor {
                 "echo" => replace(&mut map, &mut connect.echo)?,
                 "headers" => replace(&mut map, &mut connect.headers)?,
                 "no_responders" => replace(&mut map, &mut connect.no_responders)?,
-                "name" => connect.name = text(&mut map)?,
-                "lang" => connect.lang = text(&mut map)?,
-                "version" => connect.version = text(&mut map)?,
-                "account" => connect.account = text(&mut map)?,
+                "name" => text(&mut map, &mut connect.name)?,
+                "lang" => text(&mut map, &mut connect.lang)?,
+                "version" => text(&mut map, &mut connect.version)?,
+                "account" => text(&mut map, &mut connect.account)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -250,17 +276,19 @@ fn once<'de, A: MapAccess<'de>>(
     map: &mut A,
     seen: &mut bool,
     key: &'static str,
-) -> Result<Option<String>, A::Error> {
+    field: &mut Option<String>,
+) -> Result<(), A::Error> {
     if std::mem::replace(seen, true) {
         return Err(A::Error::duplicate_field(key));
     }
-    text(map)
+    text(map, field)
 }
 
-fn text<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<String>, A::Error> {
-    Ok(map
-        .next_value::<Option<String>>()?
-        .filter(|text| !text.is_empty()))
+fn text<'de, A: MapAccess<'de>>(map: &mut A, field: &mut Option<String>) -> Result<(), A::Error> {
+    if let Some(text) = map.next_value::<Option<String>>()? {
+        *field = Some(text).filter(|text| !text.is_empty());
+    }
+    Ok(())
 }
 
 /// Sets the field, unless the value is `null`.
@@ -295,7 +323,27 @@ mod tests {
     }
 
     #[test]
+    fn a_further_document_leaves_what_it_does_not_name() {
+        let first = parse(r#"{"verbose":false,"headers":true,"user":"a","pass":"b","name":"n"}"#);
+        let second = first
+            .and_then(br#"{"echo":false,"user":"c","pass":null,"name":""}"#)
+            .expect("valid");
+        assert!(!second.verbose && second.headers && !second.echo && second.pedantic);
+        assert_eq!(second.user.as_deref(), Some("c"));
+        assert_eq!(second.pass.as_deref(), Some("b"));
+        assert_eq!(second.name, None);
+        assert!(first.and_then(b"{} {}").is_err());
+    }
+
+    #[test]
+    fn the_case_of_keys_does_not_matter() {
+        assert!(!parse(r#"{"Verbose":false}"#).verbose);
+        refused(r#"{"user":"a","USER":"b"}"#);
+    }
+
+    #[test]
     fn null_is_as_good_as_absent() {
+        assert_eq!(parse("null"), Connect::default());
         let keys = [
             "verbose",
             "pedantic",
@@ -373,7 +421,6 @@ mod tests {
             "",
             "{",
             "[]",
-            "null",
             "1",
             "{} x",
             r#"{"user":1}"#,

@@ -50,6 +50,8 @@ pub(super) struct Session {
     bound: Option<Bound>,
     /// The CONNECT that waits for its hash check.
     connecting: Option<Box<Connect>>,
+    /// The last CONNECT: what a further one does not name stays.
+    connected: Option<Box<Connect>>,
     verbose: bool,
     pedantic: bool,
     protocol: i64,
@@ -110,6 +112,7 @@ impl Session {
             parser: ClientParser::new(limits),
             bound: None,
             connecting: None,
+            connected: None,
             verbose: true,
             pedantic: true,
             protocol: 0,
@@ -266,6 +269,7 @@ impl Session {
         let anonymous = self.worker.shared().auth().anonymous();
         let Some(login) = anonymous else { return false };
         self.bind(login, &Connect::default(), false);
+        self.connect_received = true;
         self.start_pings();
         true
     }
@@ -282,12 +286,13 @@ impl Session {
             ClientOp::Ping => self.ping(batch),
             ClientOp::Pong => self.pong(),
             ClientOp::Ok => {}
+            // What a client says of itself as a server is not used, but must be readable.
+            ClientOp::Info(json) if Info::parse(json).is_ok() => {}
+            ClientOp::Info(_) => {
+                return Flow::Stop(Step::Close(CloseReason::ProtocolViolation));
+            }
             ClientOp::Connect(json) => return self.connect(batch, json),
             ClientOp::Err(_) => return Flow::Stop(Step::Close(CloseReason::ClientClosed)),
-            ClientOp::Info(_) => {
-                let reason = self.refuse_in(batch, WireError::UnknownOperation);
-                return Flow::Stop(Step::Close(reason));
-            }
         }
         Flow::Next
     }
@@ -373,7 +378,8 @@ impl Bound {
 }
 
 fn is_gateway_reply(subject: &[u8]) -> bool {
-    subject.starts_with(b"_GR_.") || subject.starts_with(b"$GR.")
+    const PREFIX: &[u8] = b"_GR_.";
+    subject.len() > PREFIX.len() && subject.starts_with(PREFIX)
 }
 
 /// Tells a requester at once that nobody listens.
@@ -458,10 +464,11 @@ impl Session {
         {
             return self.error(batch, WireError::MaxSubscriptions);
         }
-        if !subject::is_valid(filter) {
-            return self.error(batch, WireError::InvalidSubject);
-        }
+        // A sid in use stays what it is, whatever comes with it.
         if !self.client.has_subscription(sid) {
+            if !subject::is_valid(filter) {
+                return self.error(batch, WireError::InvalidSubject);
+            }
             let filtered = permissions
                 .filter(|p| p.needs_filter(filter, queue))
                 .cloned();
@@ -570,7 +577,11 @@ fn first_ping(delay: Duration) -> Duration {
 /// Logging in and out.
 impl Session {
     fn connect(&mut self, batch: &mut RouteBatch, json: &[u8]) -> Flow {
-        let connect = match Connect::parse(json) {
+        let parsed = match &self.connected {
+            Some(before) => before.and_then(json),
+            None => Connect::parse(json),
+        };
+        let connect = match parsed {
             Ok(connect) => connect,
             Err(error) => {
                 tracing::debug!(
@@ -585,6 +596,7 @@ impl Session {
             self.drop_subscriptions();
         }
         self.connect_received = true;
+        self.connected = Some(Box::new(connect.clone()));
         let address = self.client.address().ip();
         let verdict = self
             .worker
@@ -641,7 +653,15 @@ impl Session {
             return Flow::Stop(Step::Close(self.refuse_in(batch, error)));
         }
         let was_bound = self.bound.is_some();
-        self.unbind(CloseReason::ClientClosed);
+        let stays = self.bound.as_ref().is_some_and(|bound| {
+            bound.permissions.is_none()
+                && login.permissions.is_none()
+                && *bound.account.name() == login.account
+        });
+        if !stays {
+            self.drop_subscriptions();
+        }
+        self.leave(CloseReason::ClientClosed);
         self.verbose = connect.verbose;
         self.pedantic = connect.pedantic;
         self.protocol = connect.protocol;
@@ -682,9 +702,13 @@ impl Session {
         });
     }
 
-    /// Ends what [`Session::bind`] began.
+    /// Ends what [`Session::bind`] began, and subscriptions.
     fn unbind(&mut self, reason: CloseReason) {
         self.drop_subscriptions();
+        self.leave(reason);
+    }
+
+    fn leave(&mut self, reason: CloseReason) {
         let Some(bound) = self.bound.take() else {
             return;
         };
@@ -737,6 +761,7 @@ impl Session {
         document.client_ip = self.client.address().ip().to_canonical().to_string();
         if is_connect_info && let Some(bound) = &self.bound {
             document.connect_info = true;
+            document.auth_required = self.worker.shared().auth().has_rules();
             document.remote_account = bound.account.name().as_str().to_owned();
             document.acc_is_sys = bound.account.is_system();
         }

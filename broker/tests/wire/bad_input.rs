@@ -98,7 +98,6 @@ fn other_protocols_are_refused() {
     for bytes in [
         &b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..],
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"INFO {\"server_id\":\"x\"}\r\n",
         b"RS+ $G a\r\n",
         b"\r\n",
         b"XYZ\r\n",

@@ -316,6 +316,10 @@ impl ClientParser {
             Kind::Hpub => return self.publish_headers(buf, args, scanned),
             _ => {}
         }
+        // The blank before a document is not part of its length.
+        let has_blank = matches!(kind, Kind::Connect | Kind::Info)
+            && matches!(buf.get(args), Some(b' ' | b'\t'));
+        let args = if has_blank { args + 1 } else { args };
         let Some(line) = self.line(buf, args, scanned)? else {
             return Ok(None);
         };
@@ -393,8 +397,9 @@ fn recognise(buf: &[u8]) -> Result<Option<(Kind, usize)>, ParseError> {
         b'H' => verb(b"HPUB", Kind::Hpub, true),
         b'S' => verb(b"SUB", Kind::Sub, true),
         b'U' => verb(b"UNSUB", Kind::Unsub, true),
-        b'C' => verb(b"CONNECT", Kind::Connect, true),
-        b'I' => verb(b"INFO", Kind::Info, true),
+        // Documents need no blank before them.
+        b'C' => verb(b"CONNECT", Kind::Connect, false),
+        b'I' => verb(b"INFO", Kind::Info, false),
         b'+' => verb(b"+OK", Kind::Ok, false),
         b'-' => verb(b"-ERR", Kind::Err, true),
         _ => return Err(ParseError::UnknownOperation),

@@ -240,7 +240,11 @@ impl Body {
     #[inline]
     fn take<'b>(&self, buf: &'b [u8]) -> Result<Option<&'b [u8]>, ParseError> {
         let Some(whole) = buf.get(self.start..self.needed()) else {
-            return Ok(None);
+            // A wrong first byte behind the body is told at once.
+            return match buf.get(self.start + self.total) {
+                None | Some(b'\r') => Ok(None),
+                Some(_) => Err(ParseError::PayloadEnd),
+            };
         };
         match whole.split_last_chunk::<2>() {
             Some((body, b"\r\n")) => Ok(Some(body)),

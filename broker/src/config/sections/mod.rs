@@ -7,6 +7,7 @@
 mod accounts;
 mod authorization;
 mod jetstream;
+mod leafnodes;
 mod users;
 pub(super) mod values;
 mod websocket;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use self::accounts::accounts;
 use self::authorization::authorization;
 use self::jetstream::jetstream;
+use self::leafnodes::leafnodes;
 use self::values::{
     address, boolean, duration, integer, key, limit, not_built, port, size, text, unknown, wrong,
 };
@@ -75,8 +77,6 @@ const NOT_BUILT: &[&str] = &[
     "tls",
     "cluster",
     "gateway",
-    "leafnodes",
-    "leaf",
     "mqtt",
     "proxies",
     "proxy_protocol",
@@ -167,6 +167,7 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), ConfigErro
             }
             "websocket" | "ws" => websocket(node, settings)?,
             "memphis_port" => settings.memphis_port = Some(port(node)?),
+            "leafnodes" | "leaf" => leafnodes(field, settings)?,
             known if WITHOUT_EFFECT.contains(&known) => settings.warnings.push(format!(
                 "{}: {:?} has no effect in this version",
                 field.place, field.key

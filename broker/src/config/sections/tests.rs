@@ -84,6 +84,26 @@ fn mistakes_name_place_and_remedy() {
 }
 
 #[test]
+fn leafnodes_may_only_ask_for_a_port_nobody_knows() {
+    let settings = read("leafnodes { listen: \"127.0.0.1:-1\" }").expect("accepted");
+    assert_eq!(
+        settings.warnings,
+        [
+            "t.conf:1:1: \"leafnodes\" is not supported by this version: nothing listens for leafnodes"
+        ]
+    );
+    for refused in [
+        "leafnodes { port: 7422 }",
+        "leafnodes { listen: \"0.0.0.0:7422\" }",
+        "leafnodes { port: -1, remotes: [{url: \"nats://a:7422\"}] }",
+        "leafnodes {}",
+    ] {
+        let error = read(refused).expect_err("refused");
+        assert!(error.contains("not supported by this version"), "{error}");
+    }
+}
+
+#[test]
 fn permissions_of_all_notations_are_read() {
     let settings = read(
         r#"authorization {
