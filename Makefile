@@ -4,6 +4,8 @@ SHELL := /bin/bash
 
 SEEDS ?= 1000
 KILLS ?= 50
+SEQUENCES ?= 1000
+SEED ?= 0
 DATA ?= ./menes-data
 ARGS ?=
 PROFILE_DIR := target/debug
@@ -43,6 +45,17 @@ compare: setup clients ## Run scenarios on Menes and on nats-server and print wh
 	cargo build --locked -p menes-cli
 	cargo test --locked -p menes-compat-tests --test comparison
 
+conformance: setup ## Run the clients' own suites from checkouts in DIR (SUITES="..." REFERENCE=nats-server)
+	@test -n "$(DIR)" || { echo "make conformance DIR=<folder>: see compat-tests/conformance/README.md"; exit 1; }
+	cargo build --locked -p menes-cli
+	compat-tests/conformance/run.py "$(DIR)" --server $(PROFILE_DIR)/menes \
+	  $(if $(REFERENCE),--reference "$(REFERENCE)") $(foreach suite,$(SUITES),--suite $(suite))
+
+differential: setup ## Play SEQUENCES generated ones to nats-server and Menes (SEED=first REFERENCE=nats-server)
+	cargo build --locked -p menes-cli
+	cargo run --locked -p menes-compat-tests --bin differential -- --server $(PROFILE_DIR)/menes \
+	  $(if $(REFERENCE),--reference "$(REFERENCE)") --sequences $(SEQUENCES) --seed $(SEED)
+
 sim: setup ## Run the simulator over SEEDS seeds
 	cargo run --locked -p menes-sim -- --seeds $(SEEDS) $(ARGS)
 
@@ -62,4 +75,4 @@ fix: ## Format and apply what clippy can
 clean: ## Remove build output (the RocksDB archive in the home cache stays)
 	cargo clean
 
-.PHONY: help doctor setup build run test unit clients kill-loop compare sim bench fuzz verify fix clean
+.PHONY: help doctor setup build run test unit clients kill-loop compare conformance differential sim bench fuzz verify fix clean

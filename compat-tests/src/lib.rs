@@ -20,6 +20,7 @@
 
 pub mod comparison;
 pub mod connect;
+pub mod differential;
 pub mod ledger;
 mod ports;
 pub mod scenario;
