@@ -48,6 +48,9 @@ pub enum CloseReason {
     /// One connection too many.
     #[error("Maximum Connections Exceeded")]
     MaxConnectionsExceeded,
+    /// The account has as many connections as it may have.
+    #[error("Maximum Account Connections Exceeded")]
+    MaxAccountConnectionsExceeded,
     /// A message above `max_payload`.
     #[error("Maximum Message Payload Exceeded")]
     MaxPayloadExceeded,
@@ -86,6 +89,7 @@ impl CloseReason {
             WireError::AuthenticationTimeout => Self::AuthenticationTimeout,
             WireError::UserAuthenticationRevoked => Self::Revoked,
             WireError::MaxConnections => Self::MaxConnectionsExceeded,
+            WireError::MaxAccountConnections => Self::MaxAccountConnectionsExceeded,
             WireError::InvalidClientProtocol => Self::BadClientProtocolVersion,
             WireError::NoRespondersRequiresHeaders => Self::NoRespondersRequiresHeaders,
             WireError::StaleConnection => Self::StaleConnection,
@@ -94,6 +98,14 @@ impl CloseReason {
             WireError::UnknownOperation => Self::ParseError,
             _ => Self::AuthenticationViolation,
         }
+    }
+
+    /// Whether the client took its messages too slowly.
+    pub(crate) const fn is_slow_consumer(self) -> bool {
+        matches!(
+            self,
+            Self::SlowConsumerPendingBytes | Self::SlowConsumerWriteDeadline
+        )
     }
 
     /// Whether what is queued for the client is thrown away.

@@ -24,6 +24,7 @@ mod run;
 pub mod server;
 mod shutdown;
 pub mod streams;
+pub mod system;
 
 pub use run::{RunError, run};
 pub use server::NATS_VERSION;

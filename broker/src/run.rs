@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use self::files::PortsFile;
 use self::signals::{Asked, Signals};
@@ -31,6 +32,7 @@ use crate::logging::{FATAL, LogOptions, Logging};
 use crate::monitoring::{self, Monitor};
 use crate::server::{Server, ServerHandle};
 use crate::streams::{Streams, StreamsError, StreamsHandle};
+use crate::system::{self, Reload, RunningSystem};
 
 /// Why a server did not start. The text says what happened, where, and what to do about it.
 #[derive(Debug, Error)]
@@ -138,9 +140,10 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
             source,
         })?;
     }
+    let monitor = Arc::new(Monitor::new(server.shared(), &settings, status));
+    let documents = Arc::clone(&monitor);
     let monitor = match monitor_listener {
         Some(listener) => {
-            let monitor = Monitor::new(server.shared(), &settings, status);
             let running = monitoring::start(listener, monitor).map_err(RunError::System)?;
             tracing::info!("Starting http monitor on {}", running.address());
             Some(running)
@@ -151,6 +154,8 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         (Some(settings), Some(streams)) => Some(start_streams(settings, streams, &server)?),
         _ => None,
     };
+    let (reload, reloads) = mpsc::unbounded_channel();
+    let system = system::start(server.shared(), documents, reload).map_err(RunError::System)?;
     let server = server.serve()?;
     let addresses = announce::Addresses::of(&server, &settings, monitor.as_ref());
     announce::listeners(&addresses);
@@ -165,9 +170,15 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         if settings.greets {
             announce::greet(&addresses);
         }
-        supervise(&server, asked, &logging, signals).await;
+        let asked = Reloadable {
+            settings: asked,
+            logging: &logging,
+            reloads,
+        };
+        supervise(&server, &system, asked, signals).await;
         tracing::info!("Initiating Shutdown...");
         server.stop_accepting();
+        system.shut_down();
         if let Some(streams) = streams {
             // Before the connections go: what is in flight is still answered.
             tracing::info!("Initiating JetStream Shutdown...");
@@ -211,26 +222,46 @@ fn write_ports_file(settings: &Settings, addresses: &announce::Addresses) -> Opt
     }
 }
 
-/// Does what signals ask for, until the server is to end.
+/// What can be read again while the server runs.
+struct Reloadable<'a> {
+    settings: Settings,
+    logging: &'a Logging,
+    /// Requests that came as messages.
+    reloads: mpsc::UnboundedReceiver<Reload>,
+}
+
+/// Does what signals and messages ask for, until the server is to end.
 async fn supervise(
     server: &ServerHandle,
-    mut settings: Settings,
-    logging: &Logging,
+    system: &RunningSystem,
+    mut again: Reloadable<'_>,
     mut signals: Signals,
 ) {
     loop {
-        let asked = signals.next().await;
+        let asked = tokio::select! {
+            asked = signals.next() => asked,
+            Some(answer) = again.reloads.recv() => {
+                let outcome = reload::reload(server, &mut again.settings, again.logging);
+                // Whoever asked may have gone.
+                drop(answer.send(outcome));
+                continue;
+            }
+        };
         tracing::info!("Trapped \"{asked}\" signal");
         match asked {
             Asked::Interrupt | Asked::Terminate => return,
-            Asked::Hangup => reload::reload(server, &mut settings, logging),
-            Asked::User1 => match logging.reopen() {
+            Asked::Hangup => {
+                // What went wrong is in the log.
+                drop(reload::reload(server, &mut again.settings, again.logging));
+            }
+            Asked::User1 => match again.logging.reopen() {
                 Ok(()) => tracing::info!("File log re-opened"),
                 Err(error) => tracing::error!("The log file cannot be opened again: {error}"),
             },
             Asked::User2 => {
+                system.announce_lame_duck();
                 tokio::select! {
-                    () = lame_duck::run(server, settings.lame_duck) => {}
+                    () = lame_duck::run(server, again.settings.lame_duck) => {}
                     () = signals.interrupted() => {}
                 }
                 return;

@@ -17,7 +17,9 @@ use rand::Rng;
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 
-use crate::account::Accounts;
+use crate::account::book::Refusal;
+use crate::account::description::AccountDescription;
+use crate::account::{Accounts, SYSTEM_ACCOUNT, services};
 use crate::auth::Authenticator;
 use crate::config::options::{AuthOptions, Options};
 use crate::connection::client::{Client, ClientId, ConnectionObserver, TrafficCount};
@@ -32,6 +34,7 @@ use crate::listener;
 use crate::routing::{Equipment, RouteBatch};
 use crate::shutdown::Shutdown;
 use crate::streams::ingest::IngestQueue;
+use crate::system::Port;
 
 /// The version announced in INFO: the nats-server whose behaviour this server has. Clients switch
 /// features on by it.
@@ -58,9 +61,6 @@ impl fmt::Debug for Hooks {
             .finish()
     }
 }
-
-/// Closed connections that are remembered, for those who ask why.
-const MAX_CLOSED: usize = 10_000;
 
 /// Where a server listens.
 #[derive(Debug, Default)]
@@ -93,13 +93,17 @@ pub(crate) struct Shared {
     /// Clients are told to go elsewhere.
     is_lame_duck: AtomicBool,
     inboxes: Arc<[Inbox]>,
+    system: Arc<Port>,
 }
 
 impl Shared {
     fn new(options: Options, hooks: Hooks) -> Self {
         let id = server_id();
         let workers = worker_count(&options);
-        let accounts = Accounts::new();
+        let system = options.system_account.as_deref();
+        let accounts = Accounts::new(system.unwrap_or(SYSTEM_ACCOUNT));
+        let system = Arc::new(Port::new(Arc::clone(accounts.system())));
+        log_refusals(&accounts.describe_all(options.accounts.clone()));
         for user in &options.auth.users {
             if let Some(account) = &user.account {
                 accounts.get_or_create(&AccountName::from(account.as_str()));
@@ -122,6 +126,7 @@ impl Shared {
             closed: Mutex::default(),
             is_lame_duck: AtomicBool::new(false),
             inboxes: (0..workers).map(|_| Inbox::default()).collect(),
+            system,
             options,
             hooks,
         }
@@ -179,12 +184,18 @@ impl Shared {
     pub(crate) fn note_closed(&self, closed: Closed) {
         if let Some(account) = &closed.client.identity().account {
             account.add_past_traffic(closed.client.traffic().count());
+            if closed.reason.is_slow_consumer() {
+                account.had_slow_consumer();
+            }
         }
+        let most = self.options.limits.max_closed_clients;
         let mut all = self.closed.lock();
-        if all.len() == MAX_CLOSED {
+        while !all.is_empty() && all.len() >= most {
             all.pop_front();
         }
-        all.push_back(Arc::new(closed));
+        if most > 0 {
+            all.push_back(Arc::new(closed));
+        }
     }
 
     /// The connections that ended lately, the latest at the end.
@@ -229,6 +240,11 @@ impl Shared {
         self.hooks.observer.as_ref()
     }
 
+    /// The way to the system's services and events.
+    pub(crate) fn system(&self) -> &Arc<Port> {
+        &self.system
+    }
+
     pub(crate) fn next_client_id(&self) -> ClientId {
         ClientId(self.next_client.fetch_add(1, Ordering::Relaxed) + 1)
     }
@@ -253,6 +269,12 @@ impl Shared {
         }
     }
 
+    /// The open connection of this number.
+    pub(crate) fn client(&self, id: ClientId) -> Option<Arc<Client>> {
+        let mut tables = self.registry.iter();
+        tables.find_map(|table| table.lock().get(&id).cloned())
+    }
+
     pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
         let mut all = Vec::new();
         for table in &self.registry {
@@ -275,12 +297,25 @@ impl Shared {
             inboxes: Arc::clone(&self.inboxes),
             home,
             ingest: self.hooks.ingest.clone(),
+            system: Arc::clone(&self.system),
+            server_name: self.name.as_str().into(),
             no_fast_producer_stall: self.options.limits.no_fast_producer_stall,
         })
     }
 
     pub(crate) fn inbox(&self, worker: usize) -> &Inbox {
         &self.inboxes[worker]
+    }
+
+    /// Tells a client, if it listens for it, that it had better go elsewhere.
+    pub(crate) fn announce_lame_duck_to(&self, client: &Client) {
+        if client.takes_info() {
+            let mut document = self.info(client.listener());
+            document.ldm = true;
+            document.client_id = client.id().0;
+            document.client_ip = client.address().ip().to_canonical().to_string();
+            client.send_info(&document);
+        }
     }
 
     /// INFO as it is for every client of this listener.
@@ -306,6 +341,16 @@ impl Shared {
             ldm: self.is_lame_duck.load(Ordering::Relaxed),
             ..Info::default()
         }
+    }
+}
+
+fn log_refusals(refusals: &[Refusal]) {
+    for refusal in refusals {
+        let (importer, error) = (refusal.importer.as_str(), &refusal.error);
+        tracing::error!(
+            "account {importer:?}: import {} does not hold: {error}",
+            refusal.import
+        );
     }
 }
 
@@ -446,7 +491,12 @@ impl Server {
             ends.push(end);
         }
         let (stop, stopping) = watch::channel(false);
-        ends.push(start_acceptors(self.listeners, workers, &stopping)?);
+        ends.push(start_acceptors(
+            self.listeners,
+            workers,
+            Arc::clone(&shared),
+            &stopping,
+        )?);
         Ok(ServerHandle {
             shared,
             shutdown: Shutdown::new(stop, ends),
@@ -462,6 +512,7 @@ impl Server {
 fn start_acceptors(
     listeners: Vec<(std::net::TcpListener, Door)>,
     workers: Vec<WorkerHandle>,
+    shared: Arc<Shared>,
     stopping: &watch::Receiver<bool>,
 ) -> Result<oneshot::Receiver<()>, StartError> {
     let runtime = Builder::new_current_thread()
@@ -477,6 +528,7 @@ fn start_acceptors(
             let turn = Arc::new(AtomicUsize::new(0));
             runtime.block_on(async {
                 let mut tasks = tokio::task::JoinSet::new();
+                tasks.spawn(services::watch_over(shared, stopping.clone()));
                 for (listener, door) in listeners {
                     let (workers, turn) = (Arc::clone(&workers), Arc::clone(&turn));
                     let stop = stopping.clone();
@@ -579,11 +631,7 @@ impl ServerHandle {
 
     /// Closes a connection. False when there is none of this number.
     pub fn kick(&self, client: ClientId) -> bool {
-        let found = self
-            .shared
-            .registry
-            .iter()
-            .find_map(|table| table.lock().get(&client).cloned());
+        let found = self.shared.client(client);
         found.is_some_and(|client| client.close(CloseReason::Kicked))
     }
 
@@ -599,6 +647,11 @@ impl ServerHandle {
         }
     }
 
+    /// Replaces what the accounts share and may hold. Connections stay.
+    pub fn update_accounts(&self, descriptions: Vec<AccountDescription>) {
+        log_refusals(&self.shared.accounts.describe_all(descriptions));
+    }
+
     /// Accepts nobody any more. Open connections stay.
     pub fn stop_accepting(&self) {
         self.shutdown.stop_accepting();
@@ -608,12 +661,7 @@ impl ServerHandle {
     pub fn announce_lame_duck(&self) {
         self.shared.is_lame_duck.store(true, Ordering::Relaxed);
         for client in self.shared.clients() {
-            if client.takes_info() {
-                let mut document = self.shared.info(client.listener());
-                document.client_id = client.id().0;
-                document.client_ip = client.address().ip().to_canonical().to_string();
-                client.send_info(&document);
-            }
+            self.shared.announce_lame_duck_to(&client);
         }
     }
 

@@ -120,6 +120,16 @@ impl Scenario {
                     .map_or_else(String::new, |p| p.to_string()),
             )
             .env("WS_URL", server.websocket_url().unwrap_or_default())
+            .env(
+                "MONITORING_URL",
+                server
+                    .monitoring_port()
+                    .map_or_else(String::new, |port| format!("http://127.0.0.1:{port}")),
+            )
+            .env(
+                "SERVER_PID",
+                server.pid().map_or_else(String::new, |pid| pid.to_string()),
+            )
             .env("MENES_TEST_SERVER", server.options().kind.name())
             .env("NATS_CLI", tools.path("nats")?)
             .env("CHROMIUM", tools.path("chromium")?)

@@ -90,6 +90,8 @@ pub struct ServerOptions {
     pub memphis: bool,
     /// Whether the test needs NATS over WebSocket.
     pub websocket: bool,
+    /// The configuration file, for both servers, in place of the one user.
+    pub config: Option<String>,
     /// Further command-line arguments.
     pub arguments: Vec<String>,
 }
@@ -101,6 +103,7 @@ impl Default for ServerOptions {
             login: Login::default(),
             memphis: false,
             websocket: false,
+            config: None,
             arguments: Vec::new(),
         }
     }
@@ -118,6 +121,14 @@ impl ServerOptions {
     #[must_use]
     pub fn with_websocket(mut self) -> Self {
         self.websocket = true;
+        self
+    }
+
+    /// Starts the server with this configuration file; it has to know the user of
+    /// [`ServerOptions::login`].
+    #[must_use]
+    pub fn with_config(mut self, text: &str) -> Self {
+        self.config = Some(text.into());
         self
     }
 
@@ -263,6 +274,12 @@ impl TestServer {
         }
     }
 
+    /// The process id, while the server runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
     /// The HTTP port of the monitoring endpoints.
     #[must_use]
     pub fn monitoring_port(&self) -> Option<u16> {
@@ -357,9 +374,18 @@ impl TestServer {
     fn menes_command(&self) -> Result<Command> {
         let mut command = Command::new(menes_binary()?);
         let login = self.login();
+        command.arg("serve");
+        match &self.options.config {
+            Some(text) => {
+                let path = self.folder.path().join("server.conf");
+                fs::write(&path, text)?;
+                command.arg("-c").arg(path);
+            }
+            None => {
+                command.args(["--user", &login.user, "--pass", &login.password]);
+            }
+        }
         command
-            .arg("serve")
-            .args(["--user", &login.user, "--pass", &login.password])
             .args(["--memphis_port", &self.wanted("memphis")])
             .args(["--ws_port", &self.wanted("websocket")]);
         Ok(command)
@@ -374,6 +400,9 @@ impl TestServer {
     }
 
     fn reference_config(&self) -> String {
+        if let Some(text) = &self.options.config {
+            return text.clone();
+        }
         let Login { user, password } = self.login();
         // Memphis knows a user by two names; nats-server needs both spelt out.
         let mut config = format!(

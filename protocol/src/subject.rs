@@ -191,6 +191,47 @@ pub fn overlaps(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
+/// The filter that matches what both `a` and `b` match; `None` when they have nothing in common.
+#[must_use]
+pub fn intersection(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
+    if !overlaps(a, b) {
+        return None;
+    }
+    let mut out = Vec::with_capacity(a.len().max(b.len()));
+    let (mut left, mut right) = (Cursor::new(a), Cursor::new(b));
+    loop {
+        let rest_behind = |out: &mut Vec<u8>, first: Token<'_>, rest: &Cursor<'_>| {
+            put(out, first);
+            if let Some(rest) = rest.0.rest {
+                out.push(b'.');
+                out.extend_from_slice(rest);
+            }
+        };
+        match (left.next(), right.next()) {
+            (Some(Token::Rest), Some(other)) => rest_behind(&mut out, other, &right),
+            (Some(other), Some(Token::Rest)) => rest_behind(&mut out, other, &left),
+            (Some(Token::Any), Some(other)) | (Some(other), Some(_)) => {
+                put(&mut out, other);
+                out.push(b'.');
+                continue;
+            }
+            // They overlap, so both end here.
+            (None, _) | (_, None) => {
+                out.pop();
+            }
+        }
+        return Some(out);
+    }
+}
+
+fn put(out: &mut Vec<u8>, token: Token<'_>) {
+    out.extend_from_slice(match token {
+        Token::Literal(token) => token,
+        Token::Any => b"*",
+        Token::Rest => b">",
+    });
+}
+
 #[derive(Clone, Copy)]
 enum Token<'a> {
     Literal(&'a [u8]),
@@ -362,6 +403,11 @@ mod tests {
                     both().any(|(f, g)| *f && *g),
                     "{f:?} and {g:?}"
                 );
+                let common = intersection(f, g);
+                let in_common = |s: &Vec<u8>| common.as_ref().is_some_and(|c| matches(c, s));
+                for ((f_has, g_has), subject) in both().zip(&universe) {
+                    assert_eq!(in_common(subject), *f_has && *g_has, "{f:?} and {g:?}");
+                }
             }
         }
     }

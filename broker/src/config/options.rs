@@ -1,10 +1,12 @@
 //! Typed options of a server, with the defaults of nats-server.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use menes_ws::OriginRules;
 
+use crate::account::description::AccountDescription;
 use crate::auth::permissions::ResponseLimits;
 
 /// Everything the core server can be told.
@@ -22,6 +24,12 @@ pub struct Options {
     pub server_name: Option<String>,
     /// Threads that serve connections. Default: one per core.
     pub workers: Option<NonZeroUsize>,
+    /// Name of the account of the system. Default `$SYS`.
+    pub system_account: Option<String>,
+    /// Words by which requests to all servers choose among them; lower case. Default none.
+    pub tags: Vec<String>,
+    /// What an operator wants monitoring to say about this server. Default nothing.
+    pub metadata: BTreeMap<String, String>,
     /// Announce JetStream in INFO. Default false: set when an engine runs.
     pub jetstream: bool,
     /// JetStream domain announced in INFO.
@@ -34,6 +42,8 @@ pub struct Options {
     pub timing: Timing,
     /// Who may connect.
     pub auth: AuthOptions,
+    /// Accounts that share something, map subjects or have limits; others exist when first named.
+    pub accounts: Vec<AccountDescription>,
 }
 
 impl Default for Options {
@@ -45,12 +55,16 @@ impl Default for Options {
             client_advertise: None,
             server_name: None,
             workers: None,
+            system_account: None,
+            tags: Vec::new(),
+            metadata: BTreeMap::new(),
             jetstream: false,
             domain: None,
             no_header_support: false,
             limits: Limits::default(),
             timing: Timing::default(),
             auth: AuthOptions::default(),
+            accounts: Vec::new(),
         }
     }
 }
@@ -96,6 +110,8 @@ pub struct Limits {
     pub max_payload: usize,
     /// Bytes queued for a connection before it counts as a slow consumer. Default 64 MiB.
     pub max_pending: usize,
+    /// Connections that are remembered after their end, for those who ask why. Default 10,000.
+    pub max_closed_clients: usize,
     /// Drop a message for a receiver that is far behind instead of holding its publisher up.
     /// Default false.
     pub no_fast_producer_stall: bool,
@@ -110,6 +126,7 @@ impl Default for Limits {
             max_control_line: 4_096,
             max_payload: 1024 * 1024,
             max_pending: 64 * 1024 * 1024,
+            max_closed_clients: 10_000,
             no_fast_producer_stall: false,
         }
     }

@@ -4,13 +4,18 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+
+use menes_jetstream::ids::AccountName;
+use rand::Rng;
+use rand::distr::Alphanumeric;
 
 use super::digest::digest;
 use super::grammar::{self, Environment};
-use super::options::Options;
+use super::options::{Options, UserOptions};
 use super::sections;
+use crate::account::SYSTEM_ACCOUNT;
 use crate::logging::LogOptions;
 
 /// Everything a server is started with.
@@ -179,7 +184,46 @@ impl Settings {
                 "account {account:?} wants JetStream, which is not enabled for the server"
             ));
         }
-        self.validate_users()
+        self.validate_users()?;
+        self.leave_global_open();
+        Ok(())
+    }
+
+    /// Users of the system account alone do not close the global one: who brings no credentials
+    /// acts there, as in nats-server through a user that nobody else can be.
+    fn leave_global_open(&mut self) {
+        static PASSWORD: LazyLock<String> = LazyLock::new(|| {
+            rand::rng()
+                .sample_iter(Alphanumeric)
+                .take(22)
+                .map(char::from)
+                .collect()
+        });
+        const NAME: &str = "nats-global";
+        let system = self
+            .server
+            .system_account
+            .as_deref()
+            .unwrap_or(SYSTEM_ACCOUNT);
+        let mut named = self
+            .server
+            .accounts
+            .iter()
+            .map(|account| account.name.as_str());
+        let global = AccountName::global();
+        let has_others = named.any(|name| name != system && name != global.as_str());
+        let auth = &mut self.server.auth;
+        let is_of_system = |user: &UserOptions| user.account.as_deref() == Some(system);
+        let closes = auth.token.is_some() || auth.no_auth_user.is_some() || has_others;
+        if closes || auth.users.is_empty() || !auth.users.iter().all(is_of_system) {
+            return;
+        }
+        auth.users.push(UserOptions {
+            user: NAME.to_owned(),
+            password: PASSWORD.clone(),
+            ..UserOptions::default()
+        });
+        auth.no_auth_user = Some(NAME.to_owned());
     }
 
     fn validate_users(&mut self) -> Result<(), String> {

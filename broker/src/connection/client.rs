@@ -395,6 +395,12 @@ impl Client {
         self.rtt_us.store(micros.max(1), Ordering::Relaxed);
     }
 
+    /// Time since its start.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started_instant.elapsed()
+    }
+
     /// Time from its start to when something last arrived from it or left for it.
     #[must_use]
     pub fn active_for(&self) -> Duration {

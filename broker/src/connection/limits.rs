@@ -14,4 +14,4 @@ pub const LINGER: Duration = Duration::from_millis(200);
 /// Bytes read and dropped meanwhile, at most.
 pub const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// Size of the buffer that the connections of a thread read into.
-pub const READ_BYTES: usize = 128 * 1024;
+pub const READ_BYTES: usize = 256 * 1024;

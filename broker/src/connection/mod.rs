@@ -92,6 +92,7 @@ where
         client.id().0,
         reason
     );
+    shared.system().disconnected(&client, reason);
     if let Some(closed) = closed {
         shared.unregister(worker.index(), client.id());
         shared.note_closed(closed);

@@ -17,11 +17,14 @@ use rand::Rng;
 use super::client::{Client, Identity};
 use super::worker::Worker;
 use crate::account::Account;
+use crate::account::mapping::Mapped;
 use crate::auth::permissions::{Permissions, PublishCache};
 use crate::auth::{HashCheck, Login, Verdict};
 use crate::error::CloseReason;
 use crate::routing::{Flushed, Message, RouteBatch, Subscription};
 use crate::streams::ingest::IngestQueue;
+use crate::system::ServerInfo;
+use crate::system::trace::{self, Trace};
 
 /// What the reader does next.
 pub(super) enum Step {
@@ -268,10 +271,12 @@ impl Session {
         }
         let anonymous = self.worker.shared().auth().anonymous();
         let Some(login) = anonymous else { return false };
-        self.bind(login, &Connect::default(), false);
-        self.connect_received = true;
-        self.start_pings();
-        true
+        let is_bound = self.bind(login, &Connect::default(), false);
+        if is_bound {
+            self.connect_received = true;
+            self.start_pings();
+        }
+        is_bound
     }
 
     fn handle(&mut self, batch: &mut RouteBatch, op: ClientOp<'_>) -> Flow {
@@ -331,7 +336,20 @@ impl Session {
         if self.pedantic && !subject::is_literal(publish.subject) {
             WireError::InvalidPublishSubject.encode(batch.line_to(&self.client));
         }
-        if let Some(error) = bound.refuses(&self.client, publish) {
+        let mapped;
+        let subject = match batch.map(&bound.account, publish.subject) {
+            None => publish.subject,
+            Some(Mapped::To(to)) => {
+                mapped = to;
+                &*mapped
+            }
+            // Nobody listens there.
+            Some(Mapped::Lost) => b"",
+        };
+        if !publish.header().is_empty() && trace::may_ask(publish.header(), &bound.account) {
+            return self.publish_traced(batch, publish, subject);
+        }
+        if let Some(error) = bound.refuses(&self.client, subject, publish.reply) {
             log_publish_violation(&self.client, &error);
             error.encode(batch.line_to(&self.client));
             return;
@@ -339,26 +357,95 @@ impl Session {
         if self.verbose {
             batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
         }
-        let message = Message {
-            target: publish.subject,
-            subject: publish.subject,
-            reply: publish.reply.unwrap_or_default(),
-            header: publish.header(),
-            payload: publish.payload(),
-            shared: None,
-        };
+        let message = message_of(publish, subject);
         let count = batch.route(&bound.account, &message, Some(&self.client));
         if count == 0 && self.no_responders && !message.reply.is_empty() {
             no_responders(batch, &bound.account, &message, &self.client);
         }
+    }
+
+    /// Publishes a message that may want to be traced.
+    #[cold]
+    fn publish_traced(&mut self, batch: &mut RouteBatch, publish: &Publish<'_>, subject: &[u8]) {
+        let Some(bound) = &mut self.bound else { return };
+        let asked = trace::read(publish.header(), &bound.account, |destination| {
+            let permissions = bound.permissions.as_ref();
+            !is_gateway_reply(destination.as_bytes())
+                && permissions.is_none_or(|p| p.may_publish(destination.as_bytes()))
+        });
+        let mut trace = match asked {
+            trace::Asked::Nothing => None,
+            trace::Asked::Drop => return,
+            trace::Asked::Forbidden(destination) => {
+                let subject = destination.as_bytes();
+                let error = WireError::PublishPermission { subject };
+                log_publish_violation(&self.client, &error);
+                error.encode(batch.line_to(&self.client));
+                return;
+            }
+            trace::Asked::Trace(trace) => Some(trace),
+        };
+        let error = bound.refuses(&self.client, subject, publish.reply);
+        if let Some(trace) = &mut trace {
+            let refusal = error
+                .as_ref()
+                .map(|_| trace::refusal::PUBLISH_DENIED.to_owned());
+            trace.came_in(&self.client, publish.subject, publish.body.len(), refusal);
+        }
+        if let Some(error) = &error {
+            log_publish_violation(&self.client, error);
+            error.encode(batch.line_to(&self.client));
+        } else {
+            if self.verbose {
+                batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
+            }
+            let message = message_of(publish, subject);
+            let account = &bound.account;
+            let count = match &mut trace {
+                Some(trace) => batch.route_traced(account, &message, Some(&self.client), trace),
+                None => batch.route(account, &message, Some(&self.client)),
+            };
+            if count == 0 && self.no_responders && !message.reply.is_empty() {
+                no_responders(batch, account, &message, &self.client);
+            }
+        }
+        if let Some(trace) = trace {
+            self.tell(batch, &trace);
+        }
+    }
+
+    /// Publishes what became of a traced message.
+    fn tell(&self, batch: &mut RouteBatch, trace: &Trace) {
+        match trace.document(ServerInfo::of(self.worker.shared())) {
+            Ok(body) => {
+                let (account, destination) = trace.destination();
+                batch.route(account, &Message::new(destination, &body), None);
+            }
+            Err(error) => tracing::error!("a trace cannot be written: {error}"),
+        }
+    }
+}
+
+fn message_of<'m>(publish: &Publish<'m>, subject: &'m [u8]) -> Message<'m> {
+    Message {
+        target: subject,
+        subject,
+        reply: publish.reply.unwrap_or_default(),
+        header: publish.header(),
+        payload: publish.payload(),
+        shared: None,
     }
 }
 
 impl Bound {
     /// Why the message is not routed, if it is not.
     #[inline]
-    fn refuses<'m>(&mut self, client: &Client, publish: &Publish<'m>) -> Option<WireError<'m>> {
-        let subject = publish.subject;
+    fn refuses<'m>(
+        &mut self,
+        client: &Client,
+        subject: &'m [u8],
+        reply: Option<&'m [u8]>,
+    ) -> Option<WireError<'m>> {
         let is_reserved = matches!(subject.first(), Some(b'$' | b'_'))
             && (is_gateway_reply(subject)
                 || (subject.starts_with(b"$NRG.") && !self.account.is_system()));
@@ -368,7 +455,7 @@ impl Bound {
         if is_reserved || !is_permitted {
             return Some(WireError::PublishPermission { subject });
         }
-        let reply = publish.reply?;
+        let reply = reply?;
         let is_reserved = matches!(reply.first(), Some(b'$' | b'_'))
             && [&b"_R_."[..], b"$JS.ACK.", b"_GR_."]
                 .iter()
@@ -458,10 +545,9 @@ impl Session {
         {
             return self.error(batch, WireError::TooManyTokens { subject: filter });
         }
-        if limits
-            .max_subscriptions
-            .is_some_and(|max| self.client.subscription_count() >= max)
-        {
+        let own = bound.account.limits().max_subscriptions;
+        let max = [limits.max_subscriptions, own].into_iter().flatten().min();
+        if max.is_some_and(|max| self.client.subscription_count() >= max) {
             return self.error(batch, WireError::MaxSubscriptions);
         }
         // A sid in use stays what it is, whatever comes with it.
@@ -477,7 +563,7 @@ impl Session {
                 client, filter, queue, sid, filtered,
             ));
             if self.client.add_subscription(&subscription) {
-                bound.account.sublist().insert(&subscription);
+                bound.account.subscribe(&subscription);
                 if let Some(engine) = self.worker.shared().ingest() {
                     engine.subscribed();
                 }
@@ -574,6 +660,17 @@ fn first_ping(delay: Duration) -> Duration {
     delay + delay.mul_f64(rand::rng().random_range(0.0..0.2))
 }
 
+/// What CONNECT says about its client, for people.
+fn claimed(connect: &Connect) -> Identity {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    Identity {
+        name: text(&connect.name),
+        lang: text(&connect.lang),
+        version: text(&connect.version),
+        ..Identity::default()
+    }
+}
+
 /// Logging in and out.
 impl Session {
     fn connect(&mut self, batch: &mut RouteBatch, json: &[u8]) -> Flow {
@@ -596,6 +693,10 @@ impl Session {
             self.drop_subscriptions();
         }
         self.connect_received = true;
+        // A first idea of the round trip, until it is measured.
+        if self.client.rtt().is_none() {
+            self.client.measured_rtt(self.client.age());
+        }
         self.connected = Some(Box::new(connect.clone()));
         let address = self.client.address().ip();
         let verdict = self
@@ -667,7 +768,10 @@ impl Session {
         self.protocol = connect.protocol;
         self.no_responders = connect.no_responders;
         self.parser.set_headers(headers);
-        self.bind(login, connect, headers);
+        if !self.bind(login, connect, headers) {
+            let refusal = self.refuse_in(batch, WireError::MaxAccountConnections);
+            return Flow::Stop(Step::Close(refusal));
+        }
         if !was_bound {
             self.start_pings();
         }
@@ -676,22 +780,27 @@ impl Session {
         Flow::Next
     }
 
-    /// From now on the connection acts as `login`.
-    fn bind(&mut self, login: Login, connect: &Connect, headers: bool) {
+    /// From now on the connection acts as `login`. False when its account takes no more
+    /// connections.
+    fn bind(&mut self, login: Login, connect: &Connect, headers: bool) -> bool {
         let account = self
             .worker
             .shared()
             .accounts()
             .get_or_create(&login.account);
-        account.connected();
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        if !account.connected() {
+            return false;
+        }
+        let limit = account.limits().max_payload.unwrap_or(usize::MAX);
+        let server = self.worker.shared().options().limits.max_payload;
+        let mut limits = self.parser.limits();
+        limits.max_payload = limit.min(server);
+        self.parser.set_limits(limits);
         let identity = Identity {
             user: login.user,
-            name: text(&connect.name),
-            lang: text(&connect.lang),
-            version: text(&connect.version),
             account: Some(Arc::clone(&account)),
             permissions: login.permissions.clone(),
+            ..claimed(connect)
         };
         self.client.identify(identity, headers, connect.echo);
         self.bound = Some(Bound {
@@ -700,6 +809,7 @@ impl Session {
             publish_cache: PublishCache::default(),
             announced: false,
         });
+        true
     }
 
     /// Ends what [`Session::bind`] began, and subscriptions.
@@ -713,6 +823,7 @@ impl Session {
             return;
         };
         bound.account.disconnected();
+        self.worker.shared().system().counted(&bound.account);
         if bound.announced
             && let Some(observer) = self.worker.shared().observer()
         {
@@ -723,6 +834,8 @@ impl Session {
     fn announce(&mut self) {
         let Some(bound) = &mut self.bound else { return };
         bound.announced = true;
+        self.worker.shared().system().connected(&self.client);
+        self.worker.shared().system().counted(&bound.account);
         if let Some(observer) = self.worker.shared().observer() {
             observer.connected(&self.client.info());
         }
@@ -751,6 +864,16 @@ impl Session {
             self.client.id().0,
             who.unwrap_or_default()
         );
+        let claimed = connect.map(|connect| Identity {
+            user: connect.user.as_deref().map(Arc::from),
+            ..claimed(connect)
+        });
+        self.worker.shared().system().refused(
+            &self.client,
+            None,
+            claimed.unwrap_or_default(),
+            CloseReason::AuthenticationViolation,
+        );
         self.refuse_in(batch, WireError::AuthorizationViolation)
     }
 
@@ -761,6 +884,10 @@ impl Session {
         document.client_ip = self.client.address().ip().to_canonical().to_string();
         if is_connect_info && let Some(bound) = &self.bound {
             document.connect_info = true;
+            if let Some(limit) = bound.account.limits().max_payload {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                document.max_payload = document.max_payload.min(limit);
+            }
             document.auth_required = self.worker.shared().auth().has_rules();
             document.remote_account = bound.account.name().as_str().to_owned();
             document.acc_is_sys = bound.account.is_system();

@@ -1,19 +1,19 @@
 //! `/accountz` and `/accstatz`: the accounts.
 
 use menes_jetstream::{AccountName, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::query::{Query, QueryError};
 use super::subsz::SublistStats;
 use super::{Monitor, now};
-use crate::account::{Account, SYSTEM_ACCOUNT};
+use crate::account::Account;
 use crate::connection::client::TrafficCount;
 
 #[derive(Serialize)]
 pub(super) struct Accountz<'a> {
     server_id: &'a str,
     now: Timestamp,
-    system_account: &'static str,
+    system_account: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     accounts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,7 +21,7 @@ pub(super) struct Accountz<'a> {
 }
 
 #[derive(Serialize)]
-struct AccountDetail {
+pub(super) struct AccountDetail {
     account_name: String,
     update_time: Timestamp,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -43,8 +43,9 @@ pub(super) struct Accstatz<'a> {
     account_statz: Vec<AccountStat>,
 }
 
+/// One account in figures.
 #[derive(Serialize)]
-struct AccountStat {
+pub(crate) struct AccountStat {
     acc: String,
     name: String,
     conns: u32,
@@ -57,13 +58,16 @@ struct AccountStat {
 }
 
 /// Messages and bytes, those of links between servers apart.
-#[derive(Serialize)]
-struct DataStats {
+#[derive(Default, Serialize)]
+pub(crate) struct DataStats {
     msgs: u64,
     bytes: u64,
-    gateways: Count,
-    routes: Count,
-    leafs: Count,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateways: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routes: Option<Count>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leafs: Option<Count>,
 }
 
 #[derive(Default, Serialize)]
@@ -73,45 +77,102 @@ struct Count {
 }
 
 impl DataStats {
-    fn new(msgs: u64, bytes: u64) -> Self {
+    /// Messages and bytes where links between servers are not told apart.
+    pub(crate) fn plain(msgs: u64, bytes: u64) -> Self {
         Self {
             msgs,
             bytes,
-            gateways: Count::default(),
-            routes: Count::default(),
-            leafs: Count::default(),
+            ..Self::default()
+        }
+    }
+
+    fn of_account(msgs: u64, bytes: u64) -> Self {
+        Self {
+            msgs,
+            bytes,
+            gateways: Some(Count::default()),
+            routes: Some(Count::default()),
+            leafs: Some(Count::default()),
         }
     }
 }
 
+/// What is asked for, under the names of a system request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct AccountzOptions {
+    account: String,
+}
+
+impl AccountzOptions {
+    pub(super) fn of_query(query: &Query) -> Self {
+        Self {
+            account: query.text("acc").to_owned(),
+        }
+    }
+}
+
+/// What is asked for, under the names of a system request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct AccstatzOptions {
+    /// Only these; all for none.
+    pub(crate) accounts: Vec<String>,
+    /// Those without connections too.
+    pub(crate) include_unused: bool,
+}
+
+impl AccstatzOptions {
+    pub(super) fn of_query(query: &Query) -> Result<Self, QueryError> {
+        Ok(Self {
+            accounts: Vec::new(),
+            include_unused: query.flag("unused")?,
+        })
+    }
+
+    fn wants(&self, account: &Account) -> bool {
+        (self.include_unused || account.connections() > 0)
+            && (self.accounts.is_empty()
+                || self
+                    .accounts
+                    .iter()
+                    .any(|name| name == account.name().as_str()))
+    }
+}
+
+impl Accstatz<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.account_statz.is_empty()
+    }
+}
+
 impl Monitor {
-    pub(super) fn accountz(&self, query: &Query) -> Result<Accountz<'_>, QueryError> {
+    pub(super) fn accountz(&self, asked: &AccountzOptions) -> Result<Accountz<'_>, QueryError> {
+        let accounts = self.shared.accounts();
         let mut document = Accountz {
             server_id: self.shared.id(),
             now: now(),
-            system_account: SYSTEM_ACCOUNT,
+            system_account: accounts.system().name().as_str(),
             accounts: Vec::new(),
             account_detail: None,
         };
-        match query.text("acc") {
-            "" => {
-                let all = self.shared.accounts().all();
-                document.accounts = all
-                    .iter()
-                    .map(|account| account.name().as_str().to_owned())
-                    .collect();
-            }
-            name => {
-                let found = self.shared.accounts().get(&AccountName::from(name));
-                let Some(account) = found else {
-                    return Err(QueryError::Meaning(format!(
-                        "Account {name} does not exist"
-                    )));
-                };
-                document.account_detail = Some(self.account_detail(&account));
-            }
+        if asked.account.is_empty() {
+            let names = accounts.all().into_iter();
+            document.accounts = names.map(|a| a.name().as_str().to_owned()).collect();
+        } else {
+            document.account_detail = Some(self.account_info(&asked.account)?);
         }
         Ok(document)
+    }
+
+    /// All about one account.
+    pub(super) fn account_info(&self, name: &str) -> Result<AccountDetail, QueryError> {
+        match self.shared.accounts().get(&AccountName::from(name)) {
+            Some(account) => Ok(self.account_detail(&account)),
+            None => Err(QueryError::Meaning(format!(
+                "Account {name} does not exist"
+            ))),
+        }
     }
 
     fn account_detail(&self, account: &Account) -> AccountDetail {
@@ -131,21 +192,25 @@ impl Monitor {
         }
     }
 
-    pub(super) fn accstatz(&self, query: &Query) -> Result<Accstatz<'_>, QueryError> {
-        let with_unused = query.flag("unused")?;
+    pub(super) fn accstatz(&self, asked: &AccstatzOptions) -> Accstatz<'_> {
         let mut traffic = self.shared.traffic_by_account();
-        let mut stats = Vec::new();
-        for account in self.shared.accounts().all() {
-            if with_unused || account.connections() > 0 {
-                let traffic = traffic.remove(account.name()).unwrap_or_default();
-                stats.push(account_stat(&account, traffic));
-            }
-        }
-        Ok(Accstatz {
+        let accounts = self.shared.accounts().all();
+        let stats = accounts.iter().filter(|account| asked.wants(account));
+        let stats = stats.map(|account| {
+            let traffic = traffic.remove(account.name()).unwrap_or_default();
+            account_stat(account, traffic)
+        });
+        Accstatz {
             server_id: self.shared.id(),
             now: now(),
-            account_statz: stats,
-        })
+            account_statz: stats.collect(),
+        }
+    }
+
+    /// One account in figures.
+    pub(crate) fn account_stat(&self, account: &Account) -> AccountStat {
+        let mut traffic = self.shared.traffic_by_account();
+        account_stat(account, traffic.remove(account.name()).unwrap_or_default())
     }
 }
 
@@ -157,8 +222,8 @@ fn account_stat(account: &Account, traffic: TrafficCount) -> AccountStat {
         leafnodes: 0,
         total_conns: account.connections(),
         num_subscriptions: account.sublist().len(),
-        sent: DataStats::new(traffic.out_msgs, traffic.out_bytes),
-        received: DataStats::new(traffic.in_msgs, traffic.in_bytes),
-        slow_consumers: 0,
+        sent: DataStats::of_account(traffic.out_msgs, traffic.out_bytes),
+        received: DataStats::of_account(traffic.in_msgs, traffic.in_bytes),
+        slow_consumers: account.slow_consumers(),
     }
 }

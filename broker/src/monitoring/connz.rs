@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use menes_jetstream::Timestamp;
-use serde::Serialize;
+use menes_protocol::subject;
+use serde::{Deserialize, Serialize};
 
-use super::query::{Query, QueryError};
+use super::query::{Query, QueryError, above_zero};
 use super::subsz::SubscriptionDetail;
 use super::text::{go_duration, uptime};
 use super::{DEFAULT_LIMIT, Monitor, now, timestamp};
+use crate::account::GLOBAL_ACCOUNT;
 use crate::connection::client::{Client, Transport};
 use crate::connection::closed::Closed;
 
@@ -40,8 +42,7 @@ struct Connection {
     stop: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rtt: Option<String>,
+    rtt: String,
     uptime: String,
     idle: String,
     pending_bytes: usize,
@@ -75,7 +76,27 @@ fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-/// What was asked for.
+/// What is asked for, under the names of a system request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ConnzOptions {
+    sort: String,
+    auth: bool,
+    subscriptions: bool,
+    subscriptions_detail: bool,
+    offset: i64,
+    limit: i64,
+    cid: u64,
+    mqtt_client: String,
+    /// 0 open, 1 closed, 2 all.
+    state: u8,
+    user: String,
+    #[serde(rename = "acc")]
+    pub(crate) account: String,
+    filter_subject: String,
+}
+
+/// [`ConnzOptions`], understood.
 struct Options<'q> {
     sort: Sort,
     with_auth: bool,
@@ -86,6 +107,8 @@ struct Options<'q> {
     state: State,
     user: &'q str,
     account: &'q str,
+    mqtt_client: &'q str,
+    filter: Option<&'q str>,
 }
 
 /// Which subscriptions are shown.
@@ -121,49 +144,86 @@ enum Sort {
     Rtt,
 }
 
-impl<'q> Options<'q> {
-    fn read(query: &'q Query) -> Result<Self, QueryError> {
-        let list = match query.text("subs") {
-            "detail" => List::Details,
-            _ if query.flag("subs")? => List::Subjects,
-            _ => List::None,
-        };
+impl ConnzOptions {
+    pub(super) fn of_query(query: &Query) -> Result<Self, QueryError> {
+        let auth = query.flag("auth")?;
+        let (subscriptions, subscriptions_detail) = query.subscriptions()?;
         let state = match query.text("state").to_ascii_lowercase().as_str() {
-            "" | "open" => State::Open,
-            "closed" => State::Closed,
-            "any" | "all" => State::Any,
+            "" | "open" => 0,
+            "closed" => 1,
+            "any" | "all" => 2,
             _ => {
                 let text = format!("Error decoding state for {}", query.text("state"));
                 return Err(QueryError::Meaning(text));
             }
         };
-        let sort = Sort::read(query.text("sort"))?;
+        Ok(Self {
+            sort: query.text("sort").to_owned(),
+            auth,
+            subscriptions,
+            subscriptions_detail,
+            offset: query.int("offset")?,
+            limit: query.int("limit")?,
+            cid: query.id("cid")?.unwrap_or(0),
+            mqtt_client: query.text("mqtt_client").to_owned(),
+            state,
+            user: query.text("user").to_owned(),
+            account: query.text("acc").to_owned(),
+            filter_subject: String::new(),
+        })
+    }
+}
+
+impl<'q> Options<'q> {
+    fn read(asked: &'q ConnzOptions) -> Result<Self, QueryError> {
+        let list = match (asked.subscriptions_detail, asked.subscriptions) {
+            (true, _) => List::Details,
+            (false, true) => List::Subjects,
+            (false, false) => List::None,
+        };
+        let state = match asked.state {
+            0 => State::Open,
+            1 => State::Closed,
+            _ => State::Any,
+        };
+        let sort = Sort::read(&asked.sort)?;
         if matches!(sort, Sort::Stop | Sort::Reason) && state != State::Closed {
-            let text = format!(
-                "sort by {} only valid on closed connections",
-                query.text("sort")
-            );
+            let text = format!("sort by {} only valid on closed connections", asked.sort);
             return Err(QueryError::Meaning(text));
         }
+        let filter = Some(asked.filter_subject.as_str()).filter(|f| !f.is_empty() && *f != ">");
+        if filter.is_some() && asked.account.is_empty() {
+            let text = "filter by subject only valid with account filtering";
+            return Err(QueryError::Meaning(text.to_owned()));
+        }
+        let cid = Some(asked.cid).filter(|cid| *cid > 0);
         Ok(Self {
             sort,
-            with_auth: query.flag("auth")?,
+            with_auth: asked.auth,
             list,
-            offset: query.count("offset")?.unwrap_or(0),
-            limit: query.count("limit")?.unwrap_or(DEFAULT_LIMIT),
-            cid: query.id("cid")?,
+            offset: usize::try_from(asked.offset).unwrap_or(0),
+            limit: match cid {
+                Some(_) => 1,
+                None => above_zero(asked.limit).unwrap_or(DEFAULT_LIMIT),
+            },
+            cid,
             state,
-            user: query.text("user"),
-            account: query.text("acc"),
+            user: &asked.user,
+            account: &asked.account,
+            mqtt_client: &asked.mqtt_client,
+            filter,
         })
     }
 
     fn wants(&self, connection: &Source) -> bool {
+        if let Some(cid) = self.cid {
+            return connection.client().id().0 == cid;
+        }
         let identity = connection.client().identity();
-        let is_user = || identity.user.as_deref() == Some(self.user);
-        (self.user.is_empty() || is_user())
-            && (self.account.is_empty() || connection.account() == self.account)
-            && self.cid.is_none_or(|cid| connection.client().id().0 == cid)
+        (self.user.is_empty() || identity.user.as_deref() == Some(self.user))
+            // Nobody speaks MQTT here.
+            && self.mqtt_client.is_empty()
+            && self.filter.is_none_or(|filter| connection.wants_some_of(filter))
     }
 }
 
@@ -214,6 +274,15 @@ impl Sort {
     }
 }
 
+/// Round trips of more than a microsecond are shown without parts of one.
+fn whole_micros(time: Duration) -> Duration {
+    if time.as_micros() > 1 && time.as_millis() < 1 {
+        Duration::from_micros(u64::try_from(time.as_micros()).unwrap_or(0))
+    } else {
+        time
+    }
+}
+
 /// A connection that is open or was.
 enum Source {
     Open(Arc<Client>),
@@ -230,6 +299,18 @@ impl Source {
 
     fn account(&self) -> String {
         self.client().info().account.as_str().to_owned()
+    }
+
+    /// Whether one of its subscriptions overlaps with `filter`. Of closed connections nothing is
+    /// asked.
+    fn wants_some_of(&self, filter: &str) -> bool {
+        match self {
+            Self::Open(client) => client
+                .subscriptions()
+                .iter()
+                .any(|s| subject::overlaps(s.subject(), filter.as_bytes())),
+            Self::Closed(_) => true,
+        }
     }
 
     fn subscription_count(&self) -> usize {
@@ -288,11 +369,9 @@ impl Source {
                     .map(|s| String::from_utf8_lossy(s.subject()).into_owned()),
             ),
             List::Details => {
-                details.extend(
-                    subscriptions()
-                        .iter()
-                        .map(|s| SubscriptionDetail::of(s, None)),
-                );
+                let shown = self.stop().is_some().then_some(account.as_str());
+                let all = subscriptions();
+                details.extend(all.iter().map(|s| SubscriptionDetail::of(s, shown)));
             }
         }
         Connection {
@@ -308,7 +387,7 @@ impl Source {
             last_activity: self.last_activity(),
             stop: self.stop(),
             reason: self.reason(),
-            rtt: client.rtt().map(go_duration),
+            rtt: go_duration(client.rtt().map(whole_micros).unwrap_or_default()),
             uptime: uptime(self.uptime()),
             idle: uptime(self.idle()),
             pending_bytes: client.pending_bytes(),
@@ -325,17 +404,24 @@ impl Source {
                 .with_auth
                 .then(|| identity.user.as_deref().map(ToOwned::to_owned))
                 .flatten(),
-            account: options.with_auth.then(|| account.clone()),
+            account: options
+                .with_auth
+                .then(|| account.clone())
+                .filter(|account| account != GLOBAL_ACCOUNT),
             subscriptions_list: subjects,
             subscriptions_list_detail: details,
-            name_tag: options.with_auth.then_some(account),
+            name_tag: options
+                .with_auth
+                .then_some(account)
+                // As in nats-server, which remembers less of what is over.
+                .filter(|account| self.stop().is_none() || account != GLOBAL_ACCOUNT),
         }
     }
 }
 
 impl Monitor {
-    pub(super) fn connz(&self, query: &Query) -> Result<Connz<'_>, QueryError> {
-        let options = Options::read(query)?;
+    pub(super) fn connz(&self, asked: &ConnzOptions) -> Result<Connz<'_>, QueryError> {
+        let options = Options::read(asked)?;
         let mut all = Vec::new();
         if options.state != State::Closed {
             all.extend(self.shared.clients().into_iter().map(Source::Open));
@@ -343,21 +429,14 @@ impl Monitor {
         if options.state != State::Open {
             all.extend(self.shared.closed_clients().into_iter().map(Source::Closed));
         }
-        let known = all.len();
+        if !options.account.is_empty() {
+            all.retain(|connection| connection.account() == options.account);
+        }
+        // Other filters do not change how many there are.
+        let total = all.len();
         all.retain(|connection| options.wants(connection));
-        // A filter by number does not change how many there are.
-        let total = if options.cid.is_some() {
-            known
-        } else {
-            all.len()
-        };
         options.sort.sort(&mut all);
-        let limit = if options.cid.is_some() {
-            1
-        } else {
-            options.limit
-        };
-        let page = all.iter().skip(options.offset).take(limit);
+        let page = all.iter().skip(options.offset).take(options.limit);
         let connections: Vec<_> = page.map(|connection| connection.show(&options)).collect();
         Ok(Connz {
             server_id: self.shared.id(),
@@ -365,7 +444,7 @@ impl Monitor {
             num_connections: connections.len(),
             total,
             offset: options.offset,
-            limit,
+            limit: options.limit,
             connections,
         })
     }

@@ -1,6 +1,6 @@
 //! `/healthz`: whether to send work here.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Monitor;
 use super::query::{Query, QueryError};
@@ -10,6 +10,8 @@ use crate::streams::status::StreamsStatus;
 #[derive(Serialize)]
 pub(super) struct Health {
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -23,9 +25,16 @@ impl Health {
         self.http_status
     }
 
+    /// With the code inside, for those who do not ask over HTTP.
+    pub(super) fn with_code(mut self) -> Self {
+        self.status_code = Some(self.http_status);
+        self
+    }
+
     fn ok() -> Self {
         Self {
             status: "ok",
+            status_code: None,
             error: None,
             errors: Vec::new(),
             http_status: 200,
@@ -68,27 +77,33 @@ impl Kind {
     }
 }
 
-/// What was asked about.
-struct Asked<'q> {
-    account: &'q str,
-    stream: &'q str,
-    consumer: &'q str,
-    /// Whether the server lives is all that is asked.
-    only_enabled: bool,
+/// What is asked about, under the names of a system request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct HealthzOptions {
+    /// Whether the server lives is all that is asked; the name of before.
+    js_enabled: bool,
+    js_enabled_only: bool,
     /// No single stream is asked about.
-    only_server: bool,
-    with_details: bool,
+    js_server_only: bool,
+    js_meta_only: bool,
+    account: String,
+    stream: String,
+    consumer: String,
+    details: bool,
 }
 
-impl<'q> Asked<'q> {
-    fn read(query: &'q Query) -> Result<Self, QueryError> {
+impl HealthzOptions {
+    pub(super) fn of_query(query: &Query) -> Result<Self, QueryError> {
         Ok(Self {
-            account: query.text("account"),
-            stream: query.text("stream"),
-            consumer: query.text("consumer"),
-            only_enabled: query.flag("js-enabled-only")? | query.flag("js-enabled")?,
-            only_server: query.flag("js-server-only")? | query.flag("js-meta-only")?,
-            with_details: query.flag("details")?,
+            js_enabled: query.flag("js-enabled")?,
+            js_enabled_only: query.flag("js-enabled-only")?,
+            js_server_only: query.flag("js-server-only")?,
+            js_meta_only: query.flag("js-meta-only")?,
+            account: query.text("account").to_owned(),
+            stream: query.text("stream").to_owned(),
+            consumer: query.text("consumer").to_owned(),
+            details: query.flag("details")?,
         })
     }
 
@@ -116,7 +131,7 @@ impl<'q> Asked<'q> {
         let Some(found) = status
             .accounts
             .iter()
-            .find(|found| found.account.as_str() == *account)
+            .find(|found| found.account.as_str() == account)
         else {
             return Some((
                 Kind::Account,
@@ -144,17 +159,27 @@ impl<'q> Asked<'q> {
         tracing::warn!("Healthcheck failed: {text:?}");
         let (status, http_status) = kind.status();
         let mut health = Health {
-            status,
+            status: if self.details { "error" } else { status },
+            status_code: None,
             error: None,
             errors: Vec::new(),
             http_status,
         };
-        if self.with_details {
+        // A request that makes no sense names nothing.
+        let named = |name: &String| {
+            let is_wrong = matches!(kind, Kind::BadRequest);
+            if is_wrong {
+                String::new()
+            } else {
+                name.clone()
+            }
+        };
+        if self.details {
             health.errors.push(HealthError {
                 kind,
-                account: self.account.to_owned(),
-                stream: self.stream.to_owned(),
-                consumer: self.consumer.to_owned(),
+                account: named(&self.account),
+                stream: named(&self.stream),
+                consumer: named(&self.consumer),
                 error: text,
             });
         } else {
@@ -165,34 +190,34 @@ impl<'q> Asked<'q> {
 }
 
 impl Monitor {
-    pub(super) async fn healthz(&self, query: &Query) -> Result<Health, QueryError> {
-        let asked = Asked::read(query)?;
+    pub(super) async fn healthz(&self, asked: &HealthzOptions) -> Health {
         if let Some((kind, text)) = asked.mistake() {
-            return Ok(asked.failure(kind, text));
+            return asked.failure(kind, text);
         }
         let Some(status) = &self.status else {
-            return Ok(Health::ok());
+            return Health::ok();
         };
         let now = status.load();
         if let Some(reason) = &now.poisoned {
-            return Ok(asked.failure(Kind::JetStream, reason.clone()));
+            return asked.failure(Kind::JetStream, reason.clone());
         }
-        if asked.only_enabled {
-            return Ok(Health::ok());
+        if asked.js_enabled || asked.js_enabled_only {
+            return Health::ok();
         }
         if !now.is_ready {
             let text = "JetStream is still recovering meta layer".to_owned();
-            return Ok(asked.failure(Kind::JetStream, text));
+            return asked.failure(Kind::JetStream, text);
         }
-        if asked.only_server || asked.account.is_empty() {
-            return Ok(Health::ok());
+        let is_of_server = asked.js_server_only || asked.js_meta_only;
+        if is_of_server || asked.account.is_empty() {
+            return Health::ok();
         }
         let Some(details) = self.details().await else {
-            return Ok(Health::ok());
+            return Health::ok();
         };
-        Ok(match asked.missing(&details) {
+        match asked.missing(&details) {
             Some((kind, text)) => asked.failure(kind, text),
             None => Health::ok(),
-        })
+        }
     }
 }

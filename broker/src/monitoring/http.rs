@@ -53,10 +53,10 @@ impl RunningMonitor {
 /// Starts serving.
 pub(crate) fn start(
     listener: std::net::TcpListener,
-    mut monitor: Monitor,
+    monitor: Arc<Monitor>,
 ) -> io::Result<RunningMonitor> {
     let address = listener.local_addr()?;
-    monitor.http_port = address.port();
+    monitor.serves_at(address.port());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -68,7 +68,7 @@ pub(crate) fn start(
     thread::Builder::new()
         .name("menes-monitor".to_owned())
         .spawn(move || {
-            runtime.block_on(serve(listener, Arc::new(monitor), stopping));
+            runtime.block_on(serve(listener, monitor, stopping));
             // Requests that are under way end with the runtime.
         })?;
     Ok(RunningMonitor {

@@ -1,15 +1,17 @@
 //! `/jsz`: the streams.
 
-use menes_jetstream::Timestamp;
+use menes_jetstream::api::metadata;
 use menes_jetstream::api::response::ClusterInfo;
 use menes_jetstream::consumer::ConsumerInfo;
 use menes_jetstream::engine::{AccountFigures, Figures, StreamFigures};
 use menes_jetstream::stream::{StreamConfig, StreamState};
-use serde::Serialize;
+use menes_jetstream::{AccountName, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use super::query::{Query, QueryError};
-use super::varz::{Config, Stats};
+use super::query::{Query, QueryError, above_zero};
+use super::varz::{Config, Limits, Stats};
 use super::{DEFAULT_LIMIT, Monitor, now};
+use crate::streams::status::StreamsStatus;
 
 #[derive(Serialize)]
 pub(super) struct Jsz<'a> {
@@ -20,8 +22,14 @@ pub(super) struct Jsz<'a> {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     disabled: bool,
     config: Config,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
     streams: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    streams_leader: u64,
     consumers: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    consumers_leader: u64,
     messages: u64,
     bytes: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -30,7 +38,7 @@ pub(super) struct Jsz<'a> {
 }
 
 #[derive(Serialize)]
-struct AccountDetail {
+pub(super) struct AccountDetail {
     name: String,
     id: String,
     #[serde(flatten)]
@@ -52,6 +60,53 @@ struct StreamDetail {
     consumer_detail: Vec<ConsumerInfo>,
 }
 
+/// What is asked for, under the names of a system request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct JszOptions {
+    pub(crate) account: String,
+    accounts: bool,
+    streams: bool,
+    consumer: bool,
+    direct_consumer: bool,
+    config: bool,
+    leader_only: bool,
+    offset: i64,
+    limit: i64,
+    raft: bool,
+    stream_leader_only: bool,
+}
+
+impl JszOptions {
+    pub(super) fn of_query(query: &Query) -> Result<Self, QueryError> {
+        Ok(Self {
+            account: query.text("acc").to_owned(),
+            accounts: query.flag("accounts")?,
+            streams: query.flag("streams")?,
+            consumer: query.flag("consumers")?,
+            direct_consumer: query.flag("direct-consumers")?,
+            config: query.flag("config")?,
+            leader_only: query.flag("leader-only")?,
+            offset: query.int("offset")?,
+            limit: query.int("limit")?,
+            raft: query.flag("raft")?,
+            stream_leader_only: query.flag("stream-leader-only")?,
+        })
+    }
+
+    fn depth(&self) -> Depth {
+        // A server alone leads everything: what only a leader is asked for is always shown.
+        let consumers = self.consumer || self.direct_consumer;
+        let streams = self.streams || consumers;
+        Depth {
+            accounts: self.accounts || streams || !self.account.is_empty(),
+            streams,
+            consumers,
+            config: self.config,
+        }
+    }
+}
+
 /// How deep the answer goes.
 #[derive(Clone, Copy)]
 struct Depth {
@@ -61,51 +116,82 @@ struct Depth {
     config: bool,
 }
 
-impl Depth {
-    fn read(query: &Query) -> Result<Self, QueryError> {
-        let consumers = query.flag("consumers")? | query.flag("direct-consumers")?;
-        let streams = query.flag("streams")? | consumers;
-        let accounts = query.flag("accounts")? | streams | !query.text("acc").is_empty();
-        // A server alone leads everything and has no Raft groups to show.
-        query.flag("leader-only")?;
-        query.flag("stream-leader-only")?;
-        query.flag("raft")?;
-        Ok(Self {
-            accounts,
-            streams,
-            consumers,
-            config: query.flag("config")?,
-        })
-    }
-}
-
 impl Monitor {
-    pub(super) async fn jsz(&self, query: &Query) -> Result<Jsz<'_>, QueryError> {
-        let depth = Depth::read(query)?;
-        let offset = query.count("offset")?.unwrap_or(0);
-        let limit = query.count("limit")?.unwrap_or(DEFAULT_LIMIT);
-        let status = match (&self.status, depth.accounts) {
-            (Some(status), false) => Some(status.load()),
-            _ => self.details().await,
+    pub(super) async fn jsz(&self, asked: &JszOptions) -> Option<Jsz<'_>> {
+        let depth = asked.depth();
+        let offset = usize::try_from(asked.offset).unwrap_or(0);
+        let limit = above_zero(asked.limit).unwrap_or(DEFAULT_LIMIT);
+        let Some(status) = self.details().await else {
+            return (!asked.leader_only).then(|| self.jsz_off());
         };
-        let Some(status) = status else {
-            return Ok(self.jsz_off());
-        };
-        let account = query.text("acc");
         let mut details = Vec::new();
+        let accounts = self.accounts_of(&status);
         if depth.accounts {
-            let named = status
-                .accounts
+            let wanted = |name: &str| asked.account.is_empty() || asked.account == name;
+            let named = accounts
                 .iter()
-                .filter(|found| account.is_empty() || found.account.as_str() == account);
-            details.extend(
-                named
-                    .skip(offset)
-                    .take(limit)
-                    .map(|account| show(account, depth)),
-            );
+                .filter(|found| wanted(found.account.as_str()));
+            let view = self.view(depth);
+            let page = named.skip(offset).take(limit);
+            details.extend(page.map(|account| view.account(account)));
         }
-        Ok(self.jsz_of(&status.figures, details))
+        let mut document = self.jsz_of(&status.figures, details);
+        document.total = accounts.len() as u64;
+        document.stats.set_accounts(accounts.len() as u64);
+        if asked.raft {
+            document.streams_leader = document.streams;
+            document.consumers_leader = document.consumers;
+        }
+        Some(document)
+    }
+
+    /// What one account keeps.
+    pub(super) async fn account_jsz(
+        &self,
+        asked: &JszOptions,
+    ) -> Result<AccountDetail, QueryError> {
+        let name = asked.account.as_str();
+        let refused = |text: String| Err(QueryError::Meaning(text));
+        let Some(status) = self.details().await else {
+            return refused("jetstream not enabled".to_owned());
+        };
+        if self
+            .shared
+            .accounts()
+            .get(&AccountName::from(name))
+            .is_none()
+        {
+            return refused(format!("account {name:?} not found"));
+        }
+        let accounts = self.accounts_of(&status);
+        let found = accounts.iter().find(|found| found.account.as_str() == name);
+        match found {
+            Some(account) => Ok(self.view(asked.depth()).account(account)),
+            None => refused(format!("account {name:?} not jetstream enabled")),
+        }
+    }
+
+    fn view(&self, depth: Depth) -> View<'_> {
+        View {
+            depth,
+            server: self.shared.name(),
+        }
+    }
+
+    /// The accounts that may have streams, by name, with what they have.
+    fn accounts_of(&self, status: &StreamsStatus) -> Vec<AccountFigures> {
+        self.accounts_with_streams()
+            .into_iter()
+            .map(|account| {
+                let mut all = status.accounts.iter();
+                let found = all.find(|found| found.account == *account.name()).cloned();
+                found.unwrap_or_else(|| AccountFigures {
+                    account: account.name().clone(),
+                    figures: Figures::default(),
+                    streams: Vec::new(),
+                })
+            })
+            .collect()
     }
 
     fn jsz_off(&self) -> Jsz<'_> {
@@ -113,6 +199,7 @@ impl Monitor {
         document.stats = Stats::default();
         document.disabled = true;
         document.config = Config::default();
+        document.limits = None;
         document
     }
 
@@ -123,8 +210,11 @@ impl Monitor {
             now: now(),
             disabled: false,
             config: self.jetstream.as_ref().map(Config::of).unwrap_or_default(),
+            limits: Some(Limits {}),
             streams: figures.streams,
+            streams_leader: 0,
             consumers: figures.consumers,
+            consumers_leader: 0,
             messages: figures.messages,
             bytes: figures.bytes,
             account_details,
@@ -133,30 +223,58 @@ impl Monitor {
     }
 }
 
-fn show(account: &AccountFigures, depth: Depth) -> AccountDetail {
-    let streams = account.streams.iter().filter(|_| depth.streams);
-    AccountDetail {
-        name: account.account.as_str().to_owned(),
-        id: account.account.as_str().to_owned(),
-        stats: Stats::of_account(&account.figures, 0),
-        stream_detail: streams.map(|stream| show_stream(stream, depth)).collect(),
-    }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
-fn show_stream(stream: &StreamFigures, depth: Depth) -> StreamDetail {
-    let info = &stream.info;
-    let consumers = stream.consumers.iter().filter(|_| depth.consumers);
-    StreamDetail {
-        name: info.config.name.clone(),
-        created: info.created,
-        cluster: info.cluster.clone(),
-        config: depth.config.then(|| info.config.clone()),
-        state: info.state.clone(),
-        consumer_detail: consumers
-            .map(|consumer| ConsumerInfo {
-                config: consumer.config.clone().filter(|_| depth.config),
-                ..consumer.clone()
-            })
-            .collect(),
+/// The shape of an answer and who gives it.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    depth: Depth,
+    server: &'a str,
+}
+
+impl View<'_> {
+    fn account(&self, account: &AccountFigures) -> AccountDetail {
+        let streams = account.streams.iter().filter(|_| self.depth.streams);
+        AccountDetail {
+            name: account.account.as_str().to_owned(),
+            id: account.account.as_str().to_owned(),
+            stats: Stats::of_account(&account.figures, 0),
+            stream_detail: streams.map(|stream| self.stream(stream)).collect(),
+        }
+    }
+
+    fn stream(&self, stream: &StreamFigures) -> StreamDetail {
+        let info = &stream.info;
+        let consumers = stream.consumers.iter().filter(|_| self.depth.consumers);
+        let cluster = info.cluster.clone().unwrap_or_else(|| ClusterInfo {
+            leader: Some(self.server.to_owned()),
+            ..ClusterInfo::default()
+        });
+        let mut config = self.depth.config.then(|| info.config.clone());
+        if let Some(config) = &mut config {
+            metadata::hide(&mut config.metadata);
+        }
+        StreamDetail {
+            name: info.config.name.clone(),
+            created: info.created,
+            cluster: Some(cluster),
+            config,
+            state: info.state.clone(),
+            consumer_detail: consumers.map(|consumer| self.consumer(consumer)).collect(),
+        }
+    }
+
+    fn consumer(&self, consumer: &ConsumerInfo) -> ConsumerInfo {
+        let mut config = consumer.config.clone().filter(|_| self.depth.config);
+        if let Some(config) = &mut config {
+            metadata::hide(&mut config.metadata);
+        }
+        ConsumerInfo {
+            config,
+            ..consumer.clone()
+        }
     }
 }

@@ -26,15 +26,28 @@ mod varz;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, SystemTime};
 
 use menes_jetstream::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use thiserror::Error;
 
+pub(crate) use self::accounts::{AccountStat, DataStats};
+use self::accounts::{AccountzOptions, AccstatzOptions};
+use self::connz::ConnzOptions;
+use self::healthz::HealthzOptions;
 pub(crate) use self::http::{RunningMonitor, start};
+use self::jsz::JszOptions;
 use self::process::Process;
 use self::query::{Query, QueryError};
+use self::subsz::SubszOptions;
+pub(crate) use self::varz::ServerStats;
+use crate::account::Account;
 use crate::config::settings::{JetStreamSettings, Settings};
 use crate::server::Shared;
 use crate::streams::status::{Status, StreamsStatus};
@@ -51,14 +64,85 @@ pub(crate) struct Monitor {
     /// `None` where JetStream is off.
     status: Option<Arc<Status>>,
     jetstream: Option<JetStreamSettings>,
+    /// The accounts that were given streams; none stands for all.
+    jetstream_accounts: Vec<String>,
     base_path: String,
     http_host: String,
-    http_port: u16,
+    /// The port taken, once there is one.
+    http_port: AtomicU16,
     config_digest: String,
     started: Timestamp,
     process: Process,
     /// Requests by path.
     requests: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// A document that can be asked for in the account of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    Varz,
+    Connz,
+    Subsz,
+    Routez,
+    Gatewayz,
+    Leafz,
+    Accountz,
+    AccountInfo,
+    AccountStatz,
+    AccountJsz,
+    Jsz,
+    Healthz,
+    Expvarz,
+    Ipqueuesz,
+    Raftz,
+}
+
+/// Why there is no document. The texts are for people.
+#[derive(Debug, Error)]
+pub(crate) enum DocumentError {
+    /// The options are no options.
+    #[error("{0}")]
+    Options(serde_json::Error),
+    /// They ask for what there is not.
+    #[error("{0}")]
+    Meaning(#[from] QueryError),
+    /// The document cannot be written.
+    #[error("{0}")]
+    Document(serde_json::Error),
+}
+
+fn read<T: DeserializeOwned + Default>(options: Value) -> Result<T, DocumentError> {
+    if options.is_null() {
+        return Ok(T::default());
+    }
+    serde_json::from_value(options).map_err(DocumentError::Options)
+}
+
+fn raw(document: &impl Serialize) -> Result<Option<Box<RawValue>>, DocumentError> {
+    serde_json::value::to_raw_value(document)
+        .map(Some)
+        .map_err(DocumentError::Document)
+}
+
+/// What waits in a queue.
+#[derive(Serialize)]
+struct Pending {
+    pending: usize,
+}
+
+#[derive(Serialize)]
+struct Expvarz {
+    cmdline: [&'static str; 1],
+    memstats: MemStats,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct MemStats {
+    alloc: u64,
+    sys: u64,
+    heap_alloc: u64,
+    heap_sys: u64,
 }
 
 /// A document, or why there is none.
@@ -119,6 +203,8 @@ const PAGES: &[(&str, &str)] = &[
     ("/healthz", "Health"),
     ("/raftz", "Raft groups"),
     ("/ipqueuesz", "Queues"),
+    ("/debug/vars", "Expvar"),
+    ("/stacksz", "Threads"),
 ];
 
 impl Monitor {
@@ -130,19 +216,25 @@ impl Monitor {
         Self {
             status,
             jetstream: settings.jetstream.clone(),
+            jetstream_accounts: settings.jetstream_accounts.clone(),
             base_path: settings.http_base_path.clone(),
             http_host: settings
                 .monitor
                 .as_ref()
                 .map(|at| at.host.clone())
                 .unwrap_or_default(),
-            http_port: 0,
+            http_port: AtomicU16::new(0),
             config_digest: settings.config_digest.clone().unwrap_or_default(),
             started: now(),
             process: Process::new(shared.started()),
             requests: Mutex::default(),
             shared,
         }
+    }
+
+    /// Where HTTP is served, for varz.
+    fn serves_at(&self, port: u16) {
+        self.http_port.store(port, Ordering::Relaxed);
     }
 
     /// What a GET of `path` shows.
@@ -169,22 +261,124 @@ impl Monitor {
         Ok(match path {
             "/" => self.index(),
             "/varz" => Answer::json(&self.varz()),
-            "/connz" => Answer::json(&self.connz(query)?),
-            "/subsz" => Answer::json(&self.subsz(query)?),
-            "/routez" => Answer::json(&self.routez()),
-            "/gatewayz" => Answer::json(&self.gatewayz()),
-            "/leafz" => Answer::json(&self.leafz()),
-            "/accountz" => Answer::json(&self.accountz(query)?),
-            "/accstatz" => Answer::json(&self.accstatz(query)?),
-            "/jsz" => Answer::json(&self.jsz(query).await?),
+            "/connz" => Answer::json(&self.connz(&ConnzOptions::of_query(query)?)?),
+            "/subsz" => Answer::json(&self.subsz(&SubszOptions::of_query(query)?)?),
+            "/routez" => {
+                query.subscriptions()?;
+                Answer::json(&self.routez())
+            }
+            "/gatewayz" => {
+                query.flag("accs")?;
+                Answer::json(&self.gatewayz())
+            }
+            "/leafz" => {
+                query.flag("subs")?;
+                Answer::json(&self.leafz())
+            }
+            "/accountz" => Answer::json(&self.accountz(&AccountzOptions::of_query(query))?),
+            "/accstatz" => Answer::json(&self.accstatz(&AccstatzOptions::of_query(query)?)),
+            "/jsz" => match self.jsz(&JszOptions::of_query(query)?).await {
+                Some(document) => Answer::json(&document),
+                None => Answer::text(400, "filtered response: not leader"),
+            },
             "/healthz" => {
-                let health = self.healthz(query).await?;
+                let health = self.healthz(&HealthzOptions::of_query(query)?).await;
                 Answer::compact(health.http_status(), &health)
             }
             "/raftz" => Answer::text(404, "No Raft nodes registered"),
-            "/ipqueuesz" => Answer::compact(200, &BTreeMap::<String, u64>::new()),
+            "/ipqueuesz" => Answer::compact(200, &self.ipqueuesz()),
+            "/debug/vars" => Answer {
+                content_type: "application/json; charset=utf-8",
+                ..Answer::json(&self.expvarz())
+            },
+            "/stacksz" => Answer::text(200, &process::threads()),
             _ => not_found(),
         })
+    }
+
+    /// Queues between threads, by name, that something waits in.
+    fn ipqueuesz(&self) -> BTreeMap<&'static str, Pending> {
+        let mut queues = BTreeMap::new();
+        if let Some(ingest) = self.shared.ingest() {
+            let pending = ingest.bytes();
+            if pending > 0 {
+                queues.insert("Ingest bytes", Pending { pending });
+            }
+        }
+        queues
+    }
+
+    /// What Go's runtime tells of itself, as far as it means something here.
+    fn expvarz(&self) -> Expvarz {
+        let memory = self.process.memory();
+        Expvarz {
+            // The arguments may hold a password.
+            cmdline: ["menes"],
+            memstats: MemStats {
+                alloc: memory,
+                sys: memory,
+                heap_alloc: memory,
+                heap_sys: memory,
+            },
+        }
+    }
+
+    /// The answer to a system request, as compact JSON; `None` where this server keeps silent.
+    ///
+    /// # Errors
+    /// What is wrong with the options.
+    pub(crate) async fn document(
+        &self,
+        asked: Endpoint,
+        options: Value,
+        account: Option<&str>,
+    ) -> Result<Option<Box<RawValue>>, DocumentError> {
+        let named = |name: &mut String| {
+            if let Some(account) = account {
+                account.clone_into(name);
+            }
+        };
+        match asked {
+            Endpoint::Varz => raw(&self.varz()),
+            Endpoint::Connz => {
+                let mut options: ConnzOptions = read(options)?;
+                named(&mut options.account);
+                raw(&self.connz(&options)?)
+            }
+            Endpoint::Subsz => {
+                let mut options: SubszOptions = read(options)?;
+                options.subscriptions |= account.is_some();
+                named(&mut options.account);
+                raw(&self.subsz(&options)?)
+            }
+            Endpoint::Routez => raw(&self.routez()),
+            Endpoint::Gatewayz => raw(&self.gatewayz()),
+            Endpoint::Leafz => raw(&self.leafz()),
+            Endpoint::Accountz => raw(&self.accountz(&read(options)?)?),
+            Endpoint::AccountInfo => raw(&self.account_info(account.unwrap_or_default())?),
+            Endpoint::AccountStatz => {
+                let mut options: AccstatzOptions = read(options)?;
+                options.accounts.extend(account.map(ToOwned::to_owned));
+                let document = self.accstatz(&options);
+                if document.is_empty() && !options.include_unused {
+                    return Ok(None);
+                }
+                raw(&document)
+            }
+            Endpoint::AccountJsz => {
+                let mut options: JszOptions = read(options)?;
+                named(&mut options.account);
+                raw(&self.account_jsz(&options).await?)
+            }
+            Endpoint::Jsz => match self.jsz(&read(options)?).await {
+                Some(document) => raw(&document),
+                None => Ok(None),
+            },
+            Endpoint::Healthz => raw(&self.healthz(&read(options)?).await.with_code()),
+            Endpoint::Expvarz => raw(&self.expvarz()),
+            Endpoint::Ipqueuesz => raw(&self.ipqueuesz()),
+            Endpoint::Raftz => Ok(Some(RawValue::NULL.to_owned())),
+        }
     }
 
     /// A page with links to the others.
@@ -202,6 +396,17 @@ impl Monitor {
             content_type: "text/html; charset=utf-8",
             body: page.into_bytes(),
         }
+    }
+
+    /// The accounts that may have streams, by name.
+    fn accounts_with_streams(&self) -> Vec<Arc<Account>> {
+        let chosen = &self.jetstream_accounts;
+        let mut accounts = self.shared.accounts().all();
+        accounts.retain(|account| {
+            !account.is_system()
+                && (chosen.is_empty() || chosen.iter().any(|name| name == account.name().as_str()))
+        });
+        accounts
     }
 
     /// The latest of the streams, with details.

@@ -83,6 +83,28 @@ fn processor_time() -> Option<Duration> {
     ))
 }
 
+/// The threads of this process with what they do, a line each. There are no stacks to show as Go
+/// has them.
+pub(super) fn threads() -> String {
+    let mut lines = Vec::new();
+    for entry in fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let name = read("comm");
+        let stat = read("stat");
+        let state = stat
+            .rfind(')')
+            .and_then(|end| stat.get(end + 2..end + 3))
+            .unwrap_or("?");
+        lines.push(format!("{} [{state}]\n", name.trim_end()));
+    }
+    lines.sort_unstable();
+    lines.concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

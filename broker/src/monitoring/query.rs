@@ -10,7 +10,7 @@ const MAX_FIELDS: usize = 64;
 
 /// Why a query is refused. The texts are those of nats-server.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum QueryError {
+pub(crate) enum QueryError {
     /// A value of the wrong kind.
     #[error(
         "Error decoding {kind} for '{name}': strconv.{function}: parsing {text:?}: invalid syntax"
@@ -24,6 +24,11 @@ pub(super) enum QueryError {
     /// A value that is none of those there are, or that goes with no other.
     #[error("{0}")]
     Meaning(String),
+}
+
+/// A number of entries, if it is one.
+pub(super) fn above_zero(number: i64) -> Option<usize> {
+    usize::try_from(number).ok().filter(|count| *count > 0)
 }
 
 /// The fields of a query, in their order.
@@ -63,12 +68,18 @@ impl Query {
         }
     }
 
-    /// A number of entries; `None` when it is not given, and for what is not above zero.
-    pub(super) fn count(&self, name: &'static str) -> Result<Option<usize>, QueryError> {
-        let number: Option<i64> = self.number(name, "int", "Atoi")?;
-        Ok(number
-            .and_then(|number| usize::try_from(number).ok())
-            .filter(|count| *count > 0))
+    /// What is asked for of subscriptions: their subjects, or all about them.
+    pub(super) fn subscriptions(&self) -> Result<(bool, bool), QueryError> {
+        if self.text("subs").eq_ignore_ascii_case("detail") {
+            Ok((false, true))
+        } else {
+            Ok((self.flag("subs")?, false))
+        }
+    }
+
+    /// A number; 0 when it is not given.
+    pub(super) fn int(&self, name: &'static str) -> Result<i64, QueryError> {
+        Ok(self.number(name, "int", "Atoi")?.unwrap_or(0))
     }
 
     /// A number of a connection.
@@ -149,11 +160,11 @@ mod tests {
             "Error decoding boolean for 'e': strconv.ParseBool: parsing \"yes\": invalid syntax"
         );
         assert_eq!(
-            (query.count("l"), query.count("m")),
-            (Ok(None), Ok(Some(7)))
+            (query.int("l"), query.int("m"), query.int("z")),
+            (Ok(-5), Ok(7), Ok(0))
         );
         assert_eq!(
-            query.count("n").expect_err("wrong").to_string(),
+            query.int("n").expect_err("wrong").to_string(),
             "Error decoding int for 'n': strconv.Atoi: parsing \"x\": invalid syntax"
         );
         assert_eq!(

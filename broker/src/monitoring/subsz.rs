@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use menes_jetstream::Timestamp;
 use menes_protocol::subject;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::query::{Query, QueryError};
+use super::query::{Query, QueryError, above_zero};
 use super::{DEFAULT_LIMIT, Monitor, now};
+use crate::account::Account;
 use crate::routing::{Subscription, Target};
 
 #[derive(Serialize)]
@@ -76,26 +77,63 @@ impl SubscriptionDetail {
             max: Some(subscription.max()).filter(|max| *max > 0),
             cid: match subscription.target() {
                 Target::Client(client) => client.id().0,
+                Target::Import(shadow) => match shadow.parent.target() {
+                    Target::Client(client) => client.id().0,
+                    _ => 0,
+                },
                 // The server itself; its connections are numbered from 1.
-                Target::Ingest(_) => 0,
+                Target::Ingest(_)
+                | Target::Service
+                | Target::ServiceImport(_)
+                | Target::Responses => 0,
             },
         }
     }
 }
 
+/// What is asked for, under the names of a system request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SubszOptions {
+    offset: i64,
+    limit: i64,
+    pub(crate) subscriptions: bool,
+    pub(crate) account: String,
+    test: String,
+}
+
+impl SubszOptions {
+    pub(super) fn of_query(query: &Query) -> Result<Self, QueryError> {
+        Ok(Self {
+            subscriptions: query.flag("subs")?,
+            offset: query.int("offset")?,
+            limit: query.int("limit")?,
+            account: query.text("acc").to_owned(),
+            test: query.text("test").to_owned(),
+        })
+    }
+}
+
 impl Monitor {
-    pub(super) fn subsz(&self, query: &Query) -> Result<Subsz<'_>, QueryError> {
-        let with_list = query.flag("subs")?;
-        let offset = query.count("offset")?.unwrap_or(0);
-        let limit = query.count("limit")?.unwrap_or(DEFAULT_LIMIT);
-        let test = query.text("test");
+    pub(super) fn subsz(&self, asked: &SubszOptions) -> Result<Subsz<'_>, QueryError> {
+        let offset = usize::try_from(asked.offset).unwrap_or(0);
+        let limit = above_zero(asked.limit).unwrap_or(DEFAULT_LIMIT);
+        let test = asked.test.as_str();
         if !test.is_empty() && !subject::is_literal(test.as_bytes()) {
             let text = format!("invalid test subject, must be valid publish subject: {test}");
             return Err(QueryError::Meaning(text));
         }
+        let accounts: Vec<_> = self.shared.accounts().all();
+        let wanted = accounts
+            .iter()
+            .filter(|found| asked.account.is_empty() || asked.account == found.name().as_str());
+        let mut count = 0;
         let mut found = Vec::new();
-        if with_list || !test.is_empty() {
-            found = self.subscriptions(query.text("acc"), test.as_bytes());
+        for account in wanted {
+            count += account.sublist().len();
+            if asked.subscriptions {
+                gather(account, test.as_bytes(), &mut found);
+            }
         }
         let page = found.iter().skip(offset).take(limit);
         let list = page
@@ -104,28 +142,20 @@ impl Monitor {
         Ok(Subsz {
             server_id: self.shared.id(),
             now: now(),
-            stats: SublistStats::of(self.shared.subscription_count()),
+            stats: SublistStats::of(count),
             total: found.len(),
             offset,
             limit,
             subscriptions_list: list,
         })
     }
+}
 
-    /// The subscriptions of an account, or of all, that match a literal subject, or all.
-    fn subscriptions(&self, account: &str, test: &[u8]) -> Vec<(String, Arc<Subscription>)> {
-        let mut found = Vec::new();
-        for candidate in self.shared.accounts().all() {
-            let name = candidate.name().as_str();
-            if !account.is_empty() && account != name {
-                continue;
-            }
-            candidate.sublist().for_each(&mut |subscription| {
-                if test.is_empty() || subject::matches(subscription.subject(), test) {
-                    found.push((name.to_owned(), Arc::clone(subscription)));
-                }
-            });
+/// The subscriptions of an account that match a literal subject, or all.
+fn gather<'a>(account: &'a Account, test: &[u8], found: &mut Vec<(&'a str, Arc<Subscription>)>) {
+    account.sublist().for_each(&mut |subscription| {
+        if test.is_empty() || subject::matches(subscription.subject(), test) {
+            found.push((account.name().as_str(), Arc::clone(subscription)));
         }
-        found
-    }
+    });
 }

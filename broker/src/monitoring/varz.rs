@@ -1,6 +1,7 @@
 //! `/varz`: the server as a whole.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use menes_jetstream::Timestamp;
 use menes_jetstream::api::response::ApiStats;
@@ -8,8 +9,7 @@ use menes_jetstream::engine::Figures;
 use serde::Serialize;
 
 use super::text::{Seconds, nanos, uptime};
-use super::{Monitor, now};
-use crate::account::SYSTEM_ACCOUNT;
+use super::{DataStats, Monitor, now};
 use crate::config::settings::JetStreamSettings;
 use crate::server::{API_LEVEL, GO_VERSION, NATS_VERSION};
 
@@ -76,7 +76,11 @@ pub(super) struct Varz<'a> {
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Timestamp,
     config_digest: &'a str,
-    system_account: &'static str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    tags: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: &'a BTreeMap<String, String>,
+    system_account: &'a str,
     slow_consumer_stats: ByKind,
     stale_connection_stats: ByKind,
     disk_io_wait_stats: DiskWaits,
@@ -120,7 +124,13 @@ struct JetStream {
     config: Option<Config>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stats: Option<Stats>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
 }
+
+/// Limits that are set; there are none here.
+#[derive(Default, Serialize)]
+pub(super) struct Limits {}
 
 /// How JetStream is set up.
 #[derive(Default, Serialize)]
@@ -175,6 +185,11 @@ impl Stats {
         }
     }
 
+    /// How many accounts may have streams.
+    pub(super) fn set_accounts(&mut self, accounts: u64) {
+        self.accounts = accounts;
+    }
+
     /// Of one account, which counts no accounts; the level of the API is the server's.
     pub(super) fn of_account(figures: &Figures, level: u32) -> Self {
         Self {
@@ -194,7 +209,88 @@ impl Stats {
     }
 }
 
+/// The server in figures, as it is announced every few seconds.
+#[derive(Serialize)]
+pub(crate) struct ServerStats {
+    start: Timestamp,
+    mem: u64,
+    cores: usize,
+    cpu: f64,
+    connections: usize,
+    total_connections: u64,
+    active_accounts: usize,
+    subscriptions: usize,
+    sent: DataStats,
+    sent_to_clients: DataStats,
+    received: DataStats,
+    received_from_clients: DataStats,
+    slow_consumers: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_consumer_stats: Option<ByKind>,
+    #[serde(skip_serializing_if = "is_zero")]
+    stale_connections: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale_connection_stats: Option<ByKind>,
+    #[serde(skip_serializing_if = "is_zero")]
+    stalled_clients: u64,
+    active_servers: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jetstream: Option<JetStream>,
+    gomaxprocs: usize,
+}
+
+impl ByKind {
+    fn of_clients(clients: u64) -> Self {
+        Self {
+            clients,
+            ..Self::default()
+        }
+    }
+}
+
 impl Monitor {
+    /// The server in figures.
+    pub(crate) fn server_stats(&self) -> ServerStats {
+        let shared = &self.shared;
+        let counters = shared.counter_sums();
+        let traffic = counters.traffic;
+        let slow = counters.slow_consumers_pending + counters.slow_consumers_deadline;
+        let stale = counters.stale_connections;
+        let accounts = shared.accounts().all();
+        let some = |count: u64| (count > 0).then(|| ByKind::of_clients(count));
+        let sent = || DataStats::plain(traffic.out_msgs, traffic.out_bytes);
+        let received = || DataStats::plain(traffic.in_msgs, traffic.in_bytes);
+        ServerStats {
+            start: self.started,
+            mem: self.process.memory(),
+            cores: cores(),
+            cpu: self.process.cpu(),
+            connections: shared.connection_count(),
+            total_connections: shared.total_connections(),
+            active_accounts: accounts.iter().filter(|a| a.connections() > 0).count(),
+            subscriptions: shared.subscription_count(),
+            sent: sent(),
+            sent_to_clients: sent(),
+            received: received(),
+            received_from_clients: received(),
+            slow_consumers: slow,
+            slow_consumer_stats: some(slow),
+            stale_connections: stale,
+            stale_connection_stats: some(stale),
+            stalled_clients: counters.stalls,
+            active_servers: 1,
+            jetstream: self.status.is_some().then(|| {
+                let mut jetstream = self.jetstream();
+                if let Some(config) = &mut jetstream.config {
+                    // Where files lie is for those who may read varz.
+                    config.store_dir = None;
+                }
+                jetstream
+            }),
+            gomaxprocs: shared.worker_count(),
+        }
+    }
+
     pub(super) fn varz(&self) -> Varz<'_> {
         let shared = &self.shared;
         let options = shared.options();
@@ -216,7 +312,7 @@ impl Monitor {
             ping_interval: nanos(options.timing.ping_interval),
             ping_max: options.timing.ping_max,
             http_host: &self.http_host,
-            http_port: self.http_port,
+            http_port: self.http_port.load(Ordering::Relaxed),
             http_base_path: &self.base_path,
             https_port: 0,
             auth_timeout: Seconds(options.timing.auth_timeout),
@@ -235,7 +331,7 @@ impl Monitor {
             now: now(),
             uptime: uptime(shared.started().elapsed()),
             mem: self.process.memory(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: cores(),
             gomaxprocs: shared.worker_count(),
             cpu: self.process.cpu(),
             connections: shared.connection_count(),
@@ -258,15 +354,11 @@ impl Monitor {
             http_req_stats: self.requests.lock().clone(),
             config_load_time: self.started,
             config_digest: &self.config_digest,
-            system_account: SYSTEM_ACCOUNT,
-            slow_consumer_stats: ByKind {
-                clients: slow,
-                ..ByKind::default()
-            },
-            stale_connection_stats: ByKind {
-                clients: counters.stale_connections,
-                ..ByKind::default()
-            },
+            tags: &options.tags,
+            metadata: &options.metadata,
+            system_account: shared.accounts().system().name().as_str(),
+            slow_consumer_stats: ByKind::of_clients(slow),
+            stale_connection_stats: ByKind::of_clients(counters.stale_connections),
             disk_io_wait_stats: DiskWaits::default(),
         }
     }
@@ -291,11 +383,23 @@ impl Monitor {
         let (Some(settings), Some(status)) = (&self.jetstream, &self.status) else {
             return JetStream::default();
         };
+        let mut stats = Stats::of(&status.load().figures);
+        stats.set_accounts(self.accounts_with_streams().len() as u64);
         JetStream {
             config: Some(Config::of(settings)),
-            stats: Some(Stats::of(&status.load().figures)),
+            stats: Some(stats),
+            limits: Some(Limits {}),
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

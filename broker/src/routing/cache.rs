@@ -17,6 +17,8 @@ pub(super) struct RouteCache {
     slots: Vec<Option<Box<Entry>>>,
     /// Takeovers since the table last grew.
     takeovers: usize,
+    /// The slot used last: messages often come many on one subject.
+    last: usize,
 }
 
 #[derive(Debug)]
@@ -29,6 +31,8 @@ struct Entry {
     result: MatchResult,
 }
 
+/// No sum of counters gets there: the result is not of this subject yet.
+const NEVER: u64 = u64::MAX;
 const FIRST_SLOTS: usize = 64;
 const MAX_SLOTS: usize = 16 * 1024;
 /// A reused entry gives up room beyond this many subscriptions.
@@ -40,12 +44,33 @@ impl RouteCache {
             key: HashKey::of_process(),
             slots: Vec::new(),
             takeovers: 0,
+            last: 0,
         }
     }
 
     /// What matches `literal` in `account`, now.
     #[inline]
     pub(super) fn lookup(&mut self, account: &Arc<Account>, literal: &[u8]) -> &MatchResult {
+        let is_wanted = |entry: &Entry| entry.account == account.id() && entry.subject == literal;
+        let last = self.slots.get(self.last).and_then(Option::as_deref);
+        if !last.is_some_and(is_wanted) {
+            self.last = self.find(account, literal);
+        }
+        let entry = self.slots[self.last].as_mut();
+        let entry = entry.expect("found or put there just now");
+        let generation = account.sublist().generation(entry.footprint);
+        if entry.generation != generation {
+            entry.generation = generation;
+            if entry.result.plain.capacity() > KEPT_ROOM {
+                entry.result = MatchResult::default();
+            }
+            account.sublist().match_into(literal, &mut entry.result);
+        }
+        &entry.result
+    }
+
+    /// The slot of the entry for a subject; it may be new.
+    fn find(&mut self, account: &Arc<Account>, literal: &[u8]) -> usize {
         let hash = self.key.hash(literal) ^ u64::from(account.id()).rotate_right(20);
         if self.slots.is_empty() {
             self.slots.resize_with(FIRST_SLOTS, || None);
@@ -54,23 +79,11 @@ impl RouteCache {
         let known = self.slots[at].as_ref().is_some_and(|entry| {
             entry.hash == hash && entry.account == account.id() && entry.subject == literal
         });
-        let at = if known {
+        if known {
             at
         } else {
             self.take_over(hash, account, literal)
-        };
-        let entry = self.slots[at]
-            .as_mut()
-            .expect("found or put there just now");
-        let generation = account.sublist().generation(entry.footprint);
-        if !known || entry.generation != generation {
-            entry.generation = generation;
-            if entry.result.plain.capacity() > KEPT_ROOM {
-                entry.result = MatchResult::default();
-            }
-            account.sublist().match_into(literal, &mut entry.result);
         }
-        &entry.result
     }
 
     /// Makes an entry for a subject that has none; its result is still that of the former one.
@@ -89,6 +102,7 @@ impl RouteCache {
                 entry.subject.clear();
                 entry.subject.extend_from_slice(literal);
                 entry.footprint = footprint;
+                entry.generation = NEVER;
             }
             empty => {
                 *empty = Some(Box::new(Entry {
@@ -96,7 +110,7 @@ impl RouteCache {
                     account: account.id(),
                     subject: literal.to_vec(),
                     footprint,
-                    generation: 0,
+                    generation: NEVER,
                     result: MatchResult::default(),
                 }));
             }

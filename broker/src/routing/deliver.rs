@@ -1,5 +1,8 @@
 //! Delivery: bytes for every receiver, gathered and handed over in batches.
 
+mod crossing;
+mod traced;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
@@ -10,16 +13,19 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use smallvec::SmallVec;
 
+use self::crossing::{Chain, Crossing, Traveller};
 use super::cache::RouteCache;
 use super::hash::BytesHash;
 use super::sublist::MatchResult;
 use super::subscription::{Admission, Subscription, Target};
 use crate::account::Account;
+use crate::account::import::Shadow;
 use crate::connection::client::{Client, ClientId, Enqueued};
 use crate::connection::counters::Counters;
 use crate::connection::inbox::Inbox;
 use crate::connection::output::{BufferPool, Buffers, ByteQueue};
 use crate::streams::ingest::{IngestBatch, IngestKind, IngestQueue, IngestTag};
+use crate::system::Port;
 
 /// A message to be routed.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +81,7 @@ pub struct RouteBatch {
     stage: Stage,
     ingest: Option<Arc<IngestQueue>>,
     random: SmallRng,
+    server_name: Arc<str>,
 }
 
 /// Payloads from this size on are shared by their receivers instead of copied to each. Below,
@@ -97,6 +104,10 @@ pub(crate) struct Equipment {
     pub(crate) home: Option<usize>,
     /// The way to the engine, if there is one.
     pub(crate) ingest: Option<Arc<IngestQueue>>,
+    /// The way to the services of the server itself.
+    pub(crate) system: Arc<Port>,
+    /// Name of the server.
+    pub(crate) server_name: Arc<str>,
     /// See [`Limits`](crate::config::options::Limits).
     pub(crate) no_fast_producer_stall: bool,
 }
@@ -107,6 +118,7 @@ impl RouteBatch {
         Self {
             cache: RouteCache::new(),
             ingest: equipment.ingest.take(),
+            server_name: Arc::clone(&equipment.server_name),
             stage: Stage::new(equipment),
             random: SmallRng::from_os_rng(),
         }
@@ -120,6 +132,18 @@ impl RouteBatch {
         message: &Message<'_>,
         origin: Option<&Arc<Client>>,
     ) -> usize {
+        self.route_along(account, message, origin, None)
+    }
+
+    /// As [`RouteBatch::route`], for a message that came through the imports of `chain`.
+    #[inline]
+    fn route_along(
+        &mut self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Option<&Arc<Client>>,
+        chain: Option<&Chain<'_>>,
+    ) -> usize {
         let matched = self.cache.lookup(account, message.target);
         if matched.is_empty() {
             return 0;
@@ -130,12 +154,25 @@ impl RouteBatch {
             message,
             origin,
             has_engine: self.ingest.is_some(),
+            is_passed_on: chain.is_some(),
             tags: SmallVec::new(),
+            crossings: SmallVec::new(),
         };
         delivery
             .stage
             .begin(matched.plain.len() + matched.queues.len());
-        delivery.run(matched, &mut self.random)
+        let count = delivery.run(matched, &mut self.random);
+        if delivery.crossings.is_empty() {
+            return count;
+        }
+        let crossings = delivery.crossings;
+        let traveller = Traveller {
+            account,
+            message,
+            origin,
+            chain,
+        };
+        count + self.cross(traveller, &crossings)
     }
 
     /// Delivers `message` to one plain subscription of `client` that matches, if there is one. As in
@@ -163,6 +200,9 @@ impl RouteBatch {
         literal: &[u8],
         queue: Option<&[u8]>,
     ) -> bool {
+        if let Some(interest) = account.response_has_interest(literal) {
+            return interest;
+        }
         let matched = self.cache.lookup(account, literal);
         match queue {
             Some(name) => matched.queues.iter().any(|group| *group.name == *name),
@@ -175,7 +215,11 @@ impl RouteBatch {
     pub(crate) fn has_congested(&mut self, account: &Arc<Account>, target: &[u8]) -> bool {
         let is_congested = |subscription: &Arc<Subscription>| match subscription.target() {
             Target::Client(client) => client.pending_bytes() > client.max_pending() / 4,
-            Target::Ingest(_) => false,
+            Target::Ingest(_)
+            | Target::Service
+            | Target::Import(_)
+            | Target::ServiceImport(_)
+            | Target::Responses => false,
         };
         let matched = self.cache.lookup(account, target);
         matched.plain.iter().any(is_congested)
@@ -229,8 +273,12 @@ struct Delivery<'a> {
     message: &'a Message<'a>,
     origin: Option<&'a Arc<Client>>,
     has_engine: bool,
+    /// It came through an imported service.
+    is_passed_on: bool,
     /// Subscriptions of the engine that matched.
     tags: SmallVec<[IngestTag; 4]>,
+    /// What leads to other accounts.
+    crossings: SmallVec<[Crossing; 2]>,
 }
 
 impl Delivery<'_> {
@@ -266,37 +314,95 @@ impl Delivery<'_> {
     /// Gathers the message for one subscription. False when it does not get it.
     #[inline]
     fn deliver(&mut self, subscription: &Arc<Subscription>) -> bool {
-        let client = match subscription.target() {
-            Target::Client(client) => client,
+        match subscription.target() {
+            Target::Client(client) => {
+                self.deliver_to(self.account, subscription, client, self.message)
+            }
             Target::Ingest(tag) => {
                 let takes = self.has_engine && !subscription.is_closed();
                 if takes {
                     self.tags.push(*tag);
                 }
-                return takes;
+                takes
             }
-        };
+            Target::Service => self
+                .stage
+                .system
+                .ask(self.account, self.origin, self.message),
+            Target::Import(shadow) => self.deliver_import(shadow),
+            Target::ServiceImport(import) => {
+                self.crossings.push(Crossing::Request(Arc::clone(import)));
+                false
+            }
+            Target::Responses => {
+                self.crossings.push(Crossing::Response);
+                false
+            }
+        }
+    }
+
+    #[inline]
+    fn deliver_to(
+        &mut self,
+        account: &Account,
+        subscription: &Arc<Subscription>,
+        client: &Arc<Client>,
+        message: &Message<'_>,
+    ) -> bool {
         let is_own = self.origin.is_some_and(|origin| origin.id() == client.id());
         if client.is_closed() || (is_own && !client.has_echo()) || self.stage.drops(client) {
             return false;
         }
         match subscription.admit() {
             Admission::Deliver => {}
-            Admission::DeliverLast => self.end(subscription, client),
+            Admission::DeliverLast => end(account, subscription, client),
             Admission::Refused => return false,
         }
-        if !self.message.reply.is_empty() {
-            client.grant_response(self.message.reply);
+        if !message.reply.is_empty() {
+            client.grant_response(message.reply);
         }
-        self.stage.push(self.message, subscription.sid(), client);
+        self.stage.push(message, subscription.sid(), client);
         true
     }
 
+    /// Gathers the message for a subscription of another account, which sees it in its own place.
+    /// Requests to services do not flow on into streams.
     #[cold]
-    fn end(&self, subscription: &Arc<Subscription>, client: &Arc<Client>) {
-        client.forget_subscription(subscription);
-        self.account.unsubscribe(subscription);
+    #[inline(never)]
+    fn deliver_import(&mut self, shadow: &Shadow) -> bool {
+        let Some(place) = shadow.place_of(self.message.target) else {
+            return false;
+        };
+        if self.is_passed_on {
+            return false;
+        }
+        let mut message = Message {
+            target: &place,
+            ..*self.message
+        };
+        // A message that is seen under another subject than that of its receivers stays so.
+        if message.subject == self.message.target {
+            message.subject = &place;
+        }
+        match shadow.parent.target() {
+            Target::Client(client) => {
+                self.deliver_to(&shadow.importer, &shadow.parent, client, &message)
+            }
+            Target::Ingest(tag) if self.has_engine && !shadow.parent.is_closed() => {
+                let tags = SmallVec::from_iter([*tag]);
+                self.stage
+                    .ingest(&shadow.importer, self.origin, tags, &message);
+                true
+            }
+            _ => false,
+        }
     }
+}
+
+#[cold]
+fn end(account: &Account, subscription: &Arc<Subscription>, client: &Arc<Client>) {
+    client.forget_subscription(subscription);
+    account.unsubscribe(subscription);
 }
 
 /// What is gathered.
@@ -319,6 +425,7 @@ struct Stage {
     ingest: Vec<IngestBatch>,
     /// Size of the last batch for the engine, to make the next one at once as large.
     ingest_bytes: usize,
+    system: Arc<Port>,
     drop_when_behind: bool,
 }
 
@@ -349,6 +456,7 @@ impl Stage {
             receivers: 0,
             ingest: Vec::new(),
             ingest_bytes: 0,
+            system: equipment.system,
             drop_when_behind: equipment.no_fast_producer_stall,
         }
     }

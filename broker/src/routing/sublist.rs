@@ -266,6 +266,14 @@ impl Sublist {
         }
     }
 
+    /// Forgets all subscriptions, at the end of a server.
+    pub(crate) fn clear(&self) {
+        let old = std::mem::replace(&mut *self.tree.write(), Tree::new());
+        self.count.store(0, Ordering::Relaxed);
+        // Without the lock: what they hold may hold other accounts.
+        drop(old);
+    }
+
     /// Number of subscriptions.
     #[must_use]
     pub fn len(&self) -> usize {

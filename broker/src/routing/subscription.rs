@@ -1,8 +1,11 @@
 //! One subscription: who wants which subject.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::account::import::Shadow;
+use crate::account::service::ServiceImport;
 use crate::auth::permissions::Permissions;
 use crate::connection::client::Client;
 use crate::streams::ingest::IngestTag;
@@ -14,6 +17,14 @@ pub enum Target {
     Client(Arc<Client>),
     /// The engine, which knows the tag.
     Ingest(IngestTag),
+    /// The server itself, see [`crate::system`].
+    Service,
+    /// A subscription of another account, which imports the stream.
+    Import(Box<Shadow>),
+    /// A service of another account.
+    ServiceImport(Arc<ServiceImport>),
+    /// Whoever waits for the response of an exported service.
+    Responses,
 }
 
 /// Place of a subscription in the [`Sublist`](super::Sublist) that holds it.
@@ -73,6 +84,36 @@ impl Subscription {
         Self::new(Target::Ingest(tag), subject, queue, b"", None)
     }
 
+    /// A subscription of the engine for a stream; it goes under the name of the stream.
+    pub(crate) fn of_stream(tag: IngestTag, subject: &[u8], stream: &[u8]) -> Self {
+        Self::new(Target::Ingest(tag), subject, None, stream, None)
+    }
+
+    /// A subscription of the server itself.
+    pub(crate) fn of_service(subject: &[u8]) -> Self {
+        Self::new(Target::Service, subject, None, b"", None)
+    }
+
+    /// A subscription that listens to `subject` on behalf of one in another account.
+    pub(crate) fn of_import(shadow: Shadow, subject: &[u8]) -> Self {
+        let parent = Arc::clone(&shadow.parent);
+        let filter = parent.filter.clone();
+        let target = Target::Import(Box::new(shadow));
+        Self::new(target, subject, parent.queue(), parent.sid(), filter)
+    }
+
+    /// The subscription that takes requests to an imported service.
+    pub(crate) fn of_service_import(import: Arc<ServiceImport>) -> Self {
+        let subject = import.agreement().from.clone();
+        let target = Target::ServiceImport(import);
+        Self::new(target, subject.as_bytes(), None, b"", None)
+    }
+
+    /// The subscription that takes responses of exported services.
+    pub(crate) fn of_responses(subject: &[u8]) -> Self {
+        Self::new(Target::Responses, subject, None, b"", None)
+    }
+
     fn new(
         target: Target,
         subject: &[u8],
@@ -108,7 +149,7 @@ impl Subscription {
         self.queue.as_deref()
     }
 
-    /// The client's id for it; empty for the engine's.
+    /// The client's id for it. Of the engine's, those for streams have the name of the stream.
     #[must_use]
     pub fn sid(&self) -> &[u8] {
         &self.sid
@@ -143,7 +184,16 @@ impl Subscription {
     pub(super) fn may_receive(&self, subject: &[u8]) -> bool {
         self.filter
             .as_ref()
-            .is_none_or(|filter| filter.may_receive(subject, self.queue()))
+            .is_none_or(|filter| self.passes(filter, subject))
+    }
+
+    #[cold]
+    fn passes(&self, filter: &Permissions, subject: &[u8]) -> bool {
+        let place = match &self.target {
+            Target::Import(shadow) => shadow.place_of(subject),
+            _ => Some(Cow::Borrowed(subject)),
+        };
+        place.is_some_and(|place| filter.may_receive(&place, self.queue()))
     }
 
     /// Ends it after `max` messages, counted from SUB. False when that many were delivered already:

@@ -8,7 +8,14 @@ use crate::logging::Logging;
 use crate::server::ServerHandle;
 
 /// Reads the settings anew and applies them, or says why not and leaves everything as it is.
-pub(super) fn reload(server: &ServerHandle, settings: &mut Settings, logging: &Logging) {
+///
+/// # Errors
+/// What is wrong, for people; it is in the log as well.
+pub(super) fn reload(
+    server: &ServerHandle,
+    settings: &mut Settings,
+    logging: &Logging,
+) -> Result<(), String> {
     match try_reload(server, settings, logging) {
         Ok(changes) => {
             for change in changes {
@@ -16,8 +23,12 @@ pub(super) fn reload(server: &ServerHandle, settings: &mut Settings, logging: &L
             }
             let digest = settings.config_digest.as_deref().unwrap_or_default();
             tracing::info!("Reloaded server configuration ({digest})");
+            Ok(())
         }
-        Err(error) => tracing::error!("Failed to reload server configuration: {error}"),
+        Err(error) => {
+            tracing::error!("Failed to reload server configuration: {error}");
+            Err(error)
+        }
     }
 }
 
@@ -46,6 +57,11 @@ fn try_reload(
         settings.server.auth.clone_from(&fresh.server.auth);
         // The values are secrets.
         changes.push("authorization".to_owned());
+    }
+    if settings.server.accounts != fresh.server.accounts {
+        server.update_accounts(fresh.server.accounts.clone());
+        settings.server.accounts.clone_from(&fresh.server.accounts);
+        changes.push("accounts".to_owned());
     }
     for warning in &fresh.warnings {
         tracing::warn!("{warning}");
@@ -85,7 +101,11 @@ fn fixed(settings: &Settings) -> Vec<(&'static str, String)> {
         ("MemphisPort", show(&settings.memphis_port)),
         ("ClientAdvertise", show(&server.client_advertise)),
         ("ServerName", show(&server.server_name)),
+        ("SystemAccount", show(&server.system_account)),
+        ("Tags", show(&server.tags)),
+        ("Metadata", show(&server.metadata)),
         ("NoHeaderSupport", show(&server.no_header_support)),
+        ("SystemAccount", show(&server.system_account)),
         ("Limits", show(&server.limits)),
         ("Timing", show(&server.timing)),
         ("Websocket", show(&server.websocket)),

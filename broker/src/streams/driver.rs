@@ -29,6 +29,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes on their way to the disk with which no more are taken from connections.
 const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
+/// The same where someone waits for details: however often they are asked for, they are gathered
+/// no more often than this.
+const DETAILS_INTERVAL: Duration = Duration::from_millis(25);
 /// Subjects of the JetStream API and of what clients answer to deliveries.
 const API_SUBJECTS: [(&[u8], IngestKind); 3] = [
     (b"$JS.API.>", IngestKind::Api),
@@ -180,7 +183,8 @@ pub(crate) struct Driver<L, S> {
     /// Subscriptions of mirrors and sources, by the number under which they listen.
     listeners: BTreeMap<u64, Vec<Capture>>,
     batches: Vec<IngestBatch>,
-    status_due: Instant,
+    /// When figures were last published.
+    status_at: Option<Instant>,
 }
 
 impl<L: LogStore, S: StateStore> Driver<L, S> {
@@ -198,7 +202,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             captures: BTreeMap::new(),
             listeners: BTreeMap::new(),
             batches: Vec::new(),
-            status_due: Instant::now(),
+            status_at: None,
         }
     }
 
@@ -331,6 +335,11 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                         kind: IngestKind::Stream,
                         id: group.0,
                     };
+                    let name = self
+                        .engine
+                        .stream_name(group)
+                        .unwrap_or_default()
+                        .to_owned();
                     let captures = self.captures.entry(group).or_default();
                     let is_wanted = |capture: &Capture| {
                         let wanted = |subject: &String| subject.as_bytes() == capture.1.subject();
@@ -346,7 +355,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                         let is_there =
                             |capture: &Capture| subject.as_bytes() == capture.1.subject();
                         if !captures.iter().any(is_there) {
-                            let capture = account.subscribe_engine(tag, subject.as_bytes(), None);
+                            let capture = account.subscribe_stream(tag, subject.as_bytes(), &name);
                             captures.push((Arc::clone(&account), capture));
                         }
                     }
@@ -387,18 +396,31 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
     }
 
     fn until_next(&self) -> Duration {
+        let longest = if self.links.status.is_asked() {
+            DETAILS_INTERVAL
+        } else {
+            LONGEST_SLEEP
+        };
         match self.engine.next_deadline() {
-            Some(at) => at.since(self.clock.now()).min(LONGEST_SLEEP),
-            None => LONGEST_SLEEP,
+            Some(at) => at.since(self.clock.now()).min(longest),
+            None => longest,
         }
     }
 
     fn publish_status(&mut self) {
         let now = Instant::now();
-        if now < self.status_due && self.engine.poisoned().is_none() {
+        let interval = if self.links.status.is_asked() {
+            DETAILS_INTERVAL
+        } else {
+            STATUS_INTERVAL
+        };
+        let is_due = self
+            .status_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= interval);
+        if !is_due && self.engine.poisoned().is_none() {
             return;
         }
-        self.status_due = now + STATUS_INTERVAL;
+        self.status_at = Some(now);
         let now = self.clock.now();
         self.links
             .status

@@ -52,12 +52,14 @@ impl Default for Streams {
         let alarm = Arc::new(Alarm::default());
         let wake = Arc::clone(&alarm);
         let queue = IngestQueue::new(IngestQueue::LIMIT_BYTES, Arc::new(move || wake.ring()));
+        let asked = Arc::clone(&alarm);
+        let look = Arc::new(move || asked.ring());
         let presence = Arc::new(Presence::new(Arc::clone(&alarm)));
         Self {
             alarm,
             queue: Arc::new(queue),
             presence,
-            status: Arc::default(),
+            status: Arc::new(Status::waking(look)),
         }
     }
 }

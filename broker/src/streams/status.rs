@@ -11,8 +11,9 @@
 //!   details_for(7) ◀──── publish(answered 7, accounts)
 //! ```
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,14 +38,32 @@ pub struct StreamsStatus {
 }
 
 /// Where the engine thread publishes and others read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Status {
     latest: ArcSwap<StreamsStatus>,
     asked: AtomicU64,
     published: Notify,
+    /// Makes the engine thread look.
+    wake: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Status")
+            .field("latest", &self.latest)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Status {
+    /// As the default, with a way to make the engine thread look when details are asked for.
+    pub(crate) fn waking(wake: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Self {
+            wake: OnceLock::from(wake),
+            ..Self::default()
+        }
+    }
+
     /// The latest figures, at most a second old.
     #[must_use]
     pub fn load(&self) -> Arc<StreamsStatus> {
@@ -54,7 +73,16 @@ impl Status {
     /// Asks for details; they come with the ticket that is returned.
     #[must_use]
     pub fn ask_details(&self) -> u64 {
-        self.asked.fetch_add(1, Ordering::AcqRel) + 1
+        let ticket = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some(wake) = self.wake.get() {
+            wake();
+        }
+        ticket
+    }
+
+    /// Whether someone waits for details.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire) > self.latest.load().answered
     }
 
     /// The first snapshot that answers `ticket`; the latest one if there is none within `limit`.

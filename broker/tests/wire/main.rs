@@ -1,5 +1,6 @@
 //! The server on a loopback port, spoken to byte by byte.
 
+mod accounts;
 mod bad_input;
 mod core_protocol;
 mod engine;

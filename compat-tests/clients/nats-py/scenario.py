@@ -122,6 +122,10 @@ def is_reference():
     return os.environ.get("MENES_TEST_SERVER") == "nats-server"
 
 
+# Seconds a scenario may take.
+LIMIT = float(os.environ.get("SCENARIO_LIMIT", "55"))
+
+
 def run(scenario):
     """Runs a scenario on a connection of its own; fails on errors nobody awaited, too."""
 
@@ -139,5 +143,5 @@ def run(scenario):
         if unexpected:
             raise AssertionError(f"errors on the connection: {unexpected!r}")
 
-    asyncio.run(asyncio.wait_for(main(), 55))
+    asyncio.run(asyncio.wait_for(main(), LIMIT))
     sys.stdout.flush()

@@ -74,9 +74,14 @@ pub fn stamp_consumer(config: &mut ConsumerConfig) {
 }
 
 fn stamp(metadata: &mut Metadata, level: i32) {
+    hide(metadata);
+    metadata.insert(REQUIRED_LEVEL.to_owned(), level.to_string());
+}
+
+/// Removes what [`Identity::show`] adds: what is left is the configuration as it is kept.
+pub fn hide(metadata: &mut Metadata) {
     metadata.remove(SERVER_VERSION);
     metadata.remove(SERVER_LEVEL);
-    metadata.insert(REQUIRED_LEVEL.to_owned(), level.to_string());
 }
 
 /// Whether two configurations carry the same metadata, servers' keys aside.

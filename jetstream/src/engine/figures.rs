@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Application, Engine};
 use crate::api::response::StreamInfo;
 use crate::consumer::ConsumerInfo;
-use crate::ids::AccountName;
+use crate::ids::{AccountName, GroupId};
 use crate::ports::{LogStore, Outbox, StateStore};
 use crate::stream::Stream;
 use crate::stream::config::Storage;
@@ -70,6 +70,13 @@ pub struct StreamFigures {
 }
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
+    /// The name of the stream with this group.
+    #[must_use]
+    pub fn stream_name(&self, group: GroupId) -> Option<&str> {
+        let target = self.groups.get(&group)?;
+        Some(target.stream.config().name.as_str())
+    }
+
     /// Totals. Adds up over all streams and reads no store.
     #[must_use]
     pub fn figures(&self) -> Figures {

@@ -263,7 +263,7 @@ pub struct StreamState {
     pub messages: u64,
     /// Bytes stored.
     pub bytes: u64,
-    /// First sequence; last + 1 when empty.
+    /// First sequence; last + 1 when empty, 0 before the first message.
     pub first_seq: u64,
     /// Time of the first message.
     pub first_ts: Timestamp,

@@ -589,10 +589,12 @@ impl Stream {
     /// As the state store.
     pub fn state(&self, view: &mut View<'_>) -> Result<StreamState, StoreError> {
         let counters = &self.counters;
+        // A stream that never gave a sequence has no first one either.
+        let is_fresh = (counters.first, counters.last) == (1, 0);
         Ok(StreamState {
             messages: counters.messages,
             bytes: counters.bytes,
-            first_seq: counters.first,
+            first_seq: if is_fresh { 0 } else { counters.first },
             first_ts: self.first_time(view)?,
             last_seq: counters.last,
             last_ts: counters.last_time,

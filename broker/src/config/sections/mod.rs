@@ -8,28 +8,33 @@ mod accounts;
 mod authorization;
 mod jetstream;
 mod leafnodes;
+mod mappings;
+mod sharing;
 mod users;
 pub(super) mod values;
 mod websocket;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use menes_jetstream::ids::AccountName;
 
 use self::accounts::accounts;
 use self::authorization::authorization;
 use self::jetstream::jetstream;
 use self::leafnodes::leafnodes;
 use self::values::{
-    address, boolean, duration, integer, key, limit, not_built, port, size, text, unknown, wrong,
+    address, boolean, duration, integer, key, limit, map, not_built, port, size, text, texts,
+    unknown, wrong,
 };
 use self::websocket::websocket;
-use super::grammar::{ConfigError, Map};
+use super::grammar::{ConfigError, Map, Node};
 use super::settings::{Address, Settings};
+use crate::account::description::AccountDescription;
 
 /// Keys that say how much is reported, or tune what this server does otherwise.
 const WITHOUT_EFFECT: &[&str] = &[
-    "server_tags",
-    "server_metadata",
     "feature_flags",
     "trace_verbose",
     "trace_headers",
@@ -41,7 +46,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "prof_port",
     "prof_block_rate",
     "max_traced_msg_len",
-    "max_closed_clients",
     "write_timeout",
     "connect_error_reports",
     "reconnect_error_reports",
@@ -51,8 +55,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "no_system_account",
     "no_system",
     "no_sys_acc",
-    "system_account",
-    "system",
     "ocsp",
     "ocsp_cache",
     "default_js_domain",
@@ -81,8 +83,6 @@ const NOT_BUILT: &[&str] = &[
     "proxies",
     "proxy_protocol",
     "allow_non_tls",
-    "mappings",
-    "maps",
     "https",
     "https_port",
     "syslog",
@@ -114,6 +114,10 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), ConfigErro
                 server.client_advertise = Some((address.host, address.port));
             }
             "server_name" => server.server_name = Some(text(node)?),
+            "system_account" | "system" => server.system_account = Some(text(node)?),
+            "server_tags" => server.tags = tags(node)?,
+            "server_metadata" => server.metadata = metadata(node)?,
+            "max_closed_clients" => server.limits.max_closed_clients = size(node)?,
             "debug" => settings.log.debug = boolean(node)?,
             "trace" => settings.log.trace = boolean(node)?,
             "logtime" => settings.log.time = boolean(node)?,
@@ -161,6 +165,7 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), ConfigErro
             "no_auth_user" => server.auth.no_auth_user = Some(text(node)?),
             "authorization" => authorization(node, settings)?,
             "accounts" => accounts(node, settings)?,
+            "mappings" | "maps" => global_mappings(node, settings)?,
             "jetstream" => jetstream(node, settings)?,
             "store_dir" | "storedir" => {
                 store_dir = Some(PathBuf::from(text(node)?));
@@ -182,6 +187,28 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), ConfigErro
     {
         jetstream.store_dir = Some(folder);
     }
+    Ok(())
+}
+
+/// Words in lower case: a list, or one text with spaces between them.
+fn tags(node: &Node) -> Result<Vec<String>, ConfigError> {
+    let texts = texts(node)?;
+    let words = texts.iter().flat_map(|text| text.split_whitespace());
+    Ok(words.map(str::to_lowercase).collect())
+}
+
+fn metadata(node: &Node) -> Result<BTreeMap<String, String>, ConfigError> {
+    let fields = map(node)?.fields.iter();
+    fields
+        .map(|field| Ok((field.key.clone(), text(&field.node)?)))
+        .collect()
+}
+
+/// Mappings outside of accounts are those of the global one.
+fn global_mappings(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
+    let mut global = AccountDescription::new(AccountName::global());
+    global.mappings = mappings::mappings(node)?;
+    settings.server.accounts.push(global);
     Ok(())
 }
 

@@ -13,6 +13,8 @@ fn batch(ingest: Option<Arc<IngestQueue>>) -> RouteBatch {
         inboxes: Arc::new([Inbox::default()]),
         home: None,
         ingest,
+        system: Arc::new(Port::new(Account::for_tests())),
+        server_name: "test".into(),
         no_fast_producer_stall: false,
     })
 }

@@ -18,7 +18,7 @@ fn subscription(id: u64, subject: &str, queue: Option<&str>) -> Arc<Subscription
 fn id(subscription: &Arc<Subscription>) -> u64 {
     match subscription.target() {
         super::super::Target::Ingest(tag) => tag.id,
-        super::super::Target::Client(_) => unreachable!("tests make engine subscriptions only"),
+        other => unreachable!("tests make engine subscriptions only, not {other:?}"),
     }
 }
 

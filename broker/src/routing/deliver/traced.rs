@@ -1,0 +1,106 @@
+//! Delivery of a message whose way is told, see [`crate::system::trace`].
+//!
+//! The same as for any other message, with a note for every subscription that matches; slower, and
+//! only for messages that ask for it.
+
+use super::*;
+use crate::system::trace::{Trace, disabled, refusal};
+
+impl RouteBatch {
+    /// As [`RouteBatch::route`], noting in `trace` who gets the message and who does not. A message
+    /// that is only traced is given to nobody.
+    pub(crate) fn route_traced(
+        &mut self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Option<&Arc<Client>>,
+        trace: &mut Trace,
+    ) -> usize {
+        let matched = self.cache.lookup(account, message.target);
+        let mut delivery = Delivery {
+            stage: &mut self.stage,
+            account,
+            message,
+            origin,
+            has_engine: self.ingest.is_some(),
+            is_passed_on: false,
+            tags: SmallVec::new(),
+            crossings: SmallVec::new(),
+        };
+        delivery
+            .stage
+            .begin(matched.plain.len() + matched.queues.len());
+        let mut count = 0;
+        for subscription in &matched.plain {
+            count += usize::from(delivery.deliver_traced(subscription, trace));
+        }
+        for group in &matched.queues {
+            let first = self.random.random_range(0..group.members.len());
+            let order = group.members[first..].iter().chain(&group.members[..first]);
+            for member in order {
+                if delivery.deliver_traced(member, trace) {
+                    count += 1;
+                    break;
+                }
+            }
+        }
+        let tags = std::mem::take(&mut delivery.tags);
+        if !tags.is_empty() {
+            count -= tags.len() - 1;
+            let stored = Message {
+                header: &disabled(message.header),
+                ..*message
+            };
+            delivery.stage.ingest(account, origin, tags, &stored);
+        }
+        // What becomes of it in other accounts is theirs to know.
+        let crossings = delivery.crossings;
+        let traveller = Traveller {
+            account,
+            message,
+            origin,
+            chain: None,
+        };
+        count + self.cross(traveller, &crossings)
+    }
+}
+
+impl Delivery<'_> {
+    fn deliver_traced(&mut self, subscription: &Arc<Subscription>, trace: &mut Trace) -> bool {
+        match subscription.target() {
+            Target::Client(client) => {
+                let error = self.refusal(subscription, client).or_else(|| {
+                    let is_refused = !trace.is_only() && !self.deliver(subscription);
+                    is_refused.then_some(refusal::LIMIT_REACHED)
+                });
+                trace.went_out(subscription, client, self.account, error);
+                error.is_none()
+            }
+            Target::Ingest(tag) => {
+                if tag.kind == IngestKind::Stream {
+                    trace.stored(subscription.sid(), self.message.subject);
+                }
+                trace.is_only() || self.deliver(subscription)
+            }
+            Target::Service | Target::Import(_) => trace.is_only() || self.deliver(subscription),
+            Target::ServiceImport(_) | Target::Responses if trace.is_only() => true,
+            Target::ServiceImport(_) | Target::Responses => self.deliver(subscription),
+        }
+    }
+
+    /// Why a client does not get the message, as far as that can be told before.
+    fn refusal(&self, subscription: &Subscription, client: &Client) -> Option<&'static str> {
+        let is_own = self.origin.is_some_and(|origin| origin.id() == client.id());
+        if is_own && !client.has_echo() {
+            Some(refusal::NO_ECHO)
+        } else if subscription.is_closed() {
+            Some(refusal::SUBSCRIPTION_CLOSED)
+        } else if client.is_closed() {
+            Some(refusal::CLIENT_CLOSED)
+        } else if self.stage.drops(client) {
+            Some(refusal::SLOW)
+        } else {
+            None
+        }
+    }
+}

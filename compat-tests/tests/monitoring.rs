@@ -1,0 +1,65 @@
+//! What a server tells of itself: over HTTP, and to the account of the system.
+//!
+//! Every document is compared with that of nats-server, field by field. Where both have to differ,
+//! the scenarios say so in `documents.py`.
+
+use anyhow::Result;
+use menes_compat_tests::comparison::compare;
+use menes_compat_tests::scenario::Scenario;
+use menes_compat_tests::{Login, ServerOptions, TestServer};
+
+/// Accounts, one of them the system's.
+const CONFIG: &str = r#"
+server_name: one-of-these
+server_tags: ["Zone:A", "big"]
+accounts {
+  SYS { users: [ {user: admin, password: admin} ] }
+  A {
+    jetstream: enabled
+    users: [
+      {user: a, password: a}
+      {user: limited, password: limited, permissions: {
+        publish: {allow: [">"], deny: ["no.>"]}
+        subscribe: ["_INBOX.>", "orders.>"]
+        allow_responses: {max: 5, expires: "1m"}
+      }}
+    ]
+  }
+}
+system_account: SYS
+"#;
+
+fn with_accounts() -> ServerOptions {
+    ServerOptions {
+        login: Login {
+            user: "admin".into(),
+            password: "admin".into(),
+        },
+        ..ServerOptions::default()
+    }
+    .with_config(CONFIG)
+}
+
+#[test]
+fn monitoring_documents_are_those_of_nats_server() -> Result<()> {
+    let scenario = Scenario::new("nats-py/monitoring.py");
+    compare(&scenario, &ServerOptions::default(), &[])
+}
+
+#[test]
+fn system_requests_and_events_are_those_of_nats_server() -> Result<()> {
+    compare(&Scenario::new("nats-py/system.py"), &with_accounts(), &[])
+}
+
+#[test]
+fn the_nats_command_looks_after_a_server() -> Result<()> {
+    let server = TestServer::start(with_accounts())?;
+    Scenario::new("nats-cli/server.sh").run(&server)?;
+    Ok(())
+}
+
+#[test]
+fn traces_are_those_of_nats_server() -> Result<()> {
+    let scenario = Scenario::new("nats-py/tracing.py");
+    compare(&scenario, &ServerOptions::default(), &[])
+}
