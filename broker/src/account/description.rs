@@ -10,6 +10,7 @@ use std::time::Duration;
 use menes_jetstream::ids::AccountName;
 
 use crate::config::options::PermissionOptions;
+use crate::system::TraceDestination;
 
 /// One account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct AccountDescription {
     pub mappings: Vec<MappingDescription>,
     /// How much its connections may hold.
     pub limits: AccountLimits,
+    /// Where messages are traced that carry a sampled `traceparent`. Default nowhere.
+    pub trace: Option<TraceDestination>,
     /// For users without permissions of their own. Default everything.
     pub default_permissions: Option<PermissionOptions>,
 }
@@ -41,6 +44,7 @@ impl AccountDescription {
             imports: Vec::new(),
             mappings: Vec::new(),
             limits: AccountLimits::default(),
+            trace: None,
             default_permissions: None,
         }
     }

@@ -8,7 +8,7 @@ use menes_protocol::transform::Transform;
 
 use super::Account;
 use super::book::StreamAgreement;
-use crate::routing::Subscription;
+use crate::routing::{Subscription, Target};
 
 /// A stream import in force.
 #[derive(Debug)]
@@ -77,5 +77,74 @@ impl Shadow {
     pub(crate) fn place_of<'s>(&self, subject: &'s [u8]) -> Option<Cow<'s, [u8]>> {
         let place = self.import.place_of(subject);
         subject::matches(self.parent.subject(), &place).then_some(place)
+    }
+}
+
+fn address(subscription: &Arc<Subscription>) -> usize {
+    Arc::as_ptr(subscription) as usize
+}
+
+fn remove_shadows(shadows: &[Arc<Subscription>]) {
+    for shadow in shadows {
+        shadow.close();
+        if let Target::Import(import) = shadow.target() {
+            import.import.exporter().sublist.remove(shadow);
+        }
+    }
+}
+
+/// Imported streams.
+impl Account {
+    /// Makes a subscription listen to what the streams imported now call for, and to nothing else.
+    pub(super) fn renew_shadows(self: &Arc<Self>, subscription: &Arc<Subscription>) {
+        if !matches!(subscription.target(), Target::Client(_) | Target::Ingest(_)) {
+            return;
+        }
+        let mut shadows = self.shadows.lock();
+        let old = shadows.remove(&address(subscription)).unwrap_or_default();
+        let rules = self.rules.load();
+        // One that ended meanwhile listens to nothing any more.
+        let streams = rules.streams.iter().filter(|_| !subscription.is_closed());
+        let wanted: Vec<(Vec<u8>, Shadow)> = streams
+            .filter_map(|import| {
+                let shadow = Shadow {
+                    importer: Arc::clone(self),
+                    import: Arc::clone(import),
+                    parent: Arc::clone(subscription),
+                };
+                Some((import.shadow_of(subscription.subject())?, shadow))
+            })
+            .collect();
+        let is_as = |known: &Arc<Subscription>, wanted: &Shadow| matches!(known.target(), Target::Import(shadow) if shadow.is_as(wanted));
+        let (mut all, removed): (Vec<_>, Vec<_>) = old
+            .into_iter()
+            .partition(|known| wanted.iter().any(|(_, shadow)| is_as(known, shadow)));
+        for (subject, shadow) in wanted {
+            if !all.iter().any(|known| is_as(known, &shadow)) {
+                let exporter = Arc::clone(shadow.import.exporter());
+                let added = Arc::new(Subscription::of_import(shadow, &subject));
+                exporter.sublist.insert(&added);
+                all.push(added);
+            }
+        }
+        remove_shadows(&removed);
+        if !all.is_empty() {
+            shadows.insert(address(subscription), all);
+        }
+    }
+
+    /// Makes a subscription that ended listen nowhere else.
+    pub(super) fn drop_shadows(&self, subscription: &Arc<Subscription>) {
+        let mut shadows = self.shadows.lock();
+        let own = shadows.remove(&address(subscription));
+        remove_shadows(&own.unwrap_or_default());
+    }
+
+    pub(super) fn renew_all_shadows(self: &Arc<Self>) {
+        let mut all = Vec::new();
+        self.sublist.for_each(&mut |s| all.push(Arc::clone(s)));
+        for subscription in &all {
+            self.renew_shadows(subscription);
+        }
     }
 }

@@ -37,11 +37,9 @@ use parking_lot::{Mutex, RwLock};
 
 use self::book::{ActivationCheck, Book, Refusal, ServiceAgreement, StreamAgreement};
 use self::description::{AccountDescription, AccountLimits};
-use self::import::{Shadow, StreamImport};
+use self::import::StreamImport;
 use self::mapping::{Mapped, Mappings};
-use self::service::{
-    Pending, RESPONSE_PREFIX, Responses, ServiceDesk, ServiceImport, Tracking, Waiting,
-};
+use self::service::{Responses, ServiceDesk, ServiceImport, Waiting};
 use crate::connection::client::{Client, Traffic, TrafficCount};
 use crate::routing::{Message, RouteBatch, Sublist, Subscription, Target};
 use crate::streams::ingest::IngestTag;
@@ -243,7 +241,7 @@ impl Account {
     }
 
     /// Has messages traced that carry a sampled `traceparent`, or no longer.
-    pub fn set_tracing(&self, destination: Option<TraceDestination>) {
+    fn set_tracing(&self, destination: Option<TraceDestination>) {
         self.tracing.store(destination.map(Arc::new));
     }
 
@@ -258,9 +256,7 @@ impl Account {
         subscription.close();
         let removed = self.sublist.remove(subscription);
         if self.imports_streams.load(Ordering::Acquire) {
-            let mut shadows = self.shadows.lock();
-            let own = shadows.remove(&address(subscription));
-            remove_shadows(&own.unwrap_or_default());
+            self.drop_shadows(subscription);
         }
         if !self.waiting.is_empty() {
             self.requesters_left(subscription.subject());
@@ -288,139 +284,12 @@ impl Account {
     }
 }
 
-fn address(subscription: &Arc<Subscription>) -> usize {
-    Arc::as_ptr(subscription) as usize
-}
-
-fn remove_shadows(shadows: &[Arc<Subscription>]) {
-    for shadow in shadows {
-        shadow.close();
-        if let Target::Import(import) = shadow.target() {
-            import.import.exporter().sublist.remove(shadow);
-        }
-    }
-}
-
-/// Imported streams.
-impl Account {
-    /// Makes a subscription listen to what the streams imported now call for, and to nothing else.
-    fn renew_shadows(self: &Arc<Self>, subscription: &Arc<Subscription>) {
-        if !matches!(subscription.target(), Target::Client(_) | Target::Ingest(_)) {
-            return;
-        }
-        let mut shadows = self.shadows.lock();
-        let old = shadows.remove(&address(subscription)).unwrap_or_default();
-        let rules = self.rules.load();
-        // One that ended meanwhile listens to nothing any more.
-        let streams = rules.streams.iter().filter(|_| !subscription.is_closed());
-        let wanted: Vec<(Vec<u8>, Shadow)> = streams
-            .filter_map(|import| {
-                let shadow = Shadow {
-                    importer: Arc::clone(self),
-                    import: Arc::clone(import),
-                    parent: Arc::clone(subscription),
-                };
-                Some((import.shadow_of(subscription.subject())?, shadow))
-            })
-            .collect();
-        let is_as = |known: &Arc<Subscription>, wanted: &Shadow| matches!(known.target(), Target::Import(shadow) if shadow.is_as(wanted));
-        let (mut all, removed): (Vec<_>, Vec<_>) = old
-            .into_iter()
-            .partition(|known| wanted.iter().any(|(_, shadow)| is_as(known, shadow)));
-        for (subject, shadow) in wanted {
-            if !all.iter().any(|known| is_as(known, &shadow)) {
-                let exporter = Arc::clone(shadow.import.exporter());
-                let added = Arc::new(Subscription::of_import(shadow, &subject));
-                exporter.sublist.insert(&added);
-                all.push(added);
-            }
-        }
-        remove_shadows(&removed);
-        if !all.is_empty() {
-            shadows.insert(address(subscription), all);
-        }
-    }
-
-    fn renew_all_shadows(self: &Arc<Self>) {
-        let mut all = Vec::new();
-        self.sublist.for_each(&mut |s| all.push(Arc::clone(s)));
-        for subscription in &all {
-            self.renew_shadows(subscription);
-        }
-    }
-}
-
-/// Services.
-impl Account {
-    pub(crate) fn responses(&self) -> &Responses {
-        &self.responses
-    }
-
-    /// Remembers that a response to `reply` in `importer` is expected under a subject here. `None`
-    /// for replies that are passed on as they are, and when too many are remembered.
-    pub(crate) fn expect_response(
-        self: &Arc<Self>,
-        reply: &[u8],
-        importer: &Arc<Self>,
-        import: &Arc<ServiceImport>,
-        tracking: Option<Tracking>,
-    ) -> Option<Arc<Pending>> {
-        if reply.starts_with(b"$JS.ACK.") {
-            return None;
-        }
-        let arrive = |prefix: &[u8]| {
-            let filter = [prefix, b">"].concat();
-            let subscription = Arc::new(Subscription::of_responses(&filter));
-            self.sublist.insert(&subscription);
-        };
-        let pending = self
-            .responses
-            .add(arrive, (reply, importer), (self, import), tracking)?;
-        importer.waiting.add(&pending);
-        self.desk.owes(self.id);
-        Some(pending)
-    }
-
-    /// Expects this response no longer.
-    pub(crate) fn forget_response(&self, pending: &Arc<Pending>) {
-        self.responses.take(&pending.token);
-        pending.importer.waiting.remove(pending);
-    }
-
-    /// Whether a message under this subject would find somebody who waits for a response; `None`
-    /// when it is not one of those under which responses arrive.
-    pub(crate) fn response_has_interest(&self, subject: &[u8]) -> Option<bool> {
-        if !subject.starts_with(RESPONSE_PREFIX) || !self.responses.covers(subject) {
-            return None;
-        }
-        let pending = self.responses.get(subject);
-        Some(pending.is_some_and(|pending| {
-            let importer = &pending.importer;
-            importer.has_interest(&pending.reply, None)
-        }))
-    }
-
-    /// Expects no responses any more whose reply subjects only `filter` covered.
-    fn requesters_left(&self, filter: &[u8]) {
-        for reply in self.waiting.replies(filter) {
-            if self.sublist.has_interest(&reply, None) {
-                continue;
-            }
-            for pending in self.waiting.take(&reply) {
-                pending.holder.responses.take(&pending.token);
-                if pending.tracking.is_some() {
-                    self.desk.left(pending);
-                }
-            }
-        }
-    }
-}
-
 /// Putting rules in force.
 impl Account {
     /// Makes the account what the book says.
     fn apply(self: &Arc<Self>, book: &Book, accounts: &Accounts) {
         let description = book.get(&self.name).cloned();
+        let trace = description.as_ref().and_then(|d| d.trace.clone());
         let old = self.rules.load_full();
         let described = description.as_ref().map_or(&[][..], |d| &d.mappings);
         let cluster = accounts.cluster.as_deref();
@@ -453,6 +322,7 @@ impl Account {
             streams,
         }));
         self.is_mapped.store(is_mapped, Ordering::Relaxed);
+        self.set_tracing(trace);
         if imports || had_imports {
             self.imports_streams.store(true, Ordering::Release);
             self.renew_all_shadows();
@@ -517,6 +387,7 @@ impl Default for Accounts {
 impl Drop for Accounts {
     fn drop(&mut self) {
         // Accounts that import from each other hold each other.
+        self.desk.clear();
         for account in self.all() {
             account.rules.store(Arc::default());
             account.services.lock().clear();

@@ -1,6 +1,6 @@
 //! Imported services: where requests go, and how responses find back.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +16,7 @@ use super::book::{ServiceAgreement, Way};
 use super::description::ResponseKind;
 use super::latency::Sample;
 use crate::connection::client::Client;
+use crate::routing::Subscription;
 
 /// A service import in force.
 #[derive(Debug)]
@@ -125,19 +126,27 @@ const MAX_PENDING: usize = 1 << 20;
 pub(crate) struct Responses {
     /// What all tokens begin with, `_R_.` and six letters and a dot; made for the first one.
     prefix: OnceLock<Box<[u8]>>,
-    pending: Mutex<HashMap<Box<[u8]>, Arc<Pending>>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_token: HashMap<Box<[u8]>, Arc<Pending>>,
+    /// The desk knows that something is owed.
+    is_known: bool,
 }
 
 impl Responses {
     /// Remembers a request of `importer` to a service of `holder`. The first time, `begin` is
-    /// called with what all tokens begin with. `None` when too many are remembered.
+    /// called with what all tokens begin with. True with it when the desk is to be told. `None` when
+    /// too many are remembered.
     pub(crate) fn add(
         &self,
         begin: impl FnOnce(&[u8]),
         (reply, importer): (&[u8], &Arc<Account>),
         (holder, import): (&Arc<Account>, &Arc<ServiceImport>),
         tracking: Option<Tracking>,
-    ) -> Option<Arc<Pending>> {
+    ) -> Option<(Arc<Pending>, bool)> {
         let prefix = self.prefix.get_or_init(|| {
             let mut made = RESPONSE_PREFIX.to_vec();
             put_letters(&mut made);
@@ -145,14 +154,14 @@ impl Responses {
             begin(&made);
             made.into()
         });
-        let mut pending = self.pending.lock();
-        if pending.len() >= MAX_PENDING {
+        let mut table = self.table.lock();
+        if table.by_token.len() >= MAX_PENDING {
             return None;
         }
         let token = loop {
             let mut token = prefix.to_vec();
             put_letters(&mut token);
-            if !pending.contains_key(&*token) {
+            if !table.by_token.contains_key(&*token) {
                 break token.into_boxed_slice();
             }
         };
@@ -167,8 +176,9 @@ impl Responses {
             active_ms: AtomicU64::new(0),
             reported: AtomicBool::new(false),
         });
-        pending.insert(token, Arc::clone(&entry));
-        Some(entry)
+        table.by_token.insert(token, Arc::clone(&entry));
+        let is_first = !std::mem::replace(&mut table.is_known, true);
+        Some((entry, is_first))
     }
 
     /// Whether subjects that begin like this one are for responses.
@@ -178,26 +188,28 @@ impl Responses {
     }
 
     pub(crate) fn get(&self, token: &[u8]) -> Option<Arc<Pending>> {
-        self.pending.lock().get(token).cloned()
+        self.table.lock().by_token.get(token).cloned()
     }
 
     /// Forgets a request. `None` when it was forgotten before.
     pub(crate) fn take(&self, token: &[u8]) -> Option<Arc<Pending>> {
-        self.pending.lock().remove(token)
+        self.table.lock().by_token.remove(token)
     }
 
     /// Forgets everything, at the end of a server.
     pub(crate) fn clear(&self) {
-        let old = std::mem::take(&mut *self.pending.lock());
+        let old = std::mem::take(&mut *self.table.lock());
         drop(old);
     }
 
-    fn take_expired(&self, now: Instant) -> Vec<Arc<Pending>> {
-        let mut pending = self.pending.lock();
-        pending
-            .extract_if(|_, entry| entry.is_expired(now))
-            .map(|(_, entry)| entry)
-            .collect()
+    /// Moves what did not come in time to `expired`. True while something is owed; else the desk
+    /// is to be told when that changes.
+    fn take_expired(&self, now: Instant, expired: &mut Vec<Arc<Pending>>) -> bool {
+        let mut table = self.table.lock();
+        let taken = table.by_token.extract_if(|_, entry| entry.is_expired(now));
+        expired.extend(taken.map(|(_, entry)| entry));
+        table.is_known = !table.by_token.is_empty();
+        table.is_known
     }
 }
 
@@ -272,21 +284,20 @@ impl Waiting {
 /// whose requester left.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceDesk {
-    debtors: Mutex<BTreeSet<u32>>,
+    debtors: Mutex<Vec<Arc<Account>>>,
     left: Mutex<Vec<Arc<Pending>>>,
     news: Notify,
 }
 
 impl ServiceDesk {
-    /// An account owes a response now.
-    pub(crate) fn owes(&self, exporter: u32) {
-        if self.debtors.lock().insert(exporter) {
-            self.news.notify_one();
-        }
+    /// An account owes a response, and owed none before.
+    fn owes(&self, exporter: &Arc<Account>) {
+        self.debtors.lock().push(Arc::clone(exporter));
+        self.news.notify_one();
     }
 
-    /// The requesters of these left, and somebody measures.
-    pub(crate) fn left(&self, pending: Arc<Pending>) {
+    /// The requester left, and somebody measures.
+    fn left(&self, pending: Arc<Pending>) {
         self.left.lock().push(pending);
         self.news.notify_one();
     }
@@ -300,29 +311,99 @@ impl ServiceDesk {
         self.news.notified().await;
     }
 
-    /// Takes responses that did not come in time from these accounts; an account that owes nothing
-    /// any more is forgotten. False when none owes anything.
-    pub(crate) fn take_expired(
-        &self,
-        accounts: &[Arc<Account>],
-        now: Instant,
-    ) -> (Vec<Arc<Pending>>, bool) {
+    /// Takes responses that did not come in time. True while others are owed.
+    pub(crate) fn take_expired(&self, now: Instant) -> (Vec<Arc<Pending>>, bool) {
         let mut expired = Vec::new();
-        let mut owed = false;
-        for account in accounts {
-            if !self.debtors.lock().contains(&account.id()) {
+        let mut debtors = std::mem::take(&mut *self.debtors.lock());
+        debtors.retain(|account| account.responses.take_expired(now, &mut expired));
+        let mut all = self.debtors.lock();
+        all.append(&mut debtors);
+        (expired, !all.is_empty())
+    }
+
+    /// Forgets everything, at the end of a server.
+    pub(super) fn clear(&self) {
+        let old = (
+            std::mem::take(&mut *self.debtors.lock()),
+            std::mem::take(&mut *self.left.lock()),
+        );
+        drop(old);
+    }
+}
+
+/// Services.
+impl Account {
+    pub(crate) fn responses(&self) -> &Responses {
+        &self.responses
+    }
+
+    /// Remembers that a response to `reply` in `importer` is expected under a subject here. `None`
+    /// for replies that are passed on as they are, and when too many are remembered.
+    pub(crate) fn expect_response(
+        self: &Arc<Self>,
+        reply: &[u8],
+        importer: &Arc<Self>,
+        import: &Arc<ServiceImport>,
+        tracking: Option<Tracking>,
+    ) -> Option<Arc<Pending>> {
+        if reply.starts_with(b"$JS.ACK.") {
+            return None;
+        }
+        let arrive = |prefix: &[u8]| {
+            let filter = [prefix, b">"].concat();
+            let subscription = Arc::new(Subscription::of_responses(&filter));
+            self.sublist.insert(&subscription);
+        };
+        let (pending, is_first) =
+            self.responses
+                .add(arrive, (reply, importer), (self, import), tracking)?;
+        importer.waiting.add(&pending);
+        if is_first {
+            self.desk.owes(self);
+        }
+        Some(pending)
+    }
+
+    /// Expects this response no longer.
+    pub(crate) fn forget_response(&self, pending: &Arc<Pending>) {
+        self.responses.take(&pending.token);
+        pending.importer.waiting.remove(pending);
+    }
+
+    /// The request whose response arrives under this subject, if there is one.
+    pub(crate) fn expected_response(&self, subject: &[u8]) -> Option<Arc<Pending>> {
+        if subject.starts_with(RESPONSE_PREFIX) {
+            self.responses.get(subject)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a message under this subject would find somebody who waits for a response; `None`
+    /// when it is not one of those under which responses arrive.
+    pub(crate) fn response_has_interest(&self, subject: &[u8]) -> Option<bool> {
+        if !subject.starts_with(RESPONSE_PREFIX) || !self.responses.covers(subject) {
+            return None;
+        }
+        let pending = self.responses.get(subject);
+        Some(pending.is_some_and(|pending| {
+            let importer = &pending.importer;
+            importer.has_interest(&pending.reply, None)
+        }))
+    }
+
+    /// Expects no responses any more whose reply subjects only `filter` covered.
+    pub(super) fn requesters_left(&self, filter: &[u8]) {
+        for reply in self.waiting.replies(filter) {
+            if self.sublist.has_interest(&reply, None) {
                 continue;
             }
-            let responses = account.responses();
-            expired.extend(responses.take_expired(now));
-            // Under the lock of the table, so that a request that comes now is not overlooked.
-            let pending = responses.pending.lock();
-            if pending.is_empty() {
-                self.debtors.lock().remove(&account.id());
-            } else {
-                owed = true;
+            for pending in self.waiting.take(&reply) {
+                pending.holder.responses.take(&pending.token);
+                if pending.tracking.is_some() {
+                    self.desk.left(pending);
+                }
             }
         }
-        (expired, owed)
     }
 }

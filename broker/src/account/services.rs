@@ -38,7 +38,7 @@ fn look(shared: &Shared, batch: &mut RouteBatch) -> bool {
     for pending in desk.take_left() {
         batch.end(&pending, Outcome::RequesterLeft);
     }
-    let (expired, owed) = desk.take_expired(&shared.accounts().all(), Instant::now());
+    let (expired, owed) = desk.take_expired(Instant::now());
     for pending in expired {
         batch.end(&pending, Outcome::TimedOut);
     }

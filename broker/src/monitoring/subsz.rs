@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::query::{Query, QueryError, above_zero};
 use super::{DEFAULT_LIMIT, Monitor, now};
 use crate::account::Account;
-use crate::routing::{Subscription, Target};
+use crate::routing::Subscription;
 
 #[derive(Serialize)]
 pub(super) struct Subsz<'a> {
@@ -75,18 +75,8 @@ impl SubscriptionDetail {
             sid: text(subscription.sid()),
             msgs: subscription.delivered(),
             max: Some(subscription.max()).filter(|max| *max > 0),
-            cid: match subscription.target() {
-                Target::Client(client) => client.id().0,
-                Target::Import(shadow) => match shadow.parent.target() {
-                    Target::Client(client) => client.id().0,
-                    _ => 0,
-                },
-                // The server itself; its connections are numbered from 1.
-                Target::Ingest(_)
-                | Target::Service
-                | Target::ServiceImport(_)
-                | Target::Responses => 0,
-            },
+            // The server itself has none; its connections are numbered from 1.
+            cid: subscription.receiver().map_or(0, |client| client.id().0),
         }
     }
 }

@@ -213,13 +213,12 @@ impl RouteBatch {
     /// Whether a client that would get a message on `target` has much waiting to be read already: a
     /// quarter of what closes it, so that there is room for what is under way.
     pub(crate) fn has_congested(&mut self, account: &Arc<Account>, target: &[u8]) -> bool {
-        let is_congested = |subscription: &Arc<Subscription>| match subscription.target() {
-            Target::Client(client) => client.pending_bytes() > client.max_pending() / 4,
-            Target::Ingest(_)
-            | Target::Service
-            | Target::Import(_)
-            | Target::ServiceImport(_)
-            | Target::Responses => false,
+        if let Some(pending) = account.expected_response(target) {
+            return self.has_congested(&pending.importer, &pending.reply);
+        }
+        let is_congested = |subscription: &Arc<Subscription>| match subscription.receiver() {
+            Some(client) => client.pending_bytes() > client.max_pending() / 4,
+            None => false,
         };
         let matched = self.cache.lookup(account, target);
         matched.plain.iter().any(is_congested)

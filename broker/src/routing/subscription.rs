@@ -161,6 +161,18 @@ impl Subscription {
         &self.target
     }
 
+    /// The client that gets the messages, in whatever account, if it is one.
+    #[must_use]
+    pub fn receiver(&self) -> Option<&Arc<Client>> {
+        match &self.target {
+            Target::Client(client) => Some(client),
+            Target::Import(shadow) => shadow.parent.receiver(),
+            Target::Ingest(_) | Target::Service | Target::ServiceImport(_) | Target::Responses => {
+                None
+            }
+        }
+    }
+
     /// Messages delivered since it was made.
     #[must_use]
     pub fn delivered(&self) -> u64 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use menes_jetstream::ids::AccountName;
+use menes_protocol::subject;
 
 use super::super::grammar::{ConfigError, Field, Node, Value};
 use super::super::settings::Settings;
@@ -14,6 +15,7 @@ use crate::account::book::{Book, ImportError, check_export};
 use crate::account::description::{
     AccountDescription, AccountLimits, Audience, Export, ExportKind, Import, ImportKind,
 };
+use crate::system::TraceDestination;
 
 /// An account and what must be looked at once all accounts are known.
 struct Draft<'n> {
@@ -98,7 +100,8 @@ fn account<'n>(field: &'n Field, settings: &mut Settings) -> Result<Draft<'n>, C
             "imports" => draft.imports = imports(node)?,
             "mappings" | "maps" => description.mappings = mappings(node)?,
             "limits" => description.limits = limits(node)?,
-            "nkey" | "msg_trace" | "trace_dest" => return Err(not_built(inner)),
+            "msg_trace" | "trace_dest" => description.trace = trace(inner)?,
+            "nkey" => return Err(not_built(inner)),
             _ => unknown(inner)?,
         }
     }
@@ -146,6 +149,64 @@ fn limits(node: &Node) -> Result<AccountLimits, ConfigError> {
         }
     }
     Ok(limits)
+}
+
+/// `msg_trace`: a subject, or a map of `dest` and `sampling`.
+fn trace(field: &Field) -> Result<Option<TraceDestination>, ConfigError> {
+    let node = &field.node;
+    let mut subject = String::new();
+    let mut sampling = None;
+    match &node.value {
+        Value::Map(map) => {
+            for inner in &map.fields {
+                match key(inner).as_str() {
+                    "dest" => subject = text(&inner.node)?,
+                    "sampling" => sampling = Some(percent(&inner.node)?),
+                    _ if inner.referred => {}
+                    _ => {
+                        let (inner, outer) = (&inner.key, &field.key);
+                        let what = format!(
+                            "Unknown field {inner:?} parsing account message trace map/struct \
+                             {outer:?}"
+                        );
+                        return Err(wrong(node, &what));
+                    }
+                }
+            }
+        }
+        _ => subject = text(node)?,
+    }
+    if subject.is_empty() {
+        return Ok(None);
+    }
+    if !subject::is_literal(subject.as_bytes()) {
+        let what = format!("Trace destination {subject:?} is not valid");
+        return Err(wrong(node, &what));
+    }
+    Ok(Some(TraceDestination {
+        subject,
+        sampling: sampling.unwrap_or(100),
+    }))
+}
+
+/// `50` or `"50%"`, from 1 to 100.
+fn percent(node: &Node) -> Result<u8, ConfigError> {
+    let number = match &node.value {
+        Value::String(text) => {
+            let digits = text.strip_suffix('%').unwrap_or(text);
+            digits.parse().map_err(|_| {
+                let what = format!("Invalid trace destination sampling value {text:?}");
+                wrong(node, &what)
+            })?
+        }
+        _ => integer(node)?,
+    };
+    let percent = u8::try_from(number).ok().filter(|n| (1..=100).contains(n));
+    percent.ok_or_else(|| {
+        let what =
+            format!("Ttrace destination sampling value {number} is invalid, needs to be [1..100]");
+        wrong(node, &what)
+    })
 }
 
 /// Exports and imports must go together.
