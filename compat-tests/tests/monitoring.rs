@@ -29,15 +29,40 @@ accounts {
 system_account: SYS
 "#;
 
-fn with_accounts() -> ServerOptions {
+/// Accounts that share.
+const SHARING: &str = r#"
+accounts {
+  A {
+    users: [ {user: a, password: a} ]
+    exports: [
+      {stream: "news.>"}
+      {service: "help.*", accounts: [B], latency: {sampling: 50, subject: lat}}
+    ]
+    mappings: {"old.*": "new.$1", split: [ {destination: one, weight: 40%}, {destination: two, weight: 60%} ]}
+    msg_trace: {dest: "traces.x", sampling: 100}
+  }
+  B {
+    users: [ {user: b, password: b} ]
+    imports: [
+      {stream: {account: A, subject: "news.>"}, prefix: "from.a"}
+      {service: {account: A, subject: "help.me"}, to: "aid", share: true}
+    ]
+  }
+}
+"#;
+
+fn as_user(name: &str) -> ServerOptions {
     ServerOptions {
         login: Login {
-            user: "admin".into(),
-            password: "admin".into(),
+            user: name.into(),
+            password: name.into(),
         },
         ..ServerOptions::default()
     }
-    .with_config(CONFIG)
+}
+
+fn with_accounts() -> ServerOptions {
+    as_user("admin").with_config(CONFIG)
 }
 
 #[test]
@@ -62,4 +87,10 @@ fn the_nats_command_looks_after_a_server() -> Result<()> {
 fn traces_are_those_of_nats_server() -> Result<()> {
     let scenario = Scenario::new("nats-py/tracing.py");
     compare(&scenario, &ServerOptions::default(), &[])
+}
+
+#[test]
+fn traces_between_accounts_are_those_of_nats_server() -> Result<()> {
+    let scenario = Scenario::new("nats-py/tracing_accounts.py");
+    compare(&scenario, &as_user("a").with_config(SHARING), &[])
 }

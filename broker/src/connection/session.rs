@@ -391,6 +391,9 @@ impl Session {
                 .as_ref()
                 .map(|_| trace::refusal::PUBLISH_DENIED.to_owned());
             trace.came_in(&self.client, publish.subject, publish.body.len(), refusal);
+            if subject != publish.subject && !subject.is_empty() {
+                trace.mapped(subject);
+            }
         }
         if let Some(error) = &error {
             log_publish_violation(&self.client, error);

@@ -1,9 +1,12 @@
 //! `/accountz` and `/accstatz`: the accounts.
 
+use std::collections::BTreeMap;
+
 use menes_jetstream::{AccountName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::query::{Query, QueryError};
+use super::sharing::{self, ExportDocument, ImportDocument, MapDestination};
 use super::subsz::SublistStats;
 use super::{Monitor, now};
 use crate::account::Account;
@@ -32,6 +35,12 @@ pub(super) struct AccountDetail {
     leafnode_connections: u64,
     client_connections: u32,
     subscriptions: usize,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    mappings: BTreeMap<String, Vec<MapDestination>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    exports: Vec<ExportDocument>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    imports: Vec<ImportDocument>,
     name_tag: String,
     sublist_stats: SublistStats,
 }
@@ -177,16 +186,21 @@ impl Monitor {
 
     fn account_detail(&self, account: &Account) -> AccountDetail {
         let subscriptions = account.sublist().len();
+        let description = account.description();
+        let description = description.as_deref();
         AccountDetail {
             account_name: account.name().as_str().to_owned(),
             update_time: self.started,
             is_system: account.is_system(),
             expired: false,
             complete: true,
-            jetstream_enabled: self.jetstream.is_some() && !account.is_system(),
+            jetstream_enabled: self.jetstream.is_some() && self.may_have_streams(account),
             leafnode_connections: 0,
             client_connections: account.connections(),
             subscriptions,
+            mappings: description.map(sharing::mappings).unwrap_or_default(),
+            exports: description.map(sharing::exports).unwrap_or_default(),
+            imports: description.map(sharing::imports).unwrap_or_default(),
             name_tag: account.name().as_str().to_owned(),
             sublist_stats: SublistStats::of(subscriptions),
         }

@@ -20,6 +20,7 @@ mod jsz;
 mod links;
 mod process;
 mod query;
+mod sharing;
 mod subsz;
 mod text;
 mod varz;
@@ -398,14 +399,17 @@ impl Monitor {
         }
     }
 
+    /// Whether an account may have streams.
+    fn may_have_streams(&self, account: &Account) -> bool {
+        let chosen = &self.jetstream_accounts;
+        let is_chosen = |name: &String| name == account.name().as_str();
+        !account.is_system() && (chosen.is_empty() || chosen.iter().any(is_chosen))
+    }
+
     /// The accounts that may have streams, by name.
     fn accounts_with_streams(&self) -> Vec<Arc<Account>> {
-        let chosen = &self.jetstream_accounts;
         let mut accounts = self.shared.accounts().all();
-        accounts.retain(|account| {
-            !account.is_system()
-                && (chosen.is_empty() || chosen.iter().any(|name| name == account.name().as_str()))
-        });
+        accounts.retain(|account| self.may_have_streams(account));
         accounts
     }
 

@@ -72,7 +72,7 @@ fn keys(body: &str) -> Vec<&str> {
 async fn varz_has_the_fields_of_nats_server_in_their_order() {
     let server = server();
     let (_, body) = get(&monitor(&server, None), "/varz").await;
-    let order = "server_id server_name version proto go host port auth_required max_connections \
+    let order = "server_id server_name version menes_version proto go host port auth_required max_connections \
                  ping_interval ping_max http_host http_port http_base_path https_port \
                  auth_timeout max_control_line max_payload max_pending cluster gateway leaf mqtt \
                  websocket jetstream tls_timeout write_deadline start now uptime mem cores \

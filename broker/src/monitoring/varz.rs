@@ -22,6 +22,8 @@ pub(super) struct Varz<'a> {
     server_id: &'a str,
     server_name: &'a str,
     version: &'static str,
+    /// The version of this very program; `version` is that of the server it behaves as.
+    menes_version: &'static str,
     proto: u8,
     go: &'static str,
     host: &'a str,
@@ -302,6 +304,7 @@ impl Monitor {
             server_id: shared.id(),
             server_name: shared.name(),
             version: NATS_VERSION,
+            menes_version: env!("CARGO_PKG_VERSION"),
             proto: 1,
             go: GO_VERSION,
             host: &options.host,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use memchr::memmem;
-use menes_jetstream::Timestamp;
+use menes_jetstream::{AccountName, Timestamp};
 use menes_protocol::subject;
 use rand::Rng;
 use serde::Serialize;
@@ -100,6 +100,24 @@ enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     },
+    /// Its subject was replaced.
+    #[serde(rename = "sm")]
+    Mapping { ts: Timestamp, to: String },
+    /// It goes to an account that imports the stream.
+    #[serde(rename = "se")]
+    StreamExport {
+        ts: Timestamp,
+        acc: String,
+        to: String,
+    },
+    /// It goes to an account whose service is imported.
+    #[serde(rename = "si")]
+    ServiceImport {
+        ts: Timestamp,
+        acc: String,
+        from: String,
+        to: String,
+    },
     /// A stream took it.
     #[serde(rename = "js")]
     Stream {
@@ -115,8 +133,6 @@ enum Event {
         cid: u64,
         #[serde(skip_serializing_if = "String::is_empty")]
         name: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        acc: Option<String>,
         sub: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         queue: Option<String>,
@@ -269,6 +285,34 @@ impl Trace {
         });
     }
 
+    /// Its subject was replaced.
+    pub(crate) fn mapped(&mut self, to: &[u8]) {
+        self.events.push(Event::Mapping {
+            ts: timestamp(SystemTime::now()),
+            to: text(to),
+        });
+    }
+
+    /// It goes to an account that imports the stream, under this subject. What becomes of it there
+    /// is not told.
+    pub(crate) fn exported(&mut self, importer: &AccountName, to: &[u8]) {
+        self.events.push(Event::StreamExport {
+            ts: timestamp(SystemTime::now()),
+            acc: importer.as_str().to_owned(),
+            to: text(to),
+        });
+    }
+
+    /// It goes to an account whose service is imported. What becomes of it there is not told.
+    pub(crate) fn imported(&mut self, exporter: &AccountName, from: &[u8], to: &[u8]) {
+        self.events.push(Event::ServiceImport {
+            ts: timestamp(SystemTime::now()),
+            acc: exporter.as_str().to_owned(),
+            from: text(from),
+            to: text(to),
+        });
+    }
+
     /// A stream took it under `subject`.
     pub(crate) fn stored(&mut self, stream: &[u8], subject: &[u8]) {
         self.events.push(Event::Stream {
@@ -278,21 +322,18 @@ impl Trace {
         });
     }
 
-    /// It went to a subscription in `account`, or did not.
+    /// It went to a subscription, or did not.
     pub(crate) fn went_out(
         &mut self,
         subscription: &Subscription,
         client: &Client,
-        account: &Account,
         error: Option<&'static str>,
     ) {
-        let is_other = account.name() != self.account.name();
         self.events.push(Event::Egress {
             ts: timestamp(SystemTime::now()),
             kind: CLIENT,
             cid: client.id().0,
             name: client.identity().name.clone(),
-            acc: is_other.then(|| account.name().as_str().to_owned()),
             sub: text(subscription.subject()),
             queue: subscription.queue().map(text),
             error,

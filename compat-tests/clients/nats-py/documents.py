@@ -25,7 +25,7 @@ COUNTS = {
 KNOWN = "known-"
 
 # What this server has of its own, or what only versions beside the one it follows have.
-DIFFERENT = {"git_commit", "websocket", "feature_flags", "sync_interval", "sync_always", "default_max_consumers"}
+DIFFERENT = {"git_commit", "menes_version", "websocket", "feature_flags", "sync_interval", "sync_always", "default_max_consumers"}
 
 
 def shape(value, key="", exact=False):

@@ -18,6 +18,31 @@ def tidy(value):
     return [tidy(v) for v in value] if isinstance(value, list) else value
 
 
+class Tracer:
+    """Publishes messages that ask for a trace, and prints the traces."""
+
+    def __init__(self, talker, traces, received):
+        self.talker, self.traces, self.received = talker, traces, received
+
+    async def __call__(self, label, subject, headers, payload=b"hello", wait=None):
+        self.received.clear()
+        await self.talker.publish(subject, payload, headers=headers)
+        await self.talker.flush()
+        try:
+            wait = wait or (2 if "Nats-Trace-Dest" in headers else 0.3)
+            message = await self.traces.next_msg(timeout=wait)
+        except (nats.errors.TimeoutError, asyncio.TimeoutError):
+            note(label, "no trace")
+        else:
+            note(label, message.subject)
+            document = tidy(json.loads(message.data))
+            document["events"].sort(key=lambda event: (event["type"] != "in", str(event.get("sub")), str(event)))
+            for line in lines(document):
+                print(f"  {line}", flush=True)
+        await asyncio.sleep(0.05)
+        note(f"{label}, received", sorted(self.received))
+
+
 async def scenario(nc):
     async def client(name, **options):
         return await nats.connect(os.environ["NATS_URL"], user=os.environ["NATS_USER"],
@@ -40,23 +65,7 @@ async def scenario(nc):
     for connection in (nc, one, two, talker):
         await connection.flush()
 
-    async def traced(label, subject, headers, payload=b"hello", reply=""):
-        received.clear()
-        await talker.publish(subject, payload, headers=headers, reply=reply)
-        await talker.flush()
-        try:
-            message = await traces.next_msg(timeout=2 if "Nats-Trace-Dest" in headers else 0.3)
-        except (nats.errors.TimeoutError, asyncio.TimeoutError):
-            note(label, "no trace")
-        else:
-            note(label, message.subject)
-            document = tidy(json.loads(message.data))
-            document["events"].sort(key=lambda event: (event["type"] != "in", str(event.get("sub")), str(event)))
-            for line in lines(document):
-                print(f"  {line}", flush=True)
-        await asyncio.sleep(0.05)
-        note(f"{label}, received", sorted(received))
-
+    traced = Tracer(talker, traces, received)
     to = {"Nats-Trace-Dest": "traces.x"}
     only = {**to, "Nats-Trace-Only": "true"}
     await traced("delivered and traced", "a.b", to)
@@ -78,4 +87,5 @@ async def scenario(nc):
         await connection.close()
 
 
-run(scenario)
+if __name__ == "__main__":
+    run(scenario)

@@ -17,6 +17,12 @@ impl RouteBatch {
         trace: &mut Trace,
     ) -> usize {
         let matched = self.cache.lookup(account, message.target);
+        // Beyond this account nobody traces it, and what is stored is not traced again.
+        let header = disabled(message.header);
+        let untraced = Message {
+            header: &header,
+            ..*message
+        };
         let mut delivery = Delivery {
             stage: &mut self.stage,
             account,
@@ -32,13 +38,13 @@ impl RouteBatch {
             .begin(matched.plain.len() + matched.queues.len());
         let mut count = 0;
         for subscription in &matched.plain {
-            count += usize::from(delivery.deliver_traced(subscription, trace));
+            count += usize::from(delivery.deliver_traced(subscription, &untraced, trace));
         }
         for group in &matched.queues {
             let first = self.random.random_range(0..group.members.len());
             let order = group.members[first..].iter().chain(&group.members[..first]);
             for member in order {
-                if delivery.deliver_traced(member, trace) {
+                if delivery.deliver_traced(member, &untraced, trace) {
                     count += 1;
                     break;
                 }
@@ -47,17 +53,12 @@ impl RouteBatch {
         let tags = std::mem::take(&mut delivery.tags);
         if !tags.is_empty() {
             count -= tags.len() - 1;
-            let stored = Message {
-                header: &disabled(message.header),
-                ..*message
-            };
-            delivery.stage.ingest(account, origin, tags, &stored);
+            delivery.stage.ingest(account, origin, tags, &untraced);
         }
-        // What becomes of it in other accounts is theirs to know.
         let crossings = delivery.crossings;
         let traveller = Traveller {
             account,
-            message,
+            message: &untraced,
             origin,
             chain: None,
         };
@@ -65,27 +66,46 @@ impl RouteBatch {
     }
 }
 
-impl Delivery<'_> {
-    fn deliver_traced(&mut self, subscription: &Arc<Subscription>, trace: &mut Trace) -> bool {
+impl<'a> Delivery<'a> {
+    fn deliver_traced(
+        &mut self,
+        subscription: &Arc<Subscription>,
+        untraced: &'a Message<'a>,
+        trace: &mut Trace,
+    ) -> bool {
         match subscription.target() {
             Target::Client(client) => {
                 let error = self.refusal(subscription, client).or_else(|| {
                     let is_refused = !trace.is_only() && !self.deliver(subscription);
                     is_refused.then_some(refusal::LIMIT_REACHED)
                 });
-                trace.went_out(subscription, client, self.account, error);
-                error.is_none()
+                trace.went_out(subscription, client, error);
+                return error.is_none();
             }
             Target::Ingest(tag) => {
                 if tag.kind == IngestKind::Stream {
                     trace.stored(subscription.sid(), self.message.subject);
                 }
-                trace.is_only() || self.deliver(subscription)
             }
-            Target::Service | Target::Import(_) => trace.is_only() || self.deliver(subscription),
-            Target::ServiceImport(_) | Target::Responses if trace.is_only() => true,
-            Target::ServiceImport(_) | Target::Responses => self.deliver(subscription),
+            Target::Import(shadow) => {
+                if let Some(place) = shadow.place_of(self.message.target) {
+                    trace.exported(shadow.importer.name(), &place);
+                }
+                return trace.is_only() || self.deliver(subscription);
+            }
+            Target::ServiceImport(import) => {
+                let to = import.subject_there(self.message.target);
+                trace.imported(import.exporter().name(), self.message.target, &to);
+            }
+            Target::Service | Target::Responses => {}
         }
+        if trace.is_only() {
+            return true;
+        }
+        let traced = std::mem::replace(&mut self.message, untraced);
+        let is_taken = self.deliver(subscription);
+        self.message = traced;
+        is_taken
     }
 
     /// Why a client does not get the message, as far as that can be told before.
