@@ -20,18 +20,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use menes_jetstream::AccountName;
+use menes_jetstream::engine::ServerLimits;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 use self::files::PortsFile;
 use self::signals::{Asked, Signals};
-use crate::config::settings::{JetStreamSettings, Settings};
+use crate::config::settings::Settings;
 use crate::error::StartError;
 use crate::listener;
 use crate::logging::{FATAL, LogOptions, Logging};
 use crate::monitoring::{self, Monitor};
 use crate::server::{Server, ServerHandle};
-use crate::streams::{Streams, StreamsError, StreamsHandle};
+use crate::streams::{Streams, StreamsError, StreamsHandle, StreamsOptions};
 use crate::system::{self, Reload, RunningSystem};
 
 /// Why a server did not start. The text says what happened, where, and what to do about it.
@@ -151,7 +153,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         None => None,
     };
     let streams = match (&settings.jetstream, streams) {
-        (Some(settings), Some(streams)) => Some(start_streams(settings, streams, &server)?),
+        (Some(_), Some(streams)) => Some(start_streams(&settings, &asked, streams, &server)?),
         _ => None,
     };
     let (reload, reloads) = mpsc::unbounded_channel();
@@ -196,17 +198,40 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
 }
 
 fn start_streams(
-    settings: &JetStreamSettings,
+    settings: &Settings,
+    asked: &Settings,
     streams: Streams,
     server: &Server,
 ) -> Result<StreamsHandle, RunError> {
-    announce::streams(settings);
-    let folder = settings
+    let jetstream = settings.jetstream.clone().unwrap_or_default();
+    announce::streams(&jetstream);
+    let options = StreamsOptions {
+        domain: jetstream.domain.clone(),
+        limits: ServerLimits {
+            memory: jetstream.max_memory,
+            // What is free now says nothing about what is stored already; the disk itself tells
+            // when it is full.
+            storage: asked.jetstream.as_ref().and_then(|asked| asked.max_file),
+        },
+        accounts: (!settings.jetstream_accounts.is_empty()).then(|| {
+            let names = settings.jetstream_accounts.iter();
+            let limits = |name: &String| settings.account_limits.get(name).copied();
+            names
+                .map(|name| {
+                    (
+                        AccountName::from(name.as_str()),
+                        limits(name).unwrap_or_default(),
+                    )
+                })
+                .collect()
+        }),
+    };
+    let folder = jetstream
         .store_dir
         .as_deref()
         .unwrap_or_else(|| Path::new(store_dir::DEFAULT));
     let start = Instant::now();
-    let handle = streams.start(folder, server)?;
+    let handle = streams.start(folder, server, &options)?;
     tracing::info!("Took {:?} to start JetStream", start.elapsed());
     Ok(handle)
 }

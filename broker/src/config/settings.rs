@@ -1,12 +1,13 @@
 //! Everything a server is started with, from files and flags.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use menes_jetstream::api::response::AccountLimits;
 use menes_jetstream::ids::AccountName;
 use rand::Rng;
 use rand::distr::Alphanumeric;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub jetstream: Option<JetStreamSettings>,
     /// Accounts whose configuration switches JetStream on.
     pub jetstream_accounts: Vec<String>,
+    /// What those accounts may use, where that is limited.
+    pub account_limits: BTreeMap<String, AccountLimits>,
     /// Monitoring listener.
     pub monitor: Option<Address>,
     /// Path before those of the monitoring listener, as `/menes`. Default none.

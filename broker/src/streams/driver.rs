@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use menes_jetstream::engine::{ApiRequest, Change, Engine, Publish};
+use menes_jetstream::api::response::AccountLimits;
+use menes_jetstream::engine::{API_AUDIT, ApiRequest, Change, Engine, Publish};
 use menes_jetstream::ids::{AccountName, GroupId};
 use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
 use menes_jetstream::time::Timestamp;
@@ -20,6 +21,7 @@ use super::ingest::{IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag}
 use super::presence::Presence;
 use super::stations::{self, StationsDriver};
 use super::status::Status;
+use super::{StreamsOptions, audit};
 use crate::account::{Account, Accounts};
 use crate::routing::{Message, RouteBatch, Subscription};
 
@@ -32,6 +34,15 @@ const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
 /// The same where someone waits for details: however often they are asked for, they are gathered
 /// no more often than this.
 const DETAILS_INTERVAL: Duration = Duration::from_millis(25);
+/// Tags of subscriptions to the API: requests through the domain, and of accounts without JetStream.
+const IN_DOMAIN: u64 = 1;
+const NOT_ENABLED: u64 = 2;
+/// Requests that are not audited and come often.
+const NOT_AUDITED: [&[u8]; 3] = [
+    b"$JS.API.CONSUMER.MSG.NEXT.",
+    b"$JS.API.DIRECT.GET.",
+    b"$JS.API.STREAM.MSG.GET.",
+];
 /// Subjects of the JetStream API and of what clients answer to deliveries.
 const API_SUBJECTS: [(&[u8], IngestKind); 3] = [
     (b"$JS.API.>", IngestKind::Api),
@@ -185,6 +196,9 @@ pub(crate) struct Driver<L, S> {
     batches: Vec<IngestBatch>,
     /// When figures were last published.
     status_at: Option<Instant>,
+    server_name: String,
+    /// What `$JS.API.` is called in the domain of the server; empty without one.
+    domain_prefix: Vec<u8>,
 }
 
 impl<L: LogStore, S: StateStore> Driver<L, S> {
@@ -193,8 +207,11 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         links: Links,
         clock: Clock,
         routes: Routes,
+        server_name: String,
     ) -> Self {
         Self {
+            server_name,
+            domain_prefix: Vec::new(),
             engine,
             links,
             clock,
@@ -207,7 +224,10 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
     }
 
     /// Subscribes to what belongs to the engine, in every account that may use it.
-    pub(crate) fn subscribe(&mut self) {
+    pub(crate) fn subscribe(&mut self, options: &StreamsOptions) {
+        if let Some(domain) = &options.domain {
+            self.domain_prefix = format!("$JS.{domain}.API.").into_bytes();
+        }
         for account in self
             .routes
             .accounts
@@ -215,11 +235,29 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             .into_iter()
             .filter(|account| !account.is_system())
         {
-            for (subject, kind) in API_SUBJECTS {
-                let subscription =
-                    account.subscribe_engine(IngestTag { kind, id: 0 }, subject, None);
-                // Kept for as long as the server runs.
-                drop(subscription);
+            // Subscriptions are kept for as long as the server runs.
+            let is_enabled = |accounts: &BTreeMap<AccountName, AccountLimits>| {
+                accounts.contains_key(account.name())
+            };
+            if options.accounts.as_ref().is_none_or(is_enabled) {
+                for (subject, kind) in API_SUBJECTS {
+                    let tag = IngestTag { kind, id: 0 };
+                    drop(account.subscribe_engine(tag, subject, None));
+                }
+                if !self.domain_prefix.is_empty() {
+                    let tag = IngestTag {
+                        kind: IngestKind::Api,
+                        id: IN_DOMAIN,
+                    };
+                    let subject = [&self.domain_prefix[..], b">"].concat();
+                    drop(account.subscribe_engine(tag, &subject, None));
+                }
+            } else {
+                let tag = IngestTag {
+                    kind: IngestKind::Api,
+                    id: NOT_ENABLED,
+                };
+                drop(account.subscribe_engine(tag, b"$JS.API.INFO", None));
             }
             for subject in menes_stations::sdk::CONTROL_SUBJECTS {
                 let tag = IngestTag {
@@ -286,12 +324,13 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
     }
 
     fn take(&mut self, batch: &IngestBatch, item: &IngestItem, now: Timestamp) {
-        let request = ApiRequest {
+        let mut request = ApiRequest {
             account: batch.account().name(),
             subject: batch.subject(item),
             reply: batch.reply(item),
             header: batch.header(item),
             payload: batch.payload(item),
+            client: b"",
         };
         match item.tag.kind {
             IngestKind::Stream => {
@@ -317,7 +356,32 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                     .application_mut()
                     .begin(&request, client.as_ref(), now);
             }
-            _ => self.engine.request(request, now, &mut self.routes),
+            _ => {
+                if item.tag.id == NOT_ENABLED {
+                    self.engine.refuse_account(&request, &mut self.routes);
+                    return;
+                }
+                let plain;
+                if item.tag.id == IN_DOMAIN
+                    && let Some(rest) = request.subject.strip_prefix(&self.domain_prefix[..])
+                {
+                    plain = [b"$JS.API.", rest].concat();
+                    request.subject = &plain;
+                }
+                let client = self.audited(batch, request.subject);
+                request.client = &client;
+                self.engine.request(request, now, &mut self.routes);
+            }
+        }
+    }
+
+    /// Who asks, where somebody wants to know.
+    fn audited(&mut self, batch: &IngestBatch, subject: &[u8]) -> Vec<u8> {
+        let is_audited = !NOT_AUDITED.iter().any(|prefix| subject.starts_with(prefix))
+            && batch.account().has_interest(API_AUDIT.as_bytes(), None);
+        match batch.origin().filter(|_| is_audited) {
+            Some(client) => audit::document(client, &self.server_name),
+            None => Vec::new(),
         }
     }
 

@@ -8,20 +8,24 @@
 //!                                  log thread
 //! ```
 
+mod audit;
 mod driver;
 pub mod ingest;
 mod presence;
 mod stations;
 pub mod status;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use menes_jetstream::AccountName;
 use menes_jetstream::api::metadata::Identity;
+use menes_jetstream::api::response::AccountLimits;
 use menes_jetstream::api::stream_config::{Bounds, Features};
-use menes_jetstream::engine::{Engine, Options};
+use menes_jetstream::engine::{Engine, Options, ServerLimits};
 use menes_storage::{Store, StoreOptions};
 use thiserror::Error;
 
@@ -37,6 +41,17 @@ use crate::server::{API_LEVEL, Hooks, NATS_VERSION, Server};
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct StreamsError(String);
+
+/// How streams are served.
+#[derive(Clone, Debug, Default)]
+pub struct StreamsOptions {
+    /// JetStream domain. Default none.
+    pub domain: Option<String>,
+    /// Most bytes of all accounts together. Default no limit.
+    pub limits: ServerLimits,
+    /// The accounts that may use JetStream, and how much of it. Default all, without limits.
+    pub accounts: Option<BTreeMap<AccountName, AccountLimits>>,
+}
 
 /// The way from the server to an engine that is about to start. Made first, because the server
 /// wants its hooks, and the engine wants the server.
@@ -86,7 +101,12 @@ impl Streams {
     ///
     /// # Errors
     /// For people: what is wrong with the folder and what to do.
-    pub fn start(self, folder: &Path, server: &Server) -> Result<StreamsHandle, StreamsError> {
+    pub fn start(
+        self,
+        folder: &Path,
+        server: &Server,
+        asked: &StreamsOptions,
+    ) -> Result<StreamsHandle, StreamsError> {
         let wake = Arc::clone(&self.alarm);
         let store = Store::open(
             folder,
@@ -110,11 +130,17 @@ impl Streams {
                 version: NATS_VERSION.to_owned(),
                 level: u32::try_from(API_LEVEL).unwrap_or(0),
             },
+            server_name: server.name().to_owned(),
+            domain: asked.domain.clone(),
+            limits: asked.limits,
             ..Options::default()
         };
         let application = StationsDriver::new(now);
         let mut engine = Engine::open(store.log, store.state, application, options, now)
             .map_err(|error| StreamsError(format!("{}: {error}", folder.display())))?;
+        for (account, limits) in asked.accounts.iter().flatten() {
+            engine.set_account_limits(account, *limits);
+        }
         clock.not_before(engine.log_time());
         stations::recover(&mut engine, clock.now());
         let stop = Arc::new(AtomicBool::new(false));
@@ -127,8 +153,8 @@ impl Streams {
             status: Arc::clone(&status),
             presence: self.presence,
         };
-        let mut driver = Driver::new(engine, links, clock, routes);
-        driver.subscribe();
+        let mut driver = Driver::new(engine, links, clock, routes, server.name().to_owned());
+        driver.subscribe(asked);
         let thread = thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {

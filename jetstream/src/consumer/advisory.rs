@@ -15,6 +15,8 @@ struct Envelope<'a, B> {
     timestamp: Timestamp,
     #[serde(flatten)]
     body: B,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
 }
 
 /// What happened to a delivery.
@@ -181,6 +183,7 @@ fn publish(subject: &str, kind: &str, id: &str, body: impl Serialize, turn: &mut
         id,
         timestamp: turn.now,
         body,
+        domain: turn.domain,
     };
     let payload = serde_json::to_vec(&event).expect("plain data always serialises");
     turn.out.send(Outgoing {

@@ -96,6 +96,8 @@ pub struct Turn<'a> {
     pub account: &'a AccountName,
     /// Name of the stream.
     pub stream: &'a str,
+    /// JetStream domain of the server, if it has one.
+    pub domain: Option<&'a str>,
     /// The stream's messages.
     pub source: &'a mut dyn MessageSource,
     /// The way to clients.
@@ -374,6 +376,13 @@ impl Consumer {
         let something_is_there =
             !self.redeliver.is_empty() || (!self.is_caught_up && !self.is_stalled());
         someone_waits && something_is_there
+    }
+
+    /// Whether it wants a turn after messages were removed: to hand something out, or to look
+    /// which of its deliveries are gone.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        (self.is_ready() && !self.is_unheard()) || self.has_suspects()
     }
 
     /// Whether someone who would get a message can take it. Pull requests of clients that have a

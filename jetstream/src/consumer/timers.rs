@@ -174,7 +174,7 @@ impl Consumer {
         Ok(())
     }
 
-    fn has_suspects(&self) -> bool {
+    pub(super) fn has_suspects(&self) -> bool {
         self.suspect_below > 0 || !self.suspects.is_empty()
     }
 

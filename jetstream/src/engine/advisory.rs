@@ -1,11 +1,16 @@
 //! What happened to streams and consumers, published for whoever listens.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
-use super::{Application, Engine};
+use super::{Application, Asker, Audit, Engine};
+use crate::api::json;
 use crate::ids::AccountName;
 use crate::ports::{LogStore, Outbox, Outgoing, StateStore};
 use crate::time::Timestamp;
+
+/// Where requests to the API are reported.
+pub const API_AUDIT: &str = "$JS.EVENT.ADVISORY.API";
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -55,6 +60,25 @@ struct Advisory<'a> {
     paused: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pause_until: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
+}
+
+/// One request to the API and its answer.
+#[derive(Serialize)]
+struct ApiAudit<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    timestamp: Timestamp,
+    server: &'a str,
+    client: Option<&'a RawValue>,
+    subject: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    request: &'a str,
+    response: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
 }
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
@@ -105,16 +129,37 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             action,
             paused: pause.map(|until| until > now),
             pause_until: pause,
+            domain: self.options.domain.as_deref(),
         };
-        let payload = serde_json::to_vec(&advisory).expect("plain data always serialises");
-        out.send(Outgoing {
-            account,
-            target: subject.as_bytes(),
-            subject: subject.as_bytes(),
-            reply: b"",
-            header: b"",
-            payload: &payload,
-        });
+        publish(account, &subject, &advisory, out);
+    }
+
+    /// Publishes a request to the API and its answer, if anyone listens.
+    pub(super) fn audit(
+        &mut self,
+        asker: &Asker,
+        audit: &Audit,
+        response: &[u8],
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        if !out.has_interest(&asker.account, API_AUDIT.as_bytes(), None) {
+            return;
+        }
+        let id = self.next_id();
+        let subject = String::from_utf8_lossy(&asker.subject);
+        let advisory = ApiAudit {
+            kind: "io.nats.jetstream.advisory.v1.api_audit",
+            id: &id,
+            timestamp: now,
+            server: &self.options.server_name,
+            client: serde_json::from_slice(&audit.client).ok(),
+            subject: &subject,
+            request: &String::from_utf8_lossy(&audit.request),
+            response: &String::from_utf8_lossy(response),
+            domain: self.options.domain.as_deref(),
+        };
+        publish(&asker.account, API_AUDIT, &advisory, out);
     }
 
     /// 22 letters and digits that no other advisory of this engine has.
@@ -129,4 +174,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             })
             .collect()
     }
+}
+
+fn publish<T: Serialize>(account: &AccountName, subject: &str, advisory: &T, out: &mut dyn Outbox) {
+    out.send(Outgoing {
+        account,
+        target: subject.as_bytes(),
+        subject: subject.as_bytes(),
+        reply: b"",
+        header: b"",
+        payload: &json::to_vec(advisory),
+    });
 }

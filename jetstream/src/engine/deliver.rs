@@ -209,6 +209,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 now,
                 account,
                 stream: stream_name,
+                domain: self.options.domain.as_deref(),
                 source: &mut view,
                 out,
                 events: proposed,

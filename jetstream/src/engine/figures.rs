@@ -1,6 +1,6 @@
 //! What an engine holds, in numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -12,15 +12,6 @@ use crate::ports::{LogStore, Outbox, StateStore};
 use crate::stream::Stream;
 use crate::stream::config::Storage;
 use crate::time::Timestamp;
-
-/// Requests of one account to the API.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ApiUse {
-    /// Requests.
-    pub(super) total: u64,
-    /// Those that were refused.
-    pub(super) errors: u64,
-}
 
 /// Totals over streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -77,21 +68,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Some(target.stream.config().name.as_str())
     }
 
-    /// Totals. Adds up over all streams and reads no store.
+    /// Totals, kept up to date with every entry: asking costs nothing.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let mut total = Figures {
-            api_total: self.api.values().map(|used| used.total).sum(),
-            api_errors: self.api.values().map(|used| used.errors).sum(),
-            ..Figures::default()
-        };
-        let mut accounts = BTreeSet::new();
-        for target in self.groups.values() {
-            accounts.insert(&target.account);
-            total.add(&target.stream, target.consumers.len());
-        }
-        total.accounts = accounts.len() as u64;
-        total
+        self.accounts.total()
     }
 
     /// Every account with its streams and their consumers, by name. Work for each of them: only on
@@ -112,11 +92,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                     account: target.account.clone(),
                     figures: Figures {
                         accounts: 1,
-                        ..Figures::default()
+                        ..self.accounts.used(&target.account)
                     },
                     streams: Vec::new(),
                 });
-            entry.figures.add(&target.stream, target.consumers.len());
             let ids: Vec<u32> = target.names.keys().copied().collect();
             let mut consumers: Vec<ConsumerInfo> = ids
                 .into_iter()
@@ -127,10 +106,6 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         let mut accounts: Vec<AccountFigures> = accounts.into_values().collect();
         for account in &mut accounts {
-            if let Some(used) = self.api.get(&account.account) {
-                account.figures.api_total = used.total;
-                account.figures.api_errors = used.errors;
-            }
             account
                 .streams
                 .sort_by(|a, b| a.info.config.name.cmp(&b.info.config.name));
@@ -140,21 +115,77 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
 }
 
 impl Figures {
-    fn add(&mut self, stream: &Stream, consumers: usize) {
-        let reserved = u64::try_from(stream.config().max_bytes).unwrap_or(0);
-        self.streams += 1;
-        self.consumers += consumers as u64;
-        self.messages += stream.messages();
-        self.bytes += stream.bytes();
-        match stream.config().storage {
-            Storage::File => {
-                self.storage += stream.bytes();
-                self.reserved_storage += reserved;
-            }
-            Storage::Memory => {
-                self.memory += stream.bytes();
-                self.reserved_memory += reserved;
-            }
+    /// What one stream counts for.
+    pub(super) fn of(stream: &Stream, consumers: usize) -> Self {
+        let storage = stream.config().storage;
+        let mut figures = Self {
+            streams: 1,
+            consumers: consumers as u64,
+            messages: stream.messages(),
+            bytes: stream.bytes(),
+            ..Self::default()
+        };
+        *figures.bytes_in_mut(storage) = stream.bytes();
+        *figures.reserved_in_mut(storage) = u64::try_from(stream.config().max_bytes).unwrap_or(0);
+        figures
+    }
+
+    /// Adds what a stream, or a part of one, counts for.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.replace(&Self::default(), other);
+    }
+
+    /// Something that counted for `before` counts for `now`. Accounts and requests are not
+    /// touched: they are no part of a stream.
+    pub(super) fn replace(&mut self, before: &Self, now: &Self) {
+        let pairs = [
+            (&mut self.streams, before.streams, now.streams),
+            (&mut self.consumers, before.consumers, now.consumers),
+            (&mut self.messages, before.messages, now.messages),
+            (&mut self.bytes, before.bytes, now.bytes),
+            (&mut self.memory, before.memory, now.memory),
+            (&mut self.storage, before.storage, now.storage),
+            (
+                &mut self.reserved_memory,
+                before.reserved_memory,
+                now.reserved_memory,
+            ),
+            (
+                &mut self.reserved_storage,
+                before.reserved_storage,
+                now.reserved_storage,
+            ),
+        ];
+        for (sum, before, now) in pairs {
+            *sum = sum.saturating_sub(before).saturating_add(now);
+        }
+    }
+
+    pub(super) const fn bytes_in(&self, storage: Storage) -> u64 {
+        match storage {
+            Storage::File => self.storage,
+            Storage::Memory => self.memory,
+        }
+    }
+
+    pub(super) const fn bytes_in_mut(&mut self, storage: Storage) -> &mut u64 {
+        match storage {
+            Storage::File => &mut self.storage,
+            Storage::Memory => &mut self.memory,
+        }
+    }
+
+    pub(super) const fn reserved_in(&self, storage: Storage) -> u64 {
+        match storage {
+            Storage::File => self.reserved_storage,
+            Storage::Memory => self.reserved_memory,
+        }
+    }
+
+    pub(super) const fn reserved_in_mut(&mut self, storage: Storage) -> &mut u64 {
+        match storage {
+            Storage::File => &mut self.reserved_storage,
+            Storage::Memory => &mut self.reserved_memory,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
+use super::accounts::Claim;
 use super::deliver::STREAM_TIMER;
 use super::{
     Application, Completion, Context, Engine, Origin, Pending, Publish, Publishers, next_random,
@@ -105,6 +106,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(target) = self.groups.get_mut(&group) else {
             return Err(ApiError::stream_not_found());
         };
+        let storage = target.stream.config().storage;
+        let stored = target.stream.stored_size(
+            record.subject.len(),
+            record.header.len(),
+            record.payload.len(),
+        );
+        self.accounts
+            .claim_message(target.slot, storage, stored, &mut target.claim)?;
         let time = now.max(Timestamp(target.last_time.0.saturating_add(1)));
         target.last_time = time;
         let is_gathering = target.builder.is_some() || !target.proposed.is_empty();
@@ -142,16 +151,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.sealed.push((entry, Context::Application(token)));
     }
 
-    pub(super) fn propose_meta(&mut self, command: MetaCommand, origin: Origin) {
+    pub(super) fn propose_meta(
+        &mut self,
+        command: MetaCommand,
+        origin: Origin,
+        claim: Option<Claim>,
+    ) {
         // What a stream gathered before a command about it is ordered before it.
-        let about = match &command {
-            MetaCommand::CreateStream { .. } => None,
-            MetaCommand::UpdateStream {
-                account, config, ..
-            } => self.meta.group(account, &config.name),
-            MetaCommand::DeleteStream { account, name, .. } => self.meta.group(account, name),
-        };
-        if let Some(group) = about {
+        if let Some(group) = self.subject_of(&command) {
             self.seal_group(group);
         }
         let payload = serde_json::to_vec(&command).expect("a command is plain data");
@@ -164,7 +171,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         self.next_meta_index += 1;
         self.sealed
-            .push((entry, Context::Meta(Box::new(command), origin)));
+            .push((entry, Context::Meta(Box::new(command), origin, claim)));
     }
 
     pub(super) fn propose_stream(
@@ -217,21 +224,25 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     }
 
     /// Applies what skips the log, and gives back the other entries. Behind a command of its stream
-    /// that is still on its way to the log, an entry that skips the log has to wait as well.
+    /// that is still on its way to the log, an entry that skips the log has to wait as well, and so have
+    /// those behind it.
     fn apply_volatile(
         &mut self,
         sealed: Vec<(Entry, Context)>,
         now: Timestamp,
         out: &mut dyn Outbox,
     ) -> Vec<(Entry, Context)> {
-        if !sealed.iter().any(|(entry, _)| self.is_volatile(entry)) {
+        if !sealed
+            .iter()
+            .any(|(entry, context)| self.is_volatile(entry, context))
+        {
             return sealed;
         }
         let mut waiting = Vec::new();
         let mut held: BTreeSet<GroupId> = BTreeSet::new();
         for (entry, context) in sealed {
-            if !self.is_volatile(&entry) {
-                held.insert(entry.group);
+            if !self.is_volatile(&entry, &context) {
+                held.extend(self.concerned(&entry, &context));
                 waiting.push((entry, context));
                 continue;
             }
@@ -239,7 +250,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 || self
                     .groups
                     .get(&entry.group)
-                    .is_some_and(|target| target.in_log > 0);
+                    .is_some_and(|target| target.waiting > 0);
             if is_held {
                 waiting.push((entry, context));
             } else {
@@ -253,7 +264,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     fn append(&mut self, entries: &[(Entry, Context)]) -> Result<Appended, StoreError> {
         let durable: Vec<Entry> = entries
             .iter()
-            .filter(|(entry, _)| !self.is_volatile(entry))
+            .filter(|(entry, context)| !self.is_volatile(entry, context))
             .map(|(entry, _)| entry.clone())
             .collect();
         if durable.is_empty() {
@@ -272,17 +283,19 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     fn wait_for(&mut self, appended: Appended, entries: Vec<(Entry, Context)>) {
         let mut locations = appended.locations.into_iter();
         for (entry, context) in entries {
-            let location = if self.is_volatile(&entry) {
+            let location = if self.is_volatile(&entry, &context) {
                 None
             } else {
-                if let Some(target) = self.groups.get_mut(&entry.group) {
-                    target.in_log += 1;
-                }
                 locations.next()
             };
+            let concerns = self.concerned(&entry, &context);
+            if let Some(target) = concerns.and_then(|group| self.groups.get_mut(&group)) {
+                target.waiting += 1;
+            }
             self.in_flight_bytes += entry.payload.len();
             self.pending.push_back(Pending {
                 ticket: appended.ticket,
+                concerns,
                 location,
                 entry,
                 context,
@@ -302,9 +315,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         for (entry, _) in &entries {
             next.entry(entry.group).or_insert(entry.index);
         }
-        let (messages, mut others): (Vec<_>, Vec<_>) = entries
-            .into_iter()
-            .partition(|(entry, _)| entry.kind == EntryKind::Publish && !self.is_volatile(entry));
+        let (messages, mut others): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|(entry, context)| {
+                entry.kind == EntryKind::Publish && !self.is_volatile(entry, context)
+            });
         for (entry, _) in &mut others {
             if let Some(index) = next.get_mut(&entry.group) {
                 entry.index = *index;
@@ -330,13 +344,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             Err(error) if error.kind == StoreErrorKind::Full => {
                 let (volatile, others): (Vec<_>, Vec<_>) = others
                     .into_iter()
-                    .partition(|(entry, _)| self.is_volatile(entry));
+                    .partition(|(entry, context)| self.is_volatile(entry, context));
                 for (entry, _) in others.iter().rev() {
                     self.set_next_index(entry.group, entry.index);
                 }
                 self.refuse_all(others, &refusal, now, out);
-                for (entry, context) in volatile {
-                    self.apply_entry(None, &entry, Some(context), now, out);
+                let waiting = self.apply_volatile(volatile, now, out);
+                match self.append(&waiting) {
+                    Ok(appended) => self.wait_for(appended, waiting),
+                    Err(error) => self.poison(error),
                 }
             }
             Err(error) => {
@@ -346,9 +362,45 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
     }
 
-    /// Messages and consumer events of memory streams; their administration is durable.
-    pub(super) fn is_volatile(&self, entry: &Entry) -> bool {
-        matches!(entry.kind, EntryKind::Publish | EntryKind::Consumer)
+    /// The stream that a command of the metadata group is about.
+    fn subject_of(&self, command: &MetaCommand) -> Option<GroupId> {
+        match command {
+            MetaCommand::CreateStream { .. } => None,
+            MetaCommand::UpdateStream {
+                account, config, ..
+            } => self.meta.group(account, &config.name),
+            MetaCommand::DeleteStream { account, name, .. } => self.meta.group(account, name),
+        }
+    }
+
+    /// The stream for which an entry must be applied before any later one.
+    fn concerned(&self, entry: &Entry, context: &Context) -> Option<GroupId> {
+        match context {
+            Context::Meta(command, ..) => self.subject_of(command),
+            Context::Publish(_)
+            | Context::Stream(..)
+            | Context::Consumer(_)
+            | Context::Application(_) => Some(entry.group),
+        }
+    }
+
+    /// What happens to the messages of memory streams; that the streams and their consumers exist
+    /// is durable.
+    fn is_volatile(&self, entry: &Entry, context: &Context) -> bool {
+        let is_of_messages = match context {
+            Context::Publish(_) | Context::Consumer(_) => true,
+            Context::Stream(command, _) => match **command {
+                StreamCommand::Purge(_)
+                | StreamCommand::DeleteMessage { .. }
+                | StreamCommand::Advance { .. } => true,
+                StreamCommand::CreateConsumer { .. }
+                | StreamCommand::UpdateConsumer { .. }
+                | StreamCommand::PauseConsumer { .. }
+                | StreamCommand::DeleteConsumer { .. } => false,
+            },
+            Context::Meta(..) | Context::Application(_) => false,
+        };
+        is_of_messages
             && self
                 .groups
                 .get(&entry.group)
@@ -378,6 +430,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         target.next_index += 1;
         let mut publishers = Publishers::of(target);
         publishers.replies = std::mem::take(&mut target.replies);
+        publishers.claim = target.claim.take();
         self.sealed.push((entry, Context::Publish(publishers)));
     }
 
@@ -432,10 +485,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 .pop_front_if(|pending| pending.ticket <= synced)
         {
             self.in_flight_bytes -= done.entry.payload.len();
-            if done.location.is_some()
-                && let Some(target) = self.groups.get_mut(&done.entry.group)
-            {
-                target.in_log -= 1;
+            if let Some(target) = done.concerns.and_then(|group| self.groups.get_mut(&group)) {
+                target.waiting -= 1;
             }
             self.apply_entry(done.location, &done.entry, Some(done.context), now, out);
         }
@@ -495,11 +546,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     ) {
         match context {
             Context::Publish(publishers) => {
+                self.accounts.release(publishers.claim);
                 self.additions_refused(entry, now);
                 self.copies_refused(entry, error, now, out);
                 self.refuse_publishers(entry.group, &publishers, error, out);
             }
-            Context::Meta(_, origin) => self.answer(origin, Err(error.clone()), now, out),
+            Context::Meta(_, origin, claim) => {
+                self.accounts.release(claim);
+                self.answer(origin, Err(error.clone()), now, out);
+            }
             Context::Stream(command, origin) => {
                 if let StreamCommand::Advance { .. } = *command
                     && let Some(target) = self.groups.get_mut(&entry.group)

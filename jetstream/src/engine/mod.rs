@@ -20,6 +20,7 @@
 //! 2. Entries are applied in the order of the log, each in one atomic write with its position.
 //! 3. After the first store error nothing is acknowledged any more: the engine is poisoned.
 
+mod accounts;
 mod additions;
 mod advisory;
 mod apply;
@@ -39,7 +40,7 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use self::figures::ApiUse;
+use self::accounts::{AccountSlot, Accounts, Claim};
 use self::meta::Meta;
 use self::reclaim::Reclaim;
 use self::replicate::{Link, Listeners};
@@ -52,10 +53,13 @@ use crate::ids::{AccountName, GroupId};
 use crate::memory::MemoryState;
 use crate::ports::{Entry, EntryLocation, LogStore, Outbox, StateStore, StoreError, Ticket};
 use crate::record::BlockBuilder;
+use crate::stream::config::Storage;
 use crate::stream::{BlockCache, PublishOutcome, Removed, SegmentUse, Stream};
 use crate::time::Timestamp;
 use crate::txn::Txn;
 
+pub use self::accounts::ServerLimits;
+pub use self::advisory::API_AUDIT;
 pub use self::figures::{AccountFigures, Figures, StreamFigures};
 pub use self::request::{ApiRequest, InternalCall};
 
@@ -110,6 +114,12 @@ pub struct Options {
     pub consumer_bounds: consumer_config::Bounds,
     /// What the server calls itself in configurations it shows.
     pub identity: metadata::Identity,
+    /// Name of the server, shown as the leader of streams and in audits.
+    pub server_name: String,
+    /// JetStream domain, shown in answers and advisories. Default none.
+    pub domain: Option<String>,
+    /// What all accounts together may hold. Default no limit.
+    pub limits: ServerLimits,
 }
 
 impl Default for Options {
@@ -127,6 +137,9 @@ impl Default for Options {
                 version: String::new(),
                 level: api::API_LEVEL,
             },
+            server_name: String::new(),
+            domain: None,
+            limits: ServerLimits::default(),
         }
     }
 }
@@ -179,15 +192,30 @@ pub struct Completion {
 #[derive(Clone, Debug)]
 pub(crate) enum Origin {
     /// A client of the JetStream API.
-    Client {
-        account: AccountName,
-        reply: Vec<u8>,
-        subject: Vec<u8>,
-    },
+    Client(Box<Asker>),
     /// The driver, by token.
     Internal(u64),
     /// Nobody.
     None,
+}
+
+/// A client of the JetStream API that waits for an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    pub(crate) account: AccountName,
+    pub(crate) reply: Vec<u8>,
+    pub(crate) subject: Vec<u8>,
+    /// Kept where somebody audits.
+    pub(crate) audit: Option<Audit>,
+}
+
+/// What an audit tells beside the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Audit {
+    /// The client as a JSON object.
+    pub(crate) client: Vec<u8>,
+    /// The body of the request.
+    pub(crate) request: Vec<u8>,
 }
 
 /// What was proposed with an entry, and who waits for it. Lives on the proposing server only.
@@ -195,7 +223,7 @@ pub(crate) enum Context {
     /// One reply per record.
     Publish(Publishers),
     /// A command of the metadata group.
-    Meta(Box<MetaCommand>, Origin),
+    Meta(Box<MetaCommand>, Origin, Option<Claim>),
     /// A command of a stream.
     Stream(Box<StreamCommand>, Origin),
     /// Consumer events and their double acks.
@@ -206,6 +234,8 @@ pub(crate) enum Context {
 
 struct Pending {
     ticket: Ticket,
+    /// The stream whose later entries have to wait for this one.
+    concerns: Option<GroupId>,
     location: Option<EntryLocation>,
     entry: Entry,
     context: Context,
@@ -223,11 +253,17 @@ pub(crate) struct StreamGroup {
     pub(crate) names: BTreeMap<u32, String>,
     pub(crate) next_consumer: u32,
     pub(crate) in_memory: bool,
+    slot: AccountSlot,
+    /// What it counts for in the figures.
+    counted: Figures,
     next_index: u64,
-    /// Its entries on their way through the log.
-    in_log: usize,
+    /// Entries about it that are not applied yet: on their way through the log, or behind one that
+    /// is.
+    waiting: usize,
     last_time: Timestamp,
     builder: Option<BlockBuilder>,
+    /// What `builder` holds.
+    claim: Option<Claim>,
     replies: Replies,
     proposed: Vec<Proposed>,
     advancing: bool,
@@ -240,25 +276,28 @@ pub(crate) struct StreamGroup {
 impl StreamGroup {
     pub(crate) fn new(
         account: AccountName,
+        slot: AccountSlot,
         created: Timestamp,
         stream: Stream,
-        in_memory: bool,
         applied_index: u64,
     ) -> Self {
         Self {
             account,
+            slot,
+            counted: Figures::default(),
             name: Arc::from(stream.name()),
             created,
             since: created,
             last_time: created.max(stream.log_time()),
+            in_memory: stream.config().storage == Storage::Memory,
             stream,
             consumers: BTreeMap::new(),
             names: BTreeMap::new(),
             next_consumer: 1,
-            in_memory,
             next_index: applied_index + 1,
-            in_log: 0,
+            waiting: 0,
             builder: None,
+            claim: None,
             replies: Replies::default(),
             proposed: Vec::new(),
             advancing: false,
@@ -323,7 +362,7 @@ pub struct Engine<L, S, A> {
     poisoned: Option<StoreError>,
     /// Everyone was told that the engine is poisoned.
     is_stopped: bool,
-    api: BTreeMap<AccountName, ApiUse>,
+    accounts: Accounts,
 }
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {

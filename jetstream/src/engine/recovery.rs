@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::accounts::Accounts;
 use super::apply::is_logged;
 use super::meta::{self, Meta};
 use super::reclaim::Reclaim;
@@ -61,6 +62,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             volatile: MemoryState::default(),
             cache: BlockCache::new(options.cache_bytes),
             random: options.seed,
+            accounts: Accounts::new(options.limits),
             options,
             log,
             state,
@@ -91,7 +93,6 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             removed: Vec::new(),
             poisoned: None,
             is_stopped: false,
-            api: BTreeMap::new(),
         };
         for row in rows {
             engine.load_stream(row)?;
@@ -149,7 +150,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 &self.state,
             )?
         };
-        let mut target = StreamGroup::new(row.account, row.created, stream, in_memory, index);
+        let slot = self.accounts.slot(&row.account);
+        let mut target = StreamGroup::new(row.account, slot, row.created, stream, index);
         target.next_consumer = meta::read_next_consumer(group, &self.state)?;
         let mut consumers = Vec::new();
         if in_memory {
@@ -169,6 +171,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             target.insert_consumer(consumer);
         }
         self.groups.insert(group, target);
+        self.recount(group);
         Ok(())
     }
 

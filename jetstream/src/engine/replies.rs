@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::StreamGroup;
+use super::accounts::Claim;
 use crate::ids::AccountName;
 
 /// Who waits for the messages of one block. Answers can be sent when the stream is gone already.
@@ -11,6 +12,7 @@ pub(crate) struct Publishers {
     pub(crate) account: AccountName,
     pub(crate) stream: Arc<str>,
     pub(crate) replies: Replies,
+    pub(crate) claim: Option<Claim>,
 }
 
 impl Publishers {
@@ -20,6 +22,7 @@ impl Publishers {
             account: target.account.clone(),
             stream: Arc::clone(&target.name),
             replies: Replies::default(),
+            claim: None,
         }
     }
 }

@@ -8,18 +8,17 @@ use std::cell::RefCell;
 
 use menes_protocol::headers::HeaderBlock;
 
-use super::{Application, Completion, Engine, Origin, StreamGroup};
+use super::{Application, Asker, Audit, Completion, Engine, Origin, StreamGroup};
 use crate::api::consumer_config::{self, Consumers, Decision, Endpoint};
 use crate::api::request::{self, MessageSelector, REQUIRED_LEVEL_HEADER, Start};
 use crate::api::response::{self, Page};
 use crate::api::stream_config;
-use crate::api::{API_LEVEL, ApiError, Call, metadata};
+use crate::api::{ApiError, Call, metadata};
 use crate::command::{MetaCommand, StreamCommand};
 use crate::consumer::{AckToken, Consumer, ConsumerConfig, ConsumerInfo, Turn, parse_flow_subject};
 use crate::ids::{AccountName, GroupId, StreamSeq};
 use crate::ports::{LogStore, Outbox, Outgoing, StateStore, StoreError};
 use crate::record::StoredMessage;
-use crate::stream::config::Storage;
 use crate::stream::{Filters, Stream, StreamConfig, StreamState, View};
 use crate::time::Timestamp;
 
@@ -39,6 +38,8 @@ pub struct ApiRequest<'a> {
     pub header: &'a [u8],
     /// Body.
     pub payload: &'a [u8],
+    /// The client as a JSON object, for the audit of the API; empty where nobody audits.
+    pub client: &'a [u8],
 }
 
 /// What the driver asks for on behalf of the application.
@@ -81,16 +82,29 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.direct_get(&request, stream, subject, out);
             }
             _ => {
-                self.api.entry(request.account.clone()).or_default().total += 1;
-                let origin = Origin::Client {
+                let audit = (!request.client.is_empty()).then(|| Audit {
+                    client: request.client.to_vec(),
+                    request: request.payload.to_vec(),
+                });
+                let origin = Origin::Client(Box::new(Asker {
                     account: request.account.clone(),
                     reply: request.reply.to_vec(),
                     subject: request.subject.to_vec(),
-                };
+                    audit,
+                }));
                 if let Err(error) = self.handle(&request, &call, origin.clone(), now, out) {
                     self.answer(origin, Err(error), now, out);
                 }
             }
+        }
+    }
+
+    /// Answers a request of an account that may not use JetStream.
+    pub fn refuse_account(&mut self, request: &ApiRequest<'_>, out: &mut dyn Outbox) {
+        if !request.reply.is_empty() {
+            let error = ApiError::not_enabled_for_account();
+            let payload = response::error(&Call::parse(request.subject), &error);
+            send(request.account, request.reply, b"", &payload, out);
         }
     }
 
@@ -261,7 +275,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if !request.header.is_empty()
             && let Ok(header) = HeaderBlock::parse(request.header)
         {
-            request::check_required_level(header.get(REQUIRED_LEVEL_HEADER), API_LEVEL)?;
+            let level = self.options.identity.level;
+            request::check_required_level(header.get(REQUIRED_LEVEL_HEADER), level)?;
         }
         if self.poisoned.is_some() {
             return Err(ApiError::temporarily_unavailable());
@@ -271,7 +286,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         match *call {
             Call::AccountInfo => {
                 let info = self.account_info(account);
-                self.reply(request, call, &info, out);
+                self.reply(request, call, &info, now, out);
             }
             Call::StreamCreate { stream } => {
                 let wanted = request::StreamRequest::parse(body)?;
@@ -284,7 +299,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             Call::StreamInfo { stream } => {
                 let wanted = request::StreamInfoRequest::parse(body)?;
                 let answer = self.stream_info(account, stream, &wanted, now)?;
-                self.reply(request, call, &answer, out);
+                self.reply(request, call, &answer, now, out);
             }
             Call::StreamNames => {
                 let wanted = request::StreamListRequest::parse(body)?;
@@ -292,7 +307,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 let page = Page::new(names.len(), wanted.offset, response::NAMES_LIMIT);
                 let streams = names.get(page.range()).unwrap_or_default();
                 let streams = streams.iter().map(|(name, _)| name.clone()).collect();
-                self.reply(request, call, &response::StreamNames { page, streams }, out);
+                let answer = response::StreamNames { page, streams };
+                self.reply(request, call, &answer, now, out);
             }
             Call::StreamList => {
                 let wanted = request::StreamListRequest::parse(body)?;
@@ -308,7 +324,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                     streams,
                     ..Default::default()
                 };
-                self.reply(request, call, &answer, out);
+                self.reply(request, call, &answer, now, out);
             }
             Call::StreamDelete { stream } => {
                 require_empty(body)?;
@@ -340,7 +356,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 let answer = response::MessageFound {
                     message: Some(message),
                 };
-                self.reply(request, call, &answer, out);
+                self.reply(request, call, &answer, now, out);
             }
             Call::MessageDelete { stream } => {
                 let wanted = request::MessageDeleteRequest::parse(body)?;
@@ -367,13 +383,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 let (group, id) = self
                     .find(account, stream, consumer)
                     .ok_or_else(ApiError::consumer_not_found)?;
-                let info = self.consumer_info(group, id, now, out)?;
-                self.reply(
-                    request,
-                    call,
-                    &response::ConsumerBody { info: Some(info) },
-                    out,
-                );
+                let info = self.shown_consumer_info(group, id, now, out)?;
+                let answer = response::ConsumerBody { info: Some(info) };
+                self.reply(request, call, &answer, now, out);
             }
             Call::ConsumerNames { stream } => {
                 let wanted = request::ConsumerListRequest::parse(body)?;
@@ -383,12 +395,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 });
                 let page = Page::new(names.len(), wanted.offset, response::NAMES_LIMIT);
                 let consumers = names.get(page.range()).unwrap_or_default().to_vec();
-                self.reply(
-                    request,
-                    call,
-                    &response::ConsumerNames { page, consumers },
-                    out,
-                );
+                let answer = response::ConsumerNames { page, consumers };
+                self.reply(request, call, &answer, now, out);
             }
             Call::ConsumerList { stream } => {
                 let wanted = request::ConsumerListRequest::parse(body)?;
@@ -406,7 +414,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                     consumers,
                     ..Default::default()
                 };
-                self.reply(request, call, &answer, out);
+                self.reply(request, call, &answer, now, out);
             }
             Call::ConsumerDelete { stream, consumer } => {
                 require_empty(body)?;
@@ -429,9 +437,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             | Call::StreamPeerRemove { .. }
             | Call::MetaLeaderStepDown
             | Call::ServerRemove => return Err(ApiError::clustering_required()),
-            Call::Unknown => return Err(ApiError::bad_request()),
-            Call::StreamSnapshot { .. }
-            | Call::StreamRestore { .. }
+            // As the reference server: whoever asks hears nothing.
+            Call::Unknown => {}
+            Call::StreamSnapshot { stream } => {
+                self.stream_config(account, stream)?;
+                return Err(not_built());
+            }
+            Call::StreamRestore { .. }
             | Call::StreamPeerEvacuate { .. }
             | Call::StreamCancelMove { .. }
             | Call::ConsumerUnpin { .. }
@@ -458,10 +470,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         now: Timestamp,
     ) -> Result<(), ApiError> {
         let pedantic = wanted.pedantic;
-        let mut config = stream_config::create(wanted, name, &self.options.stream_bounds)?;
+        let mut config = stream_config::create(wanted, name, &self.stream_bounds(account))?;
         stream_config::follow_origins(&mut config, pedantic, |origin| {
             self.stream_config(account, origin).ok().map(|(_, c)| c)
         })?;
+        let mut claim = None;
         if let Some(group) = self.meta.group(account, name) {
             let target = self
                 .groups
@@ -470,8 +483,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             if !stream_config::same(target.stream.config(), &config) {
                 return Err(ApiError::stream_name_in_use());
             }
-        } else if self.overlaps_another(account, name, &config.subjects) {
-            return Err(ApiError::subjects_overlap());
+        } else {
+            let admitted = self.accounts.claim_stream(account, &config)?;
+            if self.overlaps_another(account, name, &config.subjects) {
+                self.accounts.release(Some(admitted));
+                return Err(ApiError::subjects_overlap());
+            }
+            claim = Some(admitted);
         }
         metadata::stamp_stream(&mut config);
         let command = MetaCommand::CreateStream {
@@ -479,7 +497,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             config: Box::new(config),
             now,
         };
-        self.propose_meta(command, origin);
+        self.propose_meta(command, origin, claim);
         Ok(())
     }
 
@@ -496,12 +514,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .group(account, name)
             .and_then(|group| self.groups.get(&group));
         let current = target.map(|target| target.stream.config());
+        let bounds = self.stream_bounds(account);
         let pedantic = wanted.pedantic;
-        let mut config = stream_config::update(wanted, name, current, &self.options.stream_bounds)?;
+        let mut config = stream_config::update(wanted, name, current, &bounds)?;
         stream_config::follow_origins(&mut config, pedantic, |origin| {
             self.stream_config(account, origin).ok().map(|(_, c)| c)
         })?;
         if let Some(target) = target {
+            self.accounts
+                .check_growth(account, target.stream.config(), &config)?;
             let consumers = target
                 .consumers
                 .iter()
@@ -517,7 +538,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             config: Box::new(config),
             now,
         };
-        self.propose_meta(command, origin);
+        self.propose_meta(command, origin, None);
         Ok(())
     }
 
@@ -536,7 +557,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             name: name.to_owned(),
             only_if_unused,
         };
-        self.propose_meta(command, origin);
+        self.propose_meta(command, origin, None);
         Ok(())
     }
 
@@ -555,6 +576,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         out: &mut dyn Outbox,
     ) -> Result<(), ApiError> {
         let random = self.next_random();
+        let bounds = self.consumer_bounds(account);
         let group = self.meta.group(account, stream);
         let target = group.and_then(|group| self.groups.get(&group));
         let known = target.map(|target| Known {
@@ -564,14 +586,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let existing = known
             .as_ref()
             .map(|known| (known.members.0.stream.config(), known as &dyn Consumers));
-        let decision = consumer_config::create(
-            wanted,
-            stream,
-            endpoint,
-            existing,
-            &self.options.consumer_bounds,
-            random,
-        )?;
+        let decision =
+            consumer_config::create(wanted, stream, endpoint, existing, &bounds, random)?;
         let Some(group) = group else {
             return Err(ApiError::stream_not_found());
         };
@@ -628,30 +644,24 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         now: Timestamp,
         out: &mut dyn Outbox,
     ) {
-        let (account, reply, subject) = match origin {
+        let asker = match origin {
             Origin::None => return,
             Origin::Internal(token) => {
                 let result = result.map(|_| ());
                 self.completions.push(Completion { token, result });
                 return;
             }
-            Origin::Client {
-                account,
-                reply,
-                subject,
-            } => (account, reply, subject),
+            Origin::Client(asker) => asker,
         };
-        let call = Call::parse(&subject);
+        let call = Call::parse(&asker.subject);
         let body = result.and_then(|applied| self.body(&call, applied, now, out));
-        let payload = match body {
-            Ok(body) => body,
-            Err(error) => {
-                self.api.entry(account.clone()).or_default().errors += 1;
-                response::error(&call, &error)
-            }
-        };
-        if !reply.is_empty() {
-            send(&account, &reply, b"", &payload, out);
+        self.accounts.count_request(&asker.account, body.is_err());
+        let payload = body.unwrap_or_else(|error| response::error(&call, &error));
+        if !asker.reply.is_empty() {
+            send(&asker.account, &asker.reply, b"", &payload, out);
+        }
+        if let Some(audit) = &asker.audit {
+            self.audit(&asker, audit, &payload, now, out);
         }
     }
 
@@ -673,7 +683,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 },
             ),
             Applied::Stream(group) => {
-                let info = self.info_of(group, now)?;
+                let info = self.shown_info_of(group, now)?;
                 if matches!(call, Call::StreamUpdate { .. }) {
                     response::ok(call, &response::StreamUpdated { info: Some(info) })
                 } else {
@@ -685,7 +695,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 }
             }
             Applied::Consumer(group, id) => {
-                let info = self.consumer_info(group, id, now, out)?;
+                let info = self.shown_consumer_info(group, id, now, out)?;
                 if matches!(call, Call::ConsumerPause { .. }) {
                     let until = info.config.as_ref().and_then(|c| c.pause_until);
                     let paused = response::Paused::at(now, until.unwrap_or(Timestamp::ZERO));
@@ -697,21 +707,36 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         })
     }
 
+    /// Answers a question.
     fn reply<B: response::Body>(
-        &self,
+        &mut self,
         request: &ApiRequest<'_>,
         call: &Call<'_>,
         body: &B,
+        now: Timestamp,
         out: &mut dyn Outbox,
     ) {
+        let payload = response::ok(call, body);
         if !request.reply.is_empty() {
-            send(
-                request.account,
-                request.reply,
-                b"",
-                &response::ok(call, body),
-                out,
-            );
+            send(request.account, request.reply, b"", &payload, out);
+        }
+        // The reference server neither counts nor audits these.
+        if matches!(call, Call::MessageGet { .. }) {
+            return;
+        }
+        self.accounts.count_request(request.account, false);
+        if !request.client.is_empty() {
+            let asker = Asker {
+                account: request.account.clone(),
+                reply: Vec::new(),
+                subject: request.subject.to_vec(),
+                audit: None,
+            };
+            let audit = Audit {
+                client: request.client.to_vec(),
+                request: request.payload.to_vec(),
+            };
+            self.audit(&asker, &audit, &payload, now, out);
         }
     }
 
@@ -768,6 +793,17 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .collect()
     }
 
+    /// A stream with what the server says of itself in its metadata, which lists leave out.
+    fn shown_info_of(
+        &mut self,
+        group: GroupId,
+        now: Timestamp,
+    ) -> Result<response::StreamInfo, ApiError> {
+        let mut info = self.info_of(group, now)?;
+        self.options.identity.show(&mut info.config.metadata);
+        Ok(info)
+    }
+
     pub(super) fn info_of(
         &mut self,
         group: GroupId,
@@ -778,8 +814,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .groups
             .get(&group)
             .ok_or_else(ApiError::stream_not_found)?;
-        let mut config = target.stream.config().clone();
-        self.options.identity.show(&mut config.metadata);
+        let config = target.stream.config().clone();
         // As the reference server shows a stream in which nothing was ever stored.
         if state.last_seq == 0 && state.first_seq == 1 {
             state.first_seq = 0;
@@ -789,7 +824,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             config,
             created: target.created,
             state,
-            domain: None,
+            domain: self.options.domain.clone(),
             cluster: None,
             mirror: target.mirror_info(now),
             sources: target.source_infos(now),
@@ -805,19 +840,27 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         now: Timestamp,
     ) -> Result<response::StreamInfoBody, ApiError> {
         let (group, _) = self.stream_config(account, name)?;
-        let mut info = self.info_of(group, now)?;
+        let mut info = self.shown_info_of(group, now)?;
+        info.cluster = Some(response::ClusterInfo {
+            leader: Some(self.options.server_name.clone()),
+            ..Default::default()
+        });
         let mut page = Page::default();
         self.with_view(group, |target, view| {
             if wanted.deleted_details {
                 let deleted = target.stream.deleted(MAX_DELETED, view)?;
-                info.state.deleted = Some(deleted);
+                info.state.deleted = Some(deleted).filter(|deleted| !deleted.is_empty());
             }
             if let Some(filter) = &wanted.subjects_filter {
                 let offset = usize::try_from(wanted.offset).unwrap_or(usize::MAX);
                 let limit = usize::try_from(response::SUBJECTS_LIMIT).unwrap_or(usize::MAX);
                 let (subjects, total) = target.stream.subjects(filter, offset, limit, view)?;
-                page = Page::new(total, wanted.offset, response::SUBJECTS_LIMIT);
-                info.state.subjects = Some(subjects);
+                // As the reference server: without any such subject there is nothing to page.
+                if total > 0 {
+                    page = Page::new(total, wanted.offset, response::SUBJECTS_LIMIT);
+                    page.offset = wanted.offset;
+                    info.state.subjects = Some(subjects).filter(|found| !found.is_empty());
+                }
             }
             Ok(())
         })?;
@@ -834,11 +877,20 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         now: Timestamp,
         out: &mut dyn Outbox,
     ) -> Result<ConsumerInfo, ApiError> {
-        let info = self
-            .with_consumer(group, id, now, out, |consumer, turn| consumer.info(turn))
+        self.with_consumer(group, id, now, out, |consumer, turn| consumer.info(turn))
             .ok_or_else(ApiError::consumer_not_found)?
-            .map_err(|error| broken(&error))?;
-        let mut info = info;
+            .map_err(|error| broken(&error))
+    }
+
+    /// A consumer with what the server says of itself in its metadata, which lists leave out.
+    fn shown_consumer_info(
+        &mut self,
+        group: GroupId,
+        id: u32,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) -> Result<ConsumerInfo, ApiError> {
+        let mut info = self.consumer_info(group, id, now, out)?;
         if let Some(config) = &mut info.config {
             self.options.identity.show(&mut config.metadata);
         }
@@ -846,35 +898,25 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     }
 
     fn account_info(&self, account: &AccountName) -> response::AccountInfo {
-        let mut total = response::Tier::default();
-        for (_, group) in self.meta.streams(account) {
-            let Some(target) = self.groups.get(&group) else {
-                continue;
-            };
-            total.streams += 1;
-            total.consumers += target.consumers.len() as u64;
-            let reserved = u64::try_from(target.stream.config().max_bytes).unwrap_or(0);
-            match target.stream.config().storage {
-                Storage::File => {
-                    total.storage += target.stream.bytes();
-                    total.reserved_storage += reserved;
-                }
-                Storage::Memory => {
-                    total.memory += target.stream.bytes();
-                    total.reserved_memory += reserved;
-                }
-            }
-        }
-        let used = self.api.get(account).copied().unwrap_or_default();
+        let used = self.accounts.used(account);
+        let total = response::Tier {
+            memory: used.memory,
+            storage: used.storage,
+            reserved_memory: used.reserved_memory,
+            reserved_storage: used.reserved_storage,
+            streams: used.streams,
+            consumers: used.consumers,
+            limits: self.accounts.limits(account),
+        };
         let api = response::ApiStats {
-            level: API_LEVEL,
-            total: used.total,
-            errors: used.errors,
+            level: self.options.identity.level,
+            total: used.api_total,
+            errors: used.api_errors,
             inflight: 0,
         };
         let stats = response::AccountStats {
             total,
-            domain: None,
+            domain: self.options.domain.clone(),
             api,
             ..Default::default()
         };

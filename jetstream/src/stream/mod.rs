@@ -299,6 +299,11 @@ fn compiled(source: &str, destination: &str) -> Option<Transform> {
 }
 
 impl Stream {
+    /// Bytes that a message with parts of these lengths counts for.
+    pub(crate) fn stored_size(&self, subject: usize, header: usize, payload: usize) -> u64 {
+        self.limits.stored_size(subject, header, payload)
+    }
+
     /// A new, empty stream.
     #[must_use]
     pub fn create(

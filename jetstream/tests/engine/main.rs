@@ -3,6 +3,7 @@
 mod api;
 mod consumers;
 mod failures;
+mod limits;
 mod origins;
 mod publishes;
 mod random_requests;

@@ -273,6 +273,7 @@ impl<S: StateStore> Server<S> {
                 reply: sent.reply.as_bytes(),
                 header: sent.header.as_bytes(),
                 payload: &sent.payload,
+                client: b"",
             };
             let engine = self.engine.as_mut().expect("it runs");
             let target = sent.target.as_str();
@@ -382,6 +383,7 @@ impl<S: StateStore> Server<S> {
             reply: reply.as_bytes(),
             header: b"",
             payload: body.as_bytes(),
+            client: b"",
         };
         let engine = self.engine.as_mut().expect("it runs");
         engine.request(request, self.now, &mut self.wire);
@@ -440,6 +442,7 @@ impl<S: StateStore> Server<S> {
             reply: reply.as_bytes(),
             header: b"",
             payload: payload.as_bytes(),
+            client: b"",
         };
         let engine = self.engine.as_mut().expect("it runs");
         engine.ack(request, self.now, &mut self.wire);

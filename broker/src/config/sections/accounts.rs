@@ -7,6 +7,7 @@ use menes_protocol::subject;
 
 use super::super::grammar::{ConfigError, Field, Node, Value};
 use super::super::settings::Settings;
+use super::jetstream::account_limits;
 use super::mappings::mappings;
 use super::sharing::{Placed, exports, imports};
 use super::users::{permissions, user};
@@ -94,6 +95,10 @@ fn account<'n>(field: &'n Field, settings: &mut Settings) -> Result<Draft<'n>, C
                 };
                 if on {
                     settings.jetstream_accounts.push(field.key.clone());
+                }
+                if let Value::Map(limits) = &node.value {
+                    let limits = account_limits(limits)?;
+                    settings.account_limits.insert(field.key.clone(), limits);
                 }
             }
             "exports" => draft.exports = exports(node)?,

@@ -1,8 +1,10 @@
 //! `jetstream`.
 
-use super::super::grammar::{ConfigError, Node, Value};
+use menes_jetstream::api::response::AccountLimits;
+
+use super::super::grammar::{ConfigError, Map, Node, Value};
 use super::super::settings::Settings;
-use super::values::{boolean, expected, key, not_built, store_size, text, unknown};
+use super::values::{boolean, expected, integer, key, not_built, store_size, text, unknown};
 
 pub(super) fn jetstream(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
     let mut streams = settings.jetstream.take().unwrap_or_default();
@@ -71,4 +73,43 @@ pub(super) fn jetstream(node: &Node, settings: &mut Settings) -> Result<(), Conf
     }
     settings.jetstream = Some(streams);
     Ok(())
+}
+
+/// What the `jetstream` map of an account allows it; nothing said is no limit.
+pub(super) fn account_limits(map: &Map) -> Result<AccountLimits, ConfigError> {
+    let mut limits = AccountLimits::default();
+    for field in &map.fields {
+        let node = &field.node;
+        match key(field).as_str() {
+            "max_memory" | "max_mem" | "memory" | "mem" => limits.max_memory = size(node)?,
+            "max_store" | "max_file" | "max_disk" | "store" | "disk" => {
+                limits.max_storage = size(node)?;
+            }
+            "max_streams" | "streams" => limits.max_streams = integer(node)?,
+            "max_consumers" | "consumers" => limits.max_consumers = integer(node)?,
+            "max_ack_pending" => limits.max_ack_pending = integer(node)?,
+            "max_bytes_required" | "max_stream_bytes" | "max_bytes" => {
+                limits.max_bytes_required = boolean(node)?;
+            }
+            "memory_max_stream_bytes" | "mem_max_stream_bytes" => {
+                limits.memory_max_stream_bytes = size(node)?;
+            }
+            "store_max_stream_bytes" | "disk_max_stream_bytes" => {
+                limits.storage_max_stream_bytes = size(node)?;
+            }
+            // Where traffic of a cluster goes; there is none.
+            "cluster_traffic" => {}
+            "enabled" | "enable" => {}
+            _ => unknown(field)?,
+        }
+    }
+    Ok(limits)
+}
+
+/// A number of bytes; -1 is no limit.
+fn size(node: &Node) -> Result<i64, ConfigError> {
+    if matches!(node.value, Value::Integer(-1)) {
+        return Ok(-1);
+    }
+    Ok(i64::try_from(store_size(node)?).unwrap_or(i64::MAX))
 }

@@ -271,6 +271,7 @@ impl World {
             now: self.now,
             account: &account,
             stream: "S",
+            domain: None,
             source: &mut self.stream,
             out: &mut self.net,
             events: &mut self.proposed,

@@ -92,6 +92,7 @@ fn a_message_costs_this_much() {
             now,
             account: &account,
             stream: "ORDERS",
+            domain: None,
             source: &mut source,
             out: &mut out,
             events: &mut events,

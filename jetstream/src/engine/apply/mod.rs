@@ -45,6 +45,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             (EntryKind::Command, _) => self.apply_command(location, entry, waiting, now, out),
             (EntryKind::Application, _) => self.apply_application(location, entry, waiting),
         };
+        self.recount(entry.group);
         if let Err(error) = result {
             self.poison(error);
             if let Some(context) = context {
@@ -66,6 +67,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             // The stream was deleted between proposal and commit.
             self.skip(entry, location)?;
             if let Some(Context::Publish(publishers)) = context.take() {
+                self.accounts.release(publishers.claim);
                 let error = ApiError::stream_not_found();
                 self.refuse_publishers(entry.group, &publishers, &error, out);
             }
@@ -108,6 +110,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.announce(entry, &outcomes, &removed);
         self.schedule_expiry(entry.group);
         if let Some(Context::Publish(publishers)) = context.take() {
+            self.accounts.release(publishers.claim);
             self.republish(entry, &outcomes, out);
             let replies = publishers.replies.iter();
             let waiting = replies
@@ -156,7 +159,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if let Some(target) = self.groups.get_mut(&group) {
             for consumer in target.consumers.values_mut() {
                 consumer.messages_removed(removed);
-                self.ready.insert((group, consumer.id()));
+                if consumer.wants_turn() {
+                    self.ready.insert((group, consumer.id()));
+                }
             }
         }
     }
@@ -174,14 +179,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return;
         }
         let mut text = Vec::with_capacity(96);
+        let domain = self.options.domain.as_deref();
+        let write = api::pub_ack::write_pub_ack_in_domain;
         for (reply, outcome) in outcomes {
             text.clear();
             match outcome {
                 PublishOutcome::Stored { seq, .. } | PublishOutcome::NotKept { seq } => {
-                    api::pub_ack::write_pub_ack(&mut text, &target.name, *seq, false);
+                    write(&mut text, &target.name, domain, *seq, false);
                 }
                 PublishOutcome::Duplicate { seq } => {
-                    api::pub_ack::write_pub_ack(&mut text, &target.name, *seq, true);
+                    write(&mut text, &target.name, domain, *seq, true);
                 }
                 PublishOutcome::Refused(error) => {
                     api::pub_ack::write_pub_error(&mut text, &target.name, error);
@@ -309,7 +316,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if !removed.is_empty() {
             for consumer in consumers.values_mut() {
                 consumer.messages_removed(&removed);
-                self.ready.insert((entry.group, consumer.id()));
+                if consumer.wants_turn() {
+                    self.ready.insert((entry.group, consumer.id()));
+                }
             }
         }
         for id in touched {

@@ -6,7 +6,7 @@ use crate::command::{MetaCommand, Purge};
 use crate::consumer::StopReason;
 use crate::engine::advisory::{Action, Event};
 use crate::engine::request::Applied;
-use crate::engine::{Application, Change, Context, Engine, StreamGroup, meta};
+use crate::engine::{Application, Change, Context, Engine, Figures, StreamGroup, meta};
 use crate::ids::{AccountName, StreamSeq};
 use crate::ports::{Entry, EntryLocation, LogStore, Outbox, StateStore, StoreError};
 use crate::stream::config::{Retention, Storage};
@@ -30,7 +30,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         out: &mut dyn Outbox,
     ) -> Result<(), StoreError> {
         let command = match context {
-            Some(Context::Meta(command, _)) => (**command).clone(),
+            Some(Context::Meta(command, ..)) => (**command).clone(),
             _ => serde_json::from_slice(&entry.payload)
                 .map_err(|error| damaged(entry, &error.to_string()))?,
         };
@@ -57,7 +57,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 only_if_unused,
             } => self.delete_stream(entry, location, &account, &name, only_if_unused, now, out)?,
         };
-        if let Some(Context::Meta(_, origin)) = context.take() {
+        if let Some(Context::Meta(_, origin, claim)) = context.take() {
+            self.accounts.release(claim);
             self.answer(origin, result, now, out);
         }
         Ok(())
@@ -102,15 +103,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             config: config.clone(),
         };
         meta::Meta::write(&row, &mut txn);
-        let in_memory = config.storage == Storage::Memory;
         let subjects = config.subjects.clone();
         self.meta.insert(&account, &config.name, group);
         let stream = Stream::create(group, account.clone(), config, created);
-        let target = StreamGroup::new(account.clone(), created, stream, in_memory, 0);
+        let slot = self.accounts.slot(&account);
+        let target = StreamGroup::new(account.clone(), slot, created, stream, 0);
         let name = target.name.clone();
         self.groups.insert(group, target);
         let writes = txn.into_writes();
         self.commit(entry, location, writes)?;
+        self.recount(group);
         self.advise(&account, Event::Stream(&name, Action::Create), created, out);
         if is_live {
             self.follow_origins(group, created, out);
@@ -199,6 +201,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             txn.into_writes()
         };
         self.commit(entry, location, writes)?;
+        self.recount(group);
         self.announce_removed(group, &removed);
         self.schedule_expiry(group);
         let name = &row.config.name;
@@ -243,6 +246,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.skip(entry, location)?;
             return Ok(Err(ApiError::stream_not_found()));
         };
+        self.accounts
+            .replace(target.slot, &target.counted, &Figures::default());
         let mut txn = Txn::new(&self.state);
         self.meta.remove(account, name, &mut txn);
         meta::delete_index(group, &mut txn);
