@@ -5,6 +5,7 @@
 //! misbehave in a planned way, so that the checker can be shown to notice.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -19,7 +20,18 @@ use menes_jetstream::ports::{
 use crate::mutant::Mutant;
 use crate::random::Random;
 
-const SEGMENT_BYTES: u32 = 1 << 16;
+/// What a disk without space still takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Space {
+    /// Everything.
+    #[default]
+    Enough,
+    /// Entries without messages.
+    Low,
+    /// Nothing.
+    None,
+}
+
 const ENTRY_OVERHEAD: u32 = 37;
 
 /// What lies on the platter; outlives the server.
@@ -32,8 +44,14 @@ pub struct Disk {
     syncing: usize,
     /// Entries the server was told are on disk.
     reported: usize,
-    oldest_segment: u64,
+    segment_bytes: u32,
+    recycled: BTreeSet<u64>,
     end: LogPosition,
+    space: Space,
+    /// The running or next sync will fail.
+    will_fail: bool,
+    /// A sync failed: nothing works until the server starts again.
+    has_failed: bool,
     state: MemoryState,
     /// Rows as a crash would leave them.
     durable: MemoryState,
@@ -49,13 +67,27 @@ pub struct SimDisk {
 }
 
 impl SimDisk {
-    /// An empty disk.
+    /// An empty disk whose log has segments of `segment_bytes`.
     #[must_use]
-    pub fn new(mutant: Option<Mutant>) -> Self {
+    pub fn new(segment_bytes: u32, mutant: Option<Mutant>) -> Self {
+        let disk = Disk {
+            segment_bytes,
+            ..Disk::default()
+        };
         Self {
-            disk: Rc::default(),
+            disk: Rc::new(RefCell::new(disk)),
             mutant,
         }
+    }
+
+    /// Takes space away or gives it back.
+    pub fn set_space(&self, space: Space) {
+        self.disk.borrow_mut().space = space;
+    }
+
+    /// The running sync, or else the next one, will fail.
+    pub fn fail_next_sync(&self) {
+        self.disk.borrow_mut().will_fail = true;
     }
 
     /// The two stores of a server on this disk.
@@ -84,6 +116,12 @@ impl SimDisk {
     /// Ends the running sync.
     pub fn end_sync(&self) {
         let mut disk = self.disk.borrow_mut();
+        if disk.syncing > disk.reported && disk.will_fail {
+            disk.has_failed = true;
+        }
+        if disk.has_failed {
+            return;
+        }
         disk.reported = disk.reported.max(disk.syncing);
         if self.mutant != Some(Mutant::SkipTheSync) {
             disk.synced = disk.reported;
@@ -109,6 +147,8 @@ impl SimDisk {
     /// and cut by recovery; rows go back to the last flush.
     pub fn crash(&self, random: &mut Random) {
         let mut disk = self.disk.borrow_mut();
+        disk.will_fail = false;
+        disk.has_failed = false;
         let unsynced = disk.entries.len() - disk.synced;
         let kept = disk.synced + random.below(unsynced as u64 + 1) as usize;
         disk.entries.truncate(kept);
@@ -118,7 +158,7 @@ impl SimDisk {
         disk.end = disk
             .entries
             .last()
-            .map_or(disk.end, |(location, _)| after(*location));
+            .map_or_else(LogPosition::default, |(location, _)| after(*location));
         if let Some(flushing) = disk.flushing.take()
             && random.chance(50)
         {
@@ -143,6 +183,15 @@ impl SimDisk {
     }
 }
 
+impl Disk {
+    fn usable(&self) -> Result<(), StoreError> {
+        if self.has_failed {
+            return Err(StoreError::new(StoreErrorKind::Io, "a sync failed"));
+        }
+        Ok(())
+    }
+}
+
 fn after(location: EntryLocation) -> LogPosition {
     LogPosition {
         segment: location.position.segment,
@@ -159,6 +208,16 @@ pub struct SimLog {
 impl LogStore for SimLog {
     fn append(&mut self, entries: &[Entry]) -> Result<Appended, StoreError> {
         let mut disk = self.disk.borrow_mut();
+        disk.usable()?;
+        let has_messages = entries.iter().any(|entry| entry.kind == EntryKind::Publish);
+        let is_full = match disk.space {
+            Space::Enough => false,
+            Space::Low => has_messages,
+            Space::None => true,
+        };
+        if is_full {
+            return Err(StoreError::new(StoreErrorKind::Full, "no space left"));
+        }
         let mut locations = Vec::with_capacity(entries.len());
         for entry in entries {
             let mut entry = entry.clone();
@@ -173,7 +232,7 @@ impl LogStore for SimLog {
                 entry.payload = Bytes::from(encode_batch(moved.iter()));
             }
             let len = ENTRY_OVERHEAD + u32::try_from(entry.payload.len()).expect("small");
-            if disk.end.offset + len > SEGMENT_BYTES {
+            if disk.end.offset > 0 && disk.end.offset + len > disk.segment_bytes {
                 disk.end = LogPosition {
                     segment: disk.end.segment + 1,
                     offset: 0,
@@ -199,6 +258,7 @@ impl LogStore for SimLog {
 
     fn poll_synced(&mut self) -> Result<Ticket, StoreError> {
         let disk = self.disk.borrow();
+        disk.usable()?;
         let synced = match self.mutant {
             Some(Mutant::AckBeforeTheSync) => disk.entries.len(),
             _ => disk.reported,
@@ -243,6 +303,12 @@ impl LogStore for SimLog {
             .cloned()
             .collect();
         for (location, entry) in tail {
+            if entry.index == u64::MAX {
+                return Err(StoreError::new(
+                    StoreErrorKind::Corrupt,
+                    format!("{location:?} is needed and was recycled"),
+                ));
+            }
             visit(location, entry)?;
         }
         Ok(())
@@ -250,16 +316,21 @@ impl LogStore for SimLog {
 
     fn segments(&self) -> Vec<u64> {
         let disk = self.disk.borrow();
-        (disk.oldest_segment..=disk.end.segment).collect()
+        (0..=disk.end.segment)
+            .filter(|segment| !disk.recycled.contains(segment))
+            .collect()
     }
 
     fn recycle(&mut self, segments: &[u64]) -> Result<(), StoreError> {
         let mut disk = self.disk.borrow_mut();
-        if segments.contains(&disk.end.segment) {
-            return Err(StoreError::new(
-                StoreErrorKind::Io,
-                "the active segment is not free",
-            ));
+        disk.usable()?;
+        for segment in segments {
+            if *segment >= disk.end.segment || !disk.recycled.insert(*segment) {
+                return Err(StoreError::new(
+                    StoreErrorKind::Io,
+                    format!("segment {segment} is being written or is none"),
+                ));
+            }
         }
         // Tickets count entries, so the entries stay; a read of a recycled segment must fail.
         for (location, entry) in &mut disk.entries {

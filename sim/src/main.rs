@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use menes_sim::mutant::Mutant;
-use menes_sim::world::{Settings, World};
+use menes_sim::world::{Report, Settings, World};
 
 struct Arguments {
     seeds: u64,
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         Some(seed) => seed..seed + 1,
         None => 1..arguments.seeds + 1,
     };
-    let (mut acked, mut crashes, mut delivered, mut settled) = (0, 0, 0, 0);
+    let mut sum = Report::default();
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let settings = Settings {
@@ -70,10 +70,13 @@ fn main() -> ExitCode {
         };
         match World::run(settings) {
             Ok(report) => {
-                acked += report.acked;
-                crashes += report.crashes;
-                delivered += report.delivered;
-                settled += report.settled;
+                sum.acked += report.acked;
+                sum.commands += report.commands;
+                sum.crashes += report.crashes;
+                sum.failures += report.failures;
+                sum.refused += report.refused;
+                sum.delivered += report.delivered;
+                sum.settled += report.settled;
                 if arguments.trace {
                     for event in &report.events {
                         println!("{event}");
@@ -98,8 +101,9 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{count} seeds: {acked} acked, {delivered} delivered, {settled} double acks, \
-         {crashes} crashes; 0 lost, 0 reordered, 0 duplicated"
+        "{count} seeds: {} acked, {} commands, {} refused by a full disk, {} delivered, \
+         {} double acks, {} crashes, {} of them after a failed sync; nothing contradicted",
+        sum.acked, sum.commands, sum.refused, sum.delivered, sum.settled, sum.crashes, sum.failures
     );
     ExitCode::SUCCESS
 }
