@@ -46,6 +46,11 @@ fn nats_py_origins() -> Result<()> {
 }
 
 #[test]
+fn nats_py_advisories() -> Result<()> {
+    same("nats-py/advisories.py")
+}
+
+#[test]
 fn nats_command_core() -> Result<()> {
     same("nats-cli/core.sh")
 }

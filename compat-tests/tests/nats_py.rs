@@ -26,6 +26,11 @@ fn consumers() -> Result<()> {
 }
 
 #[test]
+fn advisories() -> Result<()> {
+    run("nats-py/advisories.py")
+}
+
+#[test]
 fn key_value() -> Result<()> {
     run("nats-py/key_value.py")
 }

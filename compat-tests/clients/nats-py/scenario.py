@@ -34,6 +34,8 @@ VARYING_KEYS = {
     "time": "<time>",
     "timestamp": "<time>",
     "ts": "<time>",
+    "level": "<level>",
+    # Each server says which version of the API it offers.
     "_nats.level": "<level>",
     "_nats.ver": "<version>",
 }
