@@ -196,6 +196,8 @@ pub struct Refusal {
 #[derive(Default)]
 pub struct Book {
     entries: BTreeMap<AccountName, Entry>,
+    /// Who imports, or wants to, from an account.
+    importers: BTreeMap<AccountName, BTreeSet<AccountName>>,
     check: Option<Arc<dyn ActivationCheck>>,
 }
 
@@ -224,6 +226,7 @@ impl Book {
     pub fn new(check: Option<Arc<dyn ActivationCheck>>) -> Self {
         Self {
             entries: BTreeMap::new(),
+            importers: BTreeMap::new(),
             check,
         }
     }
@@ -265,6 +268,11 @@ impl Book {
         let mut order = Vec::new();
         for description in descriptions {
             let name = description.name.clone();
+            self.erase(&name);
+            for import in &description.imports {
+                let importers = self.importers.entry(import.account.clone());
+                importers.or_default().insert(name.clone());
+            }
             let entry = Entry {
                 description: Arc::new(description),
                 streams: Vec::new(),
@@ -278,23 +286,34 @@ impl Book {
 
     /// Forgets an account. Gives what [`Book::describe`] gives.
     pub fn remove(&mut self, account: &AccountName) -> (BTreeSet<AccountName>, Vec<Refusal>) {
-        self.entries.remove(account);
+        self.erase(account);
         let (mut touched, refusals) = self.settle(vec![account.clone()]);
         touched.insert(account.clone());
         (touched, refusals)
+    }
+
+    fn erase(&mut self, account: &AccountName) {
+        let Some(old) = self.entries.remove(account) else {
+            return;
+        };
+        for import in &old.description.imports {
+            if let Some(importers) = self.importers.get_mut(&import.account) {
+                importers.remove(account);
+                if importers.is_empty() {
+                    self.importers.remove(&import.account);
+                }
+            }
+        }
     }
 
     /// Looks at the imports of these accounts, and of those that import from them: first at all
     /// streams, then at all services.
     fn settle(&mut self, mut order: Vec<AccountName>) -> (BTreeSet<AccountName>, Vec<Refusal>) {
         let changed: BTreeSet<AccountName> = order.iter().cloned().collect();
-        for (name, entry) in &self.entries {
-            let imports = &entry.description.imports;
-            let is_importer = imports.iter().any(|i| changed.contains(&i.account));
-            if is_importer && !changed.contains(name) {
-                order.push(name.clone());
-            }
-        }
+        let importers = changed.iter().filter_map(|name| self.importers.get(name));
+        let importers: BTreeSet<&AccountName> = importers.flatten().collect();
+        let others = importers.into_iter().filter(|name| !changed.contains(name));
+        order.extend(others.cloned());
         let mut refusals = Vec::new();
         for name in &order {
             if let Some(entry) = self.entries.get_mut(name) {

@@ -315,7 +315,11 @@ impl Account {
         let streams: Vec<_> = book.streams(&self.name).iter().map(known).collect();
         let is_mapped = !mappings.is_empty();
         let imports = !streams.is_empty();
-        let had_imports = !old.streams.is_empty();
+        let is_as_before = streams.len() == old.streams.len()
+            && streams
+                .iter()
+                .zip(&old.streams)
+                .all(|(new, old)| Arc::ptr_eq(new, old));
         self.rules.store(Arc::new(Rules {
             description,
             mappings,
@@ -323,7 +327,7 @@ impl Account {
         }));
         self.is_mapped.store(is_mapped, Ordering::Relaxed);
         self.set_tracing(trace);
-        if imports || had_imports {
+        if !is_as_before {
             self.imports_streams.store(true, Ordering::Release);
             self.renew_all_shadows();
             // Those who subscribed before they could see the flag are renewed by now; without

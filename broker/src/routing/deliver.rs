@@ -82,6 +82,8 @@ pub struct RouteBatch {
     ingest: Option<Arc<IngestQueue>>,
     random: SmallRng,
     server_name: Arc<str>,
+    /// The message at hand reports how long a service took.
+    is_reporting: bool,
 }
 
 /// Payloads from this size on are shared by their receivers instead of copied to each. Below,
@@ -119,6 +121,7 @@ impl RouteBatch {
             cache: RouteCache::new(),
             ingest: equipment.ingest.take(),
             server_name: Arc::clone(&equipment.server_name),
+            is_reporting: false,
             stage: Stage::new(equipment),
             random: SmallRng::from_os_rng(),
         }

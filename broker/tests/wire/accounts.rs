@@ -238,6 +238,59 @@ fn what_takes_too_long_is_forgotten_and_every_outcome_reported() {
 }
 
 #[test]
+fn reports_about_reports_end() {
+    let server = Running::new(configured(
+        r#"accounts {
+          A {
+            users [{user: a, pass: p}]
+            exports [{service: sa, latency: la}]
+            imports [{service: {account: B, subject: sb}, to: la}]
+          }
+          B {
+            users [{user: b, pass: p}]
+            exports [{service: sb, latency: lb}]
+            imports [{service: {account: A, subject: sa}, to: lb}]
+          }
+        }"#,
+    ));
+    let (mut a, mut b) = (login(&server, "a"), login(&server, "b"));
+    b.say("SUB sb 1\r\n");
+    b.sync();
+    // Without a reply subject it is reported to `la`, which is a request to `sb`.
+    b.say("PUB lb 0\r\n\r\n");
+    assert!(b.line().starts_with("HMSG sb 1 "));
+    a.sync();
+}
+
+#[test]
+fn a_chain_of_imports_has_an_end() {
+    let mut text =
+        "accounts { N0 { exports [{service: s}], users [{user: last, pass: p}] }\n".to_owned();
+    for n in 1..100 {
+        let before = n - 1;
+        text += &format!(
+            "N{n} {{ users [{{user: u{n}, pass: p}}], exports [{{service: s}}], \
+             imports [{{service: {{account: N{before}, subject: s}}}}] }}\n"
+        );
+    }
+    let server = Running::new(configured(&(text + "}")));
+    let mut last = login(&server, "last");
+    last.say("SUB s 1\r\n");
+    last.sync();
+    for (user, arrives) in [("u1", true), ("u32", true), ("u33", false), ("u99", false)] {
+        let mut first = login(&server, user);
+        first.say("SUB in 1\r\nPUB s in 0\r\n\r\n");
+        if arrives {
+            assert!(last.line().starts_with("HMSG s 1 _R_."));
+            let header = [last.line(), last.line(), last.line(), last.line()];
+            assert!(header[1].starts_with("Nats-Request-Info: "), "{header:?}");
+        } else {
+            assert!(first.line().starts_with("HMSG in 1 "), "no responders");
+        }
+    }
+}
+
+#[test]
 fn mappings_come_before_permissions() {
     let server = Running::new(configured(
         r#"

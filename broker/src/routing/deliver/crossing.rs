@@ -31,9 +31,19 @@ pub(super) struct Chain<'a> {
     /// What the header says of the requester, once it was passed on.
     details: Option<&'a ClientDetails>,
     before: Option<&'a Self>,
+    /// How many there are.
+    len: usize,
 }
 
+/// Imports that a message may come through: each takes room on the stack.
+const MAX_CHAIN: usize = 32;
+
 impl Chain<'_> {
+    /// Whether a message must not go through this import too: it was there, or has come far enough.
+    fn refuses(&self, import: &ServiceImport) -> bool {
+        self.len >= MAX_CHAIN || self.has(import)
+    }
+
     fn has(&self, import: &ServiceImport) -> bool {
         self.import.is_of_export(import) || self.before.is_some_and(|before| before.has(import))
     }
@@ -71,7 +81,7 @@ impl RouteBatch {
             origin,
             chain,
         } = traveller;
-        if chain.is_some_and(|chain| chain.has(import)) {
+        if chain.is_some_and(|chain| chain.refuses(import)) {
             return 0;
         }
         let share = chain
@@ -79,6 +89,7 @@ impl RouteBatch {
             .agreement()
             .share;
         let latency = import.agreement().options.latency.as_ref();
+        let latency = latency.filter(|_| !self.is_reporting);
         let sample = latency.and_then(|l| Sample::take(l, message.header, self.random.random()));
         let pending = if message.reply.is_empty() {
             if let (Some(sample), Some(latency)) = (sample, latency) {
@@ -113,6 +124,7 @@ impl RouteBatch {
             import,
             details: Some(&details),
             before: chain,
+            len: 1 + chain.map_or(0, |chain| chain.len),
         };
         let reply = reply_there(message.reply, pending.as_deref());
         let target = import.subject_there(message.target);
@@ -141,7 +153,7 @@ impl RouteBatch {
             return 0;
         };
         let import = Arc::clone(&pending.import);
-        if chain.is_some_and(|chain| chain.has(&import)) {
+        if chain.is_some_and(|chain| chain.refuses(&import)) {
             return 0;
         }
         let is_last = pending.ends_with(message.header.is_empty() && message.payload.is_empty());
@@ -161,6 +173,7 @@ impl RouteBatch {
             import: &import,
             details: None,
             before: chain,
+            len: 1 + chain.map_or(0, |chain| chain.len),
         };
         let reply = reply_there(message.reply, own.as_deref());
         let message = Message { reply, ..*message };
@@ -237,7 +250,10 @@ impl RouteBatch {
     fn report(&mut self, exporter: &Arc<Account>, to: &LatencyOptions, report: &LatencyReport) {
         let json = report.to_json();
         let message = Message::new(to.subject.as_bytes(), &json);
+        // Measuring reports would never end where two accounts report to each other's services.
+        let before = std::mem::replace(&mut self.is_reporting, true);
         self.route(exporter, &message, None);
+        self.is_reporting = before;
     }
 
     fn details(&self, client: &Client, share: bool) -> ClientDetails {
