@@ -19,6 +19,7 @@ stays_out() { # crate, then what must not be in its tree
 for core in menes-protocol menes-jetstream menes-stations; do
     stays_out $core tokio rocksdb librocksdb-sys hyper rand socket2
 done
+stays_out menes-auth tokio rocksdb librocksdb-sys hyper socket2 menes-jetstream menes-broker
 stays_out menes-storage tokio hyper
 stays_out menes-ws rocksdb menes-jetstream menes-protocol
 stays_out menes-protocol menes-jetstream menes-storage menes-broker
