@@ -325,6 +325,16 @@ pub enum CalloutError {
         /// The callout account.
         account: String,
     },
+    /// The account the user is to be put into does not exist.
+    #[error(
+        "No valid account {target:?} for auth callout response on account {account:?}: account missing"
+    )]
+    NoAccount {
+        /// That account.
+        target: String,
+        /// The callout account.
+        account: String,
+    },
     /// Not signed by the target account.
     #[error("User JWT issuer {0:?} is not known")]
     UnknownIssuer(String),

@@ -178,6 +178,14 @@ impl Validate for Claims<ActivationClaims> {
     }
 }
 
+impl Validate for Claims<serde_json::Map<String, serde_json::Value>> {
+    fn issues(&self, now: i64) -> Issues {
+        let mut issues = Issues::default();
+        times(&self.common, now, &mut issues);
+        issues
+    }
+}
+
 impl Validate for Claims<AccountClaims> {
     fn issues(&self, now: i64) -> Issues {
         let mut issues = Issues::default();

@@ -18,6 +18,9 @@ pub enum CloseReason {
     /// Wrong or missing credentials.
     #[error("Authentication Failure")]
     AuthenticationViolation,
+    /// Its credentials, or its account, ran out.
+    #[error("Authentication Expired")]
+    AuthenticationExpired,
     /// Its user was removed or changed.
     #[error("Credentials Revoked")]
     Revoked,
@@ -88,6 +91,9 @@ impl CloseReason {
         match error {
             WireError::AuthenticationTimeout => Self::AuthenticationTimeout,
             WireError::UserAuthenticationRevoked => Self::Revoked,
+            WireError::UserAuthenticationExpired | WireError::AccountAuthenticationExpired => {
+                Self::AuthenticationExpired
+            }
             WireError::MaxConnections => Self::MaxConnectionsExceeded,
             WireError::MaxAccountConnections => Self::MaxAccountConnectionsExceeded,
             WireError::InvalidClientProtocol => Self::BadClientProtocolVersion,

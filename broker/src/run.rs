@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 
 use self::files::PortsFile;
 use self::signals::{Asked, Signals};
+use crate::auth::operator;
 use crate::config::settings::Settings;
 use crate::error::StartError;
 use crate::listener;
@@ -158,6 +159,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     };
     let (reload, reloads) = mpsc::unbounded_channel();
     let system = system::start(server.shared(), documents, reload).map_err(RunError::System)?;
+    let claims = operator::start(&server.shared()).map_err(RunError::System)?;
     let server = server.serve()?;
     let addresses = announce::Addresses::of(&server, &settings, monitor.as_ref());
     announce::listeners(&addresses);
@@ -191,6 +193,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         Ok(())
     });
     ended?;
+    drop(claims);
     drop(monitor);
     drop(ports_file);
     tracing::info!("Server Exiting..");

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use data_encoding::BASE32_NOPAD;
+use menes_auth::key::{KeyKind, Sealer, Signer};
 use menes_jetstream::ids::AccountName;
 use menes_protocol::info::Info;
 use parking_lot::Mutex;
@@ -19,8 +20,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::account::book::Refusal;
 use crate::account::description::AccountDescription;
-use crate::account::{Accounts, SYSTEM_ACCOUNT, services};
+use crate::account::{Account, Accounts, SYSTEM_ACCOUNT, services};
 use crate::auth::Authenticator;
+use crate::auth::operator::Operator;
 use crate::config::options::{AuthOptions, Options};
 use crate::connection::client::{Client, ClientId, ConnectionObserver, TrafficCount};
 use crate::connection::closed::Closed;
@@ -31,7 +33,7 @@ use crate::connection::websocket::Upgrade;
 use crate::connection::worker::{self, Door, WorkerHandle};
 use crate::error::{CloseReason, StartError};
 use crate::listener;
-use crate::routing::{Equipment, RouteBatch};
+use crate::routing::{Equipment, Message, RouteBatch};
 use crate::shutdown::Shutdown;
 use crate::streams::ingest::IngestQueue;
 use crate::system::Port;
@@ -74,11 +76,17 @@ struct Addresses {
 pub(crate) struct Shared {
     options: Options,
     hooks: Hooks,
-    id: String,
+    /// The key whose public half is the id.
+    signer: Signer,
+    sealer: Sealer,
     name: String,
     started: Instant,
     accounts: Arc<Accounts>,
     auth: Authenticator,
+    /// Set when the server is bound, if there is one.
+    operator: OnceLock<Arc<Operator>>,
+    /// For messages of the server itself.
+    internal: OnceLock<Mutex<RouteBatch>>,
     auth_options: Mutex<AuthOptions>,
     /// Connections by number, one table per worker so that workers do not wait for each other.
     registry: Vec<Mutex<HashMap<ClientId, Arc<Client>>>>,
@@ -98,7 +106,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn new(options: Options, hooks: Hooks) -> Self {
-        let id = server_id();
+        let signer = Signer::generate(KeyKind::Server);
+        let id = signer.public_key().to_owned();
         let workers = worker_count(&options);
         let system = options.system_account.as_deref();
         let accounts = Accounts::new(system.unwrap_or(SYSTEM_ACCOUNT));
@@ -110,8 +119,11 @@ impl Shared {
             }
         }
         Self {
-            name: options.server_name.clone().unwrap_or_else(|| id.clone()),
-            id,
+            name: options.server_name.clone().unwrap_or(id),
+            signer,
+            sealer: Sealer::generate(),
+            operator: OnceLock::new(),
+            internal: OnceLock::new(),
             started: Instant::now(),
             accounts: Arc::new(accounts),
             auth: Authenticator::new(&options.auth),
@@ -133,7 +145,44 @@ impl Shared {
     }
 
     pub(crate) fn id(&self) -> &str {
-        &self.id
+        self.signer.public_key()
+    }
+
+    /// The key pair of this server.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// The key pair that messages for this server are sealed for.
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// The operator whose accounts these are, if there is one.
+    pub(crate) fn operator(&self) -> Option<&Arc<Operator>> {
+        self.operator.get()
+    }
+
+    /// Whether a login must be decided before anything else.
+    pub(crate) fn must_log_in(&self) -> bool {
+        self.operator().is_some() || self.auth.has_rules()
+    }
+
+    /// A subject that nobody else replies to.
+    pub(crate) fn new_inbox(&self) -> String {
+        let unique = BASE32_NOPAD.encode(&rand::rng().random::<[u8; 10]>());
+        format!("$SYS._INBOX.{}.{unique}", &self.id()[..8])
+    }
+
+    /// Sends a message of the server itself. Gives the number of receivers.
+    pub(crate) fn send_internally(&self, account: &Arc<Account>, message: &Message<'_>) -> usize {
+        let batch = self
+            .internal
+            .get_or_init(|| Mutex::new(self.route_batch(None, self.add_counters())));
+        let mut batch = batch.lock();
+        let count = account.route(&mut batch, message, None);
+        batch.flush();
+        count
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -325,7 +374,8 @@ impl Shared {
         let (host, port) =
             advertised.unwrap_or_else(|| (listener.ip().to_string(), listener.port()));
         Info {
-            server_id: self.id.clone(),
+            server_id: self.id().to_owned(),
+            xkey: self.sealer.public_key().to_owned(),
             server_name: self.name.clone(),
             version: NATS_VERSION.to_owned(),
             proto: 1,
@@ -333,7 +383,7 @@ impl Shared {
             host,
             port,
             headers: !options.no_header_support,
-            auth_required: self.auth.is_required(),
+            auth_required: self.operator().is_some() || self.auth.is_required(),
             max_payload: i64::try_from(options.limits.max_payload).unwrap_or(i64::MAX),
             jetstream: options.jetstream,
             domain: options.domain.clone().unwrap_or_default(),
@@ -344,7 +394,8 @@ impl Shared {
     }
 }
 
-fn log_refusals(refusals: &[Refusal]) {
+/// Says which imports do not hold, and why.
+pub(crate) fn log_refusals(refusals: &[Refusal]) {
     for refusal in refusals {
         let (importer, error) = (refusal.importer.as_str(), &refusal.error);
         tracing::error!(
@@ -357,28 +408,6 @@ fn log_refusals(refusals: &[Refusal]) {
 fn worker_count(options: &Options) -> usize {
     let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     options.workers.unwrap_or_else(cores).get()
-}
-
-/// A name that looks like the public key of a server: prefix, 32 random bytes and their checksum.
-fn server_id() -> String {
-    const SERVER_PREFIX: u8 = 13 << 3;
-    let mut key = vec![SERVER_PREFIX];
-    key.extend_from_slice(&rand::rng().random::<[u8; 32]>());
-    key.extend_from_slice(&crc16(&key).to_le_bytes());
-    BASE32_NOPAD.encode(&key)
-}
-
-/// CRC-16/XMODEM.
-fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc, &byte| {
-        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            }
-        })
-    })
 }
 
 /// A server that serves nobody yet.
@@ -416,7 +445,7 @@ impl Server {
     /// Its id, as in INFO.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.shared.id
+        self.shared.id()
     }
 
     /// Its name, as in INFO.
@@ -458,6 +487,14 @@ impl Server {
         let options = &self.shared.options;
         if options.ports.is_empty() {
             return Err(StartError::Options("no port to listen on".to_owned()));
+        }
+        if let Some(operator) = &options.operator
+            && self.shared.operator().is_none()
+        {
+            let operator =
+                Operator::open(operator).map_err(|error| StartError::Options(error.to_string()))?;
+            let operator = self.shared.operator.get_or_init(|| Arc::new(operator));
+            operator.serve(&self.shared.accounts);
         }
         let mut listeners = Vec::new();
         let mut addresses = Addresses::default();
@@ -566,7 +603,7 @@ impl ServerHandle {
     /// Its id, as in INFO.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.shared.id
+        self.shared.id()
     }
 
     /// Its name, as in INFO.
@@ -639,6 +676,9 @@ impl ServerHandle {
     pub fn update_auth(&self, options: AuthOptions) {
         self.shared.auth.replace(&options);
         let before = std::mem::replace(&mut *self.shared.auth_options.lock(), options);
+        if self.shared.operator().is_some() {
+            return;
+        }
         for client in self.shared.clients() {
             let user = client.identity().user.clone();
             if !self.shared.auth.still_valid(user.as_deref(), &before) {
@@ -649,7 +689,10 @@ impl ServerHandle {
 
     /// Replaces what the accounts share and may hold. Connections stay.
     pub fn update_accounts(&self, descriptions: Vec<AccountDescription>) {
-        log_refusals(&self.shared.accounts.describe_all(descriptions));
+        // With an operator, tokens say it.
+        if self.shared.operator().is_none() {
+            log_refusals(&self.shared.accounts.describe_all(descriptions));
+        }
     }
 
     /// Accepts nobody any more. Open connections stay.
@@ -684,11 +727,7 @@ mod tests {
 
     #[test]
     fn a_server_id_is_a_valid_key() {
-        let id = server_id();
-        assert_eq!(id.len(), 56);
-        assert!(id.starts_with('N'));
-        let raw = BASE32_NOPAD.decode(id.as_bytes()).expect("base32");
-        assert_eq!(crc16(&raw[..33]).to_le_bytes(), raw[33..]);
-        assert_eq!(crc16(b"123456789"), 0x31c3);
+        let server = Server::new(Options::default(), Hooks::default());
+        assert!(KeyKind::Server.is_public_key(server.id()));
     }
 }

@@ -156,34 +156,43 @@ impl Scenario {
             Some("py") => tools.path("python")?,
             Some("mjs" | "cjs") => tools.path("node")?,
             Some("sh") => "bash".as_ref(),
-            None => return self.go_command(tools),
+            None => return Ok(Command::new(build_go(tools, &self.name)?)),
             Some(other) => bail!("nothing runs a script ending in .{other}"),
         };
         let mut command = Command::new(runner);
         command.arg(script);
         Ok(command)
     }
+}
 
-    /// Builds a Go program; Go's own cache makes that quick.
-    fn go_command(&self, tools: &Tools) -> Result<Command> {
-        // One test's build must not replace the program that another test runs.
-        static BUILDING: Mutex<()> = Mutex::new(());
-        let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+/// Builds the Go program in this folder under `compat-tests/clients`; Go's own cache makes that
+/// quick.
+///
+/// # Errors
+///
+/// If Go is missing or refuses.
+pub fn build_go(tools: &Tools, name: &str) -> Result<PathBuf> {
+    // One test's build must not replace the program that another test runs.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
 
-        let folder = clients().join(&self.name);
-        let test_binary = std::env::current_exe()?;
-        let out: PathBuf = test_binary.with_file_name(format!("client-{}", self.name));
-        let status = Command::new(tools.path("go")?)
-            .args(["build", "-mod=readonly", "-o"])
-            .arg(&out)
-            .arg(".")
-            .current_dir(folder)
-            .status()?;
-        if !status.success() {
-            bail!("{} does not build ({status})", self.name);
-        }
-        Ok(Command::new(out))
+    let folder = clients().join(name);
+    let test_binary = std::env::current_exe()?;
+    let file_name = test_binary
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let out = test_binary.with_file_name(format!("client-{name}-{file_name}"));
+    let status = Command::new(tools.path("go")?)
+        .args(["build", "-mod=readonly", "-o"])
+        .arg(&out)
+        .arg(".")
+        .current_dir(folder)
+        .status()?;
+    if !status.success() {
+        bail!("{name} does not build ({status})");
     }
+    Ok(out)
 }
 
 impl std::fmt::Display for Printed {

@@ -41,7 +41,7 @@ use self::import::StreamImport;
 use self::mapping::{Mapped, Mappings};
 use self::service::{Responses, ServiceDesk, ServiceImport, Waiting};
 use crate::connection::client::{Client, Traffic, TrafficCount};
-use crate::routing::{Message, RouteBatch, Sublist, Subscription, Target};
+use crate::routing::{Message, Receiver, RouteBatch, Sublist, Subscription, Target};
 use crate::streams::ingest::IngestTag;
 use crate::system::TraceDestination;
 
@@ -232,6 +232,18 @@ impl Account {
         let subscription = Subscription::of_stream(tag, subject, stream.as_bytes());
         let subscription = Arc::new(subscription);
         self.subscribe(&subscription);
+        subscription
+    }
+
+    /// Subscribes code of the server. Remove it with [`Account::unsubscribe`].
+    pub fn subscribe_receiver(
+        &self,
+        subject: &[u8],
+        queue: Option<&[u8]>,
+        receiver: Arc<dyn Receiver>,
+    ) -> Arc<Subscription> {
+        let subscription = Arc::new(Subscription::of_receiver(receiver, subject, queue));
+        self.sublist.insert(&subscription);
         subscription
     }
 

@@ -1,8 +1,17 @@
 //! Who may connect, and as whom.
 //!
-//! Checking a password in clear is done at once; checking a hash takes long on purpose and is given
-//! back as a `HashCheck` for a thread that may be held up.
+//! ```text
+//!   CONNECT ─▶ gate ─┬─▶ rules of the configuration ─┬─▶ admitted or refused
+//!                    └─▶ operator: tokens            └─▶ auth callout: a service decides
+//! ```
+//!
+//! Checking a password in clear or a signature is done at once. Checking a hash takes long on
+//! purpose, an account's token may have to be fetched, and a service takes its time: what has to
+//! wait is a `Deferred`.
 
+pub mod callout;
+pub(crate) mod gate;
+pub mod operator;
 pub mod password;
 pub mod permissions;
 
@@ -12,13 +21,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use menes_auth::admission::{Admission, ConnectionType};
+use menes_auth::key;
 use menes_jetstream::ids::AccountName;
 use menes_protocol::connect::Connect;
 use parking_lot::Mutex;
 
 use self::password::Secret;
 use self::permissions::Permissions;
-use crate::config::options::{AuthOptions, UserOptions};
+use crate::config::options::{AuthOptions, CalloutOptions, UserOptions};
 
 /// What an accepted login means.
 #[derive(Clone, Debug)]
@@ -29,6 +41,63 @@ pub struct Login {
     pub account: AccountName,
     /// What the user may do; `None` is everything.
     pub permissions: Option<Arc<Permissions>>,
+    /// What a token granted, if one did.
+    pub grant: Option<Arc<Grant>>,
+}
+
+/// What a user token grants beside permissions, and what of it others want to know.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// What was admitted.
+    pub admission: Admission,
+    /// The token, where it came from the client; a service's stays with the server.
+    pub token: Option<String>,
+    /// Public key of the account or its signing key that issued the token.
+    pub issuer: String,
+}
+
+impl Grant {
+    /// When the user must go.
+    #[must_use]
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.admission.expires
+    }
+
+    /// How long the user may stay; `None` is without end.
+    #[must_use]
+    pub fn nanoseconds_left(&self) -> Option<u64> {
+        let left = self.expires()?.duration_since(Timestamp::now());
+        Some(u64::try_from(left.as_nanos()).unwrap_or(0))
+    }
+
+    /// Subscriptions it may have; `None` is unlimited.
+    #[must_use]
+    pub fn max_subscriptions(&self) -> Option<usize> {
+        let max = self.admission.max_subscriptions?;
+        Some(usize::try_from(max).unwrap_or(usize::MAX))
+    }
+
+    /// Bytes its messages may have; `None` is unlimited.
+    #[must_use]
+    pub fn max_payload(&self) -> Option<usize> {
+        let max = self.admission.max_payload?;
+        Some(usize::try_from(max).unwrap_or(usize::MAX))
+    }
+}
+
+/// Someone who wants in.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    /// What CONNECT said.
+    pub(crate) connect: Arc<Connect>,
+    /// What the server gave it to sign; empty when it gave nothing.
+    pub(crate) nonce: Arc<str>,
+    /// Where it comes from.
+    pub(crate) address: IpAddr,
+    /// Number of the connection.
+    pub(crate) cid: u64,
+    /// How it is connected.
+    pub(crate) connection: ConnectionType,
 }
 
 /// The result of looking at credentials.
@@ -59,7 +128,8 @@ impl HashCheck {
 
 #[derive(Debug)]
 struct User {
-    secret: Arc<Secret>,
+    /// `None` for a user who signs.
+    secret: Option<Arc<Secret>>,
     login: Login,
     options: UserOptions,
 }
@@ -72,6 +142,10 @@ struct Rules {
     no_auth_user: Option<Box<str>>,
     /// Stands in for the hash of users that do not exist; present when a user has a hash.
     decoy: Option<Arc<Secret>>,
+    /// Some users sign.
+    has_nkeys: bool,
+    /// A service decides about users.
+    callout: Option<Arc<CalloutOptions>>,
 }
 
 /// Decides about logins. The rules can be replaced while the server runs.
@@ -141,15 +215,29 @@ impl Authenticator {
     }
 
     /// The login of a connection that brings nothing.
-    pub(crate) fn anonymous(&self) -> Option<Login> {
-        self.rules.load().anonymous()
+    pub(crate) fn anonymous(&self, connection: ConnectionType) -> Option<Login> {
+        let rules = self.rules.load();
+        rules
+            .callout
+            .is_none()
+            .then(|| rules.anonymous(connection))?
+    }
+
+    /// Whether clients are given something to sign.
+    pub(crate) fn has_nkeys(&self) -> bool {
+        self.rules.load().has_nkeys
+    }
+
+    /// The service that decides, if one does.
+    pub(crate) fn callout(&self) -> Option<Arc<CalloutOptions>> {
+        self.rules.load().callout.clone()
     }
 
     /// Decides about what CONNECT brought.
-    pub(crate) fn check(&self, connect: &Connect, address: IpAddr, now: Instant) -> Verdict {
-        let verdict = self.rules.load().check(connect);
+    pub(crate) fn check(&self, attempt: &Attempt, now: Instant) -> Verdict {
+        let verdict = self.rules.load().check(attempt);
         match verdict {
-            Verdict::Pending(_) if self.is_throttled(address, now) => Verdict::Refused,
+            Verdict::Pending(_) if self.is_throttled(attempt.address, now) => Verdict::Refused,
             verdict => verdict,
         }
     }
@@ -187,8 +275,10 @@ impl Authenticator {
 impl UserOptions {
     fn is_same_as(&self, other: &Self) -> bool {
         self.password == other.password
+            && self.is_nkey == other.is_nkey
             && self.account == other.account
             && self.permissions == other.permissions
+            && self.connection_types == other.connection_types
     }
 }
 
@@ -205,9 +295,11 @@ impl Rules {
             .map_or_else(AccountName::global, AccountName::from);
         let decoy = users
             .values()
-            .any(|user| user.secret.is_slow())
+            .any(|user| user.secret.as_ref().is_some_and(|secret| secret.is_slow()))
             .then(|| Arc::new(Secret::decoy()));
         Self {
+            has_nkeys: users.values().any(|user| user.options.is_nkey),
+            callout: options.callout.clone().map(Arc::new),
             users,
             token: options
                 .token
@@ -219,27 +311,34 @@ impl Rules {
     }
 
     fn is_required(&self) -> bool {
-        !self.users.is_empty() || self.token.is_some()
+        !self.users.is_empty() || self.token.is_some() || self.callout.is_some()
     }
 
-    fn anonymous(&self) -> Option<Login> {
+    fn anonymous(&self, connection: ConnectionType) -> Option<Login> {
         if !self.is_required() {
             return Some(Login {
                 user: None,
                 account: AccountName::global(),
                 permissions: None,
+                grant: None,
             });
         }
-        let user = self.no_auth_user.as_deref()?;
-        self.find(user).map(|user| user.login.clone())
+        let user = self.find(self.no_auth_user.as_deref()?)?;
+        user.allows(connection).then(|| user.login.clone())
     }
 
-    fn check(&self, connect: &Connect) -> Verdict {
+    fn check(&self, attempt: &Attempt) -> Verdict {
+        let connect = &attempt.connect;
+        let anonymous = || self.anonymous(attempt.connection);
         if !self.is_required() {
-            return self.anonymous().map_or(Verdict::Refused, Verdict::Accepted);
+            return anonymous().map_or(Verdict::Refused, Verdict::Accepted);
+        }
+        if let Some(key) = connect.nkey.as_deref().filter(|_| self.has_nkeys) {
+            return self.check_nkey(key, attempt);
         }
         if let Some(name) = connect.user.as_deref().filter(|_| !self.users.is_empty()) {
-            return self.check_user(name, connect.pass.as_deref().unwrap_or_default());
+            let given = connect.pass.as_deref().unwrap_or_default();
+            return self.check_user(name, given, attempt.connection);
         }
         if let (Some((secret, account)), Some(given)) = (&self.token, &connect.auth_token) {
             return check_token(secret, account, given);
@@ -249,18 +348,35 @@ impl Rules {
             && connect.auth_token.is_none()
             && connect.nkey.is_none()
             && connect.jwt.is_none();
-        match self.anonymous() {
+        match anonymous() {
             Some(login) if brings_nothing => Verdict::Accepted(login),
             _ => Verdict::Refused,
         }
     }
 
-    fn check_user(&self, name: &str, given: &str) -> Verdict {
+    /// The key must be known and have signed the nonce.
+    fn check_nkey(&self, key: &str, attempt: &Attempt) -> Verdict {
+        let known = self.users.get(key).filter(|user| user.options.is_nkey);
+        let (Some(user), Some(signature)) = (known, attempt.connect.sig.as_deref()) else {
+            return Verdict::Refused;
+        };
+        let is_signed =
+            !attempt.nonce.is_empty() && key::verify_nonce(key, &attempt.nonce, signature).is_ok();
+        if is_signed && user.allows(attempt.connection) {
+            Verdict::Accepted(user.login.clone())
+        } else {
+            Verdict::Refused
+        }
+    }
+
+    fn check_user(&self, name: &str, given: &str, connection: ConnectionType) -> Verdict {
         if given.len() > password::MAX_BYTES {
             return Verdict::Refused;
         }
-        let (secret, login) = match self.find(name) {
-            Some(user) => (Arc::clone(&user.secret), Some(user.login.clone())),
+        let known = self.find(name).filter(|user| user.allows(connection));
+        let known = known.and_then(|user| Some((user.secret.clone()?, user.login.clone())));
+        let (secret, login) = match known {
+            Some((secret, login)) => (secret, Some(login)),
             None => match &self.decoy {
                 Some(decoy) => (Arc::clone(decoy), None),
                 None => return Verdict::Refused,
@@ -306,6 +422,7 @@ fn check_token(secret: &Arc<Secret>, account: &AccountName, given: &str) -> Verd
         user: None,
         account: account.clone(),
         permissions: None,
+        grant: None,
     };
     if secret.is_slow() {
         let given = bare.to_owned();
@@ -334,12 +451,18 @@ impl User {
                 .permissions
                 .as_ref()
                 .map(|p| Arc::new(Permissions::new(p))),
+            grant: None,
         };
         Self {
-            secret: Arc::new(Secret::new(&options.password)),
+            secret: (!options.is_nkey).then(|| Arc::new(Secret::new(&options.password))),
             login,
             options: options.clone(),
         }
+    }
+
+    fn allows(&self, connection: ConnectionType) -> bool {
+        let types = &self.options.connection_types;
+        types.is_empty() || types.contains(&connection)
     }
 }
 
@@ -357,9 +480,21 @@ mod tests {
         }
     }
 
+    const NONCE: &str = "nonce";
+
+    fn attempt(connect: Connect, address: IpAddr) -> Attempt {
+        Attempt {
+            connect: Arc::new(connect),
+            nonce: NONCE.into(),
+            address,
+            cid: 1,
+            connection: ConnectionType::Standard,
+        }
+    }
+
     fn login(rules: &Authenticator, json: &str) -> Option<String> {
         let connect = Connect::parse(json.as_bytes()).expect("valid JSON");
-        let login = match rules.check(&connect, HOME, Instant::now()) {
+        let login = match rules.check(&attempt(connect, HOME), Instant::now()) {
             Verdict::Accepted(login) => Some(login),
             Verdict::Refused => None,
             Verdict::Pending(check) => check.run(),
@@ -463,7 +598,7 @@ mod tests {
             ..Connect::default()
         };
         for name in ["ada", "eve"] {
-            let verdict = rules.check(&connect(name.to_owned()), HOME, Instant::now());
+            let verdict = rules.check(&attempt(connect(name.to_owned()), HOME), Instant::now());
             assert!(matches!(verdict, Verdict::Pending(_)), "{name}");
         }
         assert_eq!(
@@ -479,27 +614,79 @@ mod tests {
             users: vec![user("ada", &hash)],
             ..Default::default()
         });
-        let connect = Connect {
-            user: Some("ada".into()),
-            ..Connect::default()
+        let connect = |address| {
+            let connect = Connect {
+                user: Some("ada".into()),
+                ..Connect::default()
+            };
+            attempt(connect, address)
         };
         let now = Instant::now();
         for _ in 0..MAX_FAILURES {
             assert!(matches!(
-                rules.check(&connect, HOME, now),
+                rules.check(&connect(HOME), now),
                 Verdict::Pending(_)
             ));
             rules.failed(HOME, now);
         }
-        assert!(matches!(rules.check(&connect, HOME, now), Verdict::Refused));
+        assert!(matches!(rules.check(&connect(HOME), now), Verdict::Refused));
         assert!(matches!(
-            rules.check(&connect, HOME, now + FAILURE_WINDOW),
+            rules.check(&connect(HOME), now + FAILURE_WINDOW),
             Verdict::Pending(_)
         ));
         let elsewhere = IpAddr::from([10, 0, 0, 1]);
         assert!(matches!(
-            rules.check(&connect, elsewhere, now),
+            rules.check(&connect(elsewhere), now),
             Verdict::Pending(_)
         ));
+    }
+
+    #[test]
+    fn a_key_must_have_signed_the_nonce() {
+        let pair = key::Signer::generate(key::KeyKind::User);
+        let other = key::Signer::generate(key::KeyKind::User);
+        let users = vec![UserOptions {
+            is_nkey: true,
+            ..user(pair.public_key(), "")
+        }];
+        let rules = Authenticator::new(&AuthOptions {
+            users,
+            ..Default::default()
+        });
+        assert!(rules.is_required() && rules.has_nkeys());
+        let connect = |key: &str, signature: &str| {
+            let json = format!(r#"{{"nkey":"{key}","sig":"{signature}"}}"#);
+            login(&rules, &json)
+        };
+        let own = pair.public_key();
+        assert_eq!(connect(own, &pair.sign_nonce(NONCE)).as_deref(), Some(own));
+        assert_eq!(connect(own, &pair.sign_nonce("another")), None);
+        assert_eq!(connect(own, &other.sign_nonce(NONCE)), None);
+        assert_eq!(connect(other.public_key(), &other.sign_nonce(NONCE)), None);
+        assert_eq!(connect(own, ""), None);
+        // A key is no password.
+        assert_eq!(
+            login(&rules, &format!(r#"{{"user":"{own}","pass":""}}"#)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_user_may_be_kept_to_some_ways_of_connecting() {
+        let users = vec![UserOptions {
+            connection_types: vec![ConnectionType::WebSocket],
+            ..user("ada", "p")
+        }];
+        let rules = Authenticator::new(&AuthOptions {
+            users,
+            ..Default::default()
+        });
+        let connect = Connect::parse(br#"{"user":"ada","pass":"p"}"#).expect("valid");
+        let mut attempt = attempt(connect, HOME);
+        let verdict = rules.check(&attempt, Instant::now());
+        assert!(matches!(verdict, Verdict::Refused));
+        attempt.connection = ConnectionType::WebSocket;
+        let verdict = rules.check(&attempt, Instant::now());
+        assert!(matches!(verdict, Verdict::Accepted(_)));
     }
 }

@@ -1,9 +1,11 @@
 //! Typed options of a server, with the defaults of nats-server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use menes_auth::admission::{ConnectionType, Trust};
 use menes_ws::OriginRules;
 
 use crate::account::description::AccountDescription;
@@ -44,6 +46,8 @@ pub struct Options {
     pub auth: AuthOptions,
     /// Accounts that share something, map subjects or have limits; others exist when first named.
     pub accounts: Vec<AccountDescription>,
+    /// Accounts and users are what tokens say. Default none: they are what the configuration says.
+    pub operator: Option<OperatorOptions>,
 }
 
 impl Default for Options {
@@ -65,6 +69,7 @@ impl Default for Options {
             timing: Timing::default(),
             auth: AuthOptions::default(),
             accounts: Vec::new(),
+            operator: None,
         }
     }
 }
@@ -170,19 +175,99 @@ pub struct AuthOptions {
     pub token_account: Option<String>,
     /// User of connections that bring no credentials.
     pub no_auth_user: Option<String>,
+    /// A service that decides about users. Default none.
+    pub callout: Option<CalloutOptions>,
+}
+
+/// A service that decides about users.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CalloutOptions {
+    /// Public key that signs its answers and the users in them.
+    pub issuer: String,
+    /// Account it is in. Default `$G`.
+    pub account: String,
+    /// Users it is not asked about: its own.
+    pub auth_users: Vec<String>,
+    /// Accounts whose configured users it is asked about. Default all.
+    pub allowed_accounts: Vec<String>,
+    /// Public X key that requests are sealed for. Default none: they are in clear.
+    pub xkey: Option<String>,
+}
+
+/// Accounts and users are what tokens say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OperatorOptions {
+    /// Who signs accounts.
+    pub trust: Trust,
+    /// Tokens of the operators, as configured.
+    pub tokens: Vec<String>,
+    /// Where accounts are found.
+    pub resolver: ResolverOptions,
+    /// Tokens of accounts by public key, put where accounts are found.
+    pub preload: BTreeMap<String, String>,
+    /// The only accounts whose users may connect. Default all.
+    pub pinned_accounts: Option<BTreeSet<String>>,
+    /// User token of clients that bring none.
+    pub default_sentinel: Option<String>,
+    /// Public key of the system account.
+    pub system_account: Option<String>,
+}
+
+/// Where account tokens are found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ResolverOptions {
+    /// Among those preloaded.
+    #[default]
+    Memory,
+    /// `GET <url><public key>`.
+    Url(String),
+    /// All are in a folder.
+    Full {
+        /// The folder.
+        folder: PathBuf,
+        /// Whether accounts can be deleted, and how.
+        delete: DeleteAccounts,
+        /// Accounts at most; `None` is unlimited.
+        limit: Option<usize>,
+    },
+    /// Those in use are in a folder.
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// Time after which one that is not used is forgotten; `None` is never.
+        ttl: Option<Duration>,
+        /// Accounts at most. Default 1,000.
+        limit: usize,
+    },
+}
+
+/// What deleting an account does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeleteAccounts {
+    /// It is refused.
+    #[default]
+    Never,
+    /// The file gets a name that is not read.
+    Rename,
+    /// The file is removed.
+    Remove,
 }
 
 /// A user.
 #[derive(Clone, Debug, Default)]
 pub struct UserOptions {
-    /// Name as in CONNECT.
+    /// Name as in CONNECT; the public key of a user who signs.
     pub user: String,
+    /// The user signs and has no password. Default false.
+    pub is_nkey: bool,
     /// Password: in clear, bcrypt (`$2a$…`) or argon2 (`$argon2id$…`).
     pub password: String,
     /// Account. Default `$G`.
     pub account: Option<String>,
     /// What the user may do. Default everything.
     pub permissions: Option<PermissionOptions>,
+    /// Ways the user may connect. Empty is all, the default.
+    pub connection_types: Vec<ConnectionType>,
 }
 
 /// What a user may do.

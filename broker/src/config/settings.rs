@@ -14,7 +14,7 @@ use rand::distr::Alphanumeric;
 
 use super::digest::digest;
 use super::grammar::{self, Environment};
-use super::options::{Options, UserOptions};
+use super::options::{Options, ResolverOptions, UserOptions};
 use super::sections;
 use crate::account::SYSTEM_ACCOUNT;
 use crate::logging::LogOptions;
@@ -229,12 +229,49 @@ impl Settings {
         auth.no_auth_user = Some(NAME.to_owned());
     }
 
+    /// What an operator leaves nothing for the configuration to say.
+    fn validate_operator(&self) -> Result<(), String> {
+        let Some(operator) = &self.server.operator else {
+            return Ok(());
+        };
+        let auth = &self.server.auth;
+        if !self.server.accounts.is_empty() {
+            return Err("operators do not allow Accounts to be configured directly".to_owned());
+        }
+        if !auth.users.is_empty() {
+            return Err("operators do not allow users to be configured directly".to_owned());
+        }
+        if auth.no_auth_user.is_some() {
+            return Err("no_auth_user not compatible with Trusted Operator".to_owned());
+        }
+        if auth.callout.is_some() {
+            return Err(
+                "operators do not allow authorization callouts to be configured directly"
+                    .to_owned(),
+            );
+        }
+        let is_folder = matches!(
+            operator.resolver,
+            ResolverOptions::Full { .. } | ResolverOptions::Cache { .. }
+        );
+        if is_folder && operator.system_account.is_none() {
+            return Err(
+                "using nats based account resolver - the system account needs to be specified in \
+                 configuration or the operator jwt"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
     fn validate_users(&mut self) -> Result<(), String> {
+        self.validate_operator()?;
         let auth = &self.server.auth;
         let mut names = HashSet::new();
         for user in &auth.users {
             if !names.insert(user.user.as_str()) {
-                return Err(format!("Duplicate user {:?} detected", user.user));
+                let kind = if user.is_nkey { "nkey" } else { "user" };
+                return Err(format!("Duplicate {kind} {:?} detected", user.user));
             }
         }
         if let Some(name) = &auth.no_auth_user
@@ -248,6 +285,7 @@ impl Settings {
         let secrets = auth
             .users
             .iter()
+            .filter(|user| !user.is_nkey)
             .map(|user| &user.password)
             .chain(&auth.token);
         if secrets.into_iter().any(|secret| !secret.starts_with('$')) {

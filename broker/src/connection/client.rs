@@ -20,6 +20,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::output::{Buffers, ByteQueue};
 use crate::account::Account;
+use crate::auth::Grant;
 use crate::auth::permissions::{Permissions, ResponseGrants};
 use crate::error::CloseReason;
 use crate::routing::Subscription;
@@ -53,6 +54,8 @@ pub struct Identity {
     pub account: Option<Arc<Account>>,
     /// What it may do; `None` is everything.
     pub permissions: Option<Arc<Permissions>>,
+    /// What its token granted, if it has one.
+    pub grant: Option<Arc<Grant>>,
 }
 
 impl Identity {
@@ -661,10 +664,29 @@ impl Client {
 
     /// Ends the connection because its user may no longer connect, and says so.
     pub(crate) fn revoke(&self) {
+        self.close_with(WireError::UserAuthenticationRevoked);
+    }
+
+    /// Ends the connection because its account ran out, and says so.
+    pub(crate) fn expire_account(&self) {
+        self.close_with(WireError::AccountAuthenticationExpired);
+    }
+
+    /// Ends the connection because its account may no longer have so many, and says so.
+    pub(crate) fn exceed_account(&self) {
+        self.close_with(WireError::MaxAccountConnections);
+    }
+
+    /// Ends the connection because its credentials do not do any more, and says so.
+    pub(crate) fn violate(&self) {
+        self.close_with(WireError::AuthorizationViolation);
+    }
+
+    fn close_with(&self, error: WireError<'_>) {
         let mut line = ByteQueue::default();
-        WireError::UserAuthenticationRevoked.encode(line.tail());
+        error.encode(line.tail());
         self.send(&mut line);
-        self.close(CloseReason::Revoked);
+        self.close(CloseReason::of_wire_error(error));
     }
 
     /// Why it ended, if it has.

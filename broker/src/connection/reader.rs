@@ -64,9 +64,12 @@ where
                     await_engine(&queue, session.client()).await;
                     break;
                 }
-                Step::CheckHash(check) => {
-                    let login = tokio::task::spawn_blocking(move || check.run()).await;
-                    session.hash_checked(login.ok().flatten())
+                Step::Decide(deferred) => {
+                    let login = tokio::select! {
+                        login = deferred => login,
+                        reason = closed(session.client()) => return reason,
+                    };
+                    session.decided(login)
                 }
                 Step::Resume => pending.handle(session),
                 Step::Close(reason) => return reason,
@@ -88,14 +91,19 @@ async fn stall(receiver: &Arc<Client>) {
 
 /// Stops reading until the engine has caught up or the connection ends.
 async fn await_engine(queue: &IngestQueue, client: &Client) {
-    let closed = poll_fn(|cx| match client.poll_closed(End::Reader, cx.waker()) {
-        Some(_) => Poll::Ready(()),
-        None => Poll::Pending,
-    });
     tokio::select! {
         () = queue.drained() => {}
-        () = closed => {}
+        _ = closed(client) => {}
     }
+}
+
+/// Waits until the connection ends.
+async fn closed(client: &Client) -> CloseReason {
+    poll_fn(|cx| match client.poll_closed(End::Reader, cx.waker()) {
+        Some(reason) => Poll::Ready(reason),
+        None => Poll::Pending,
+    })
+    .await
 }
 
 fn poll_event<R>(

@@ -4,6 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64URL_NOPAD;
+use jiff::Timestamp;
 use menes_protocol::connect::Connect;
 use menes_protocol::encoder::server::info;
 use menes_protocol::error::{Quoted, WireError};
@@ -18,10 +20,12 @@ use super::client::{Client, Identity};
 use super::worker::Worker;
 use crate::account::Account;
 use crate::account::mapping::Mapped;
+use crate::auth::gate::{self, Deferred, Outcome};
 use crate::auth::permissions::{Permissions, PublishCache};
-use crate::auth::{HashCheck, Login, Verdict};
+use crate::auth::{Attempt, Grant, Login};
 use crate::error::CloseReason;
 use crate::routing::{Flushed, Message, RouteBatch, Subscription};
+use crate::server::Shared;
 use crate::streams::ingest::IngestQueue;
 use crate::system::ServerInfo;
 use crate::system::trace::{self, Trace};
@@ -36,8 +40,8 @@ pub(super) enum Step {
     Stall(Arc<Client>),
     /// Waits until the engine has caught up, then reads.
     AwaitEngine(Arc<IngestQueue>),
-    /// Has the hash checked and tells [`Session::hash_checked`].
-    CheckHash(HashCheck),
+    /// Waits for the decision and tells [`Session::decided`].
+    Decide(Deferred),
     /// Handles the bytes that are left.
     Resume,
     /// Ends the connection.
@@ -51,10 +55,14 @@ pub(super) struct Session {
     parser: ClientParser,
     /// `None` until someone is logged in.
     bound: Option<Bound>,
-    /// The CONNECT that waits for its hash check.
-    connecting: Option<Box<Connect>>,
+    /// The CONNECT that waits for a decision.
+    connecting: Option<Arc<Connect>>,
     /// The last CONNECT: what a further one does not name stays.
-    connected: Option<Box<Connect>>,
+    connected: Option<Arc<Connect>>,
+    /// What the client is to sign; empty when nobody signs.
+    nonce: Arc<str>,
+    /// When the user's credentials run out.
+    expires: Option<Instant>,
     verbose: bool,
     pedantic: bool,
     protocol: i64,
@@ -69,6 +77,8 @@ pub(super) struct Session {
 struct Bound {
     account: Arc<Account>,
     permissions: Option<Arc<Permissions>>,
+    /// Subscriptions of the user; `None` is unlimited.
+    max_subscriptions: Option<usize>,
     publish_cache: PublishCache,
     /// Observers were told.
     announced: bool,
@@ -104,7 +114,7 @@ impl Session {
         };
         let now = Instant::now();
         let timing = options.timing;
-        let must_log_in = worker.shared().auth().has_rules();
+        let must_log_in = worker.shared().must_log_in();
         let deadline = now
             + if must_log_in {
                 timing.auth_timeout
@@ -116,6 +126,8 @@ impl Session {
             bound: None,
             connecting: None,
             connected: None,
+            nonce: nonce(worker.shared()),
+            expires: None,
             verbose: true,
             pedantic: true,
             protocol: 0,
@@ -133,10 +145,19 @@ impl Session {
             worker,
             client,
         };
-        if !must_log_in && let Some(login) = session.worker.shared().auth().anonymous() {
+        if !must_log_in && let Some(login) = session.anonymous() {
             session.bind(login, &Connect::default(), false);
         }
         session
+    }
+
+    /// Who it is without credentials, if it may be someone.
+    fn anonymous(&self) -> Option<Login> {
+        let shared = self.worker.shared();
+        if shared.operator().is_some() {
+            return None;
+        }
+        shared.auth().anonymous(self.client.transport().into())
     }
 
     /// The connection.
@@ -155,7 +176,8 @@ impl Session {
 
     /// When [`Session::handle_deadline`] wants to be called.
     pub(super) fn deadline(&self) -> Instant {
-        self.pings.deadline
+        let ping = self.pings.deadline;
+        self.expires.map_or(ping, |expires| expires.min(ping))
     }
 
     /// Whether the client was told why it is being disconnected.
@@ -269,8 +291,9 @@ impl Session {
         if matches!(bytes.first(), Some(b'C' | b'c')) {
             return true;
         }
-        let anonymous = self.worker.shared().auth().anonymous();
-        let Some(login) = anonymous else { return false };
+        let Some(login) = self.anonymous() else {
+            return false;
+        };
         let is_bound = self.bind(login, &Connect::default(), false);
         if is_bound {
             self.connect_received = true;
@@ -549,7 +572,8 @@ impl Session {
             return self.error(batch, WireError::TooManyTokens { subject: filter });
         }
         let own = bound.account.limits().max_subscriptions;
-        let max = [limits.max_subscriptions, own].into_iter().flatten().min();
+        let limits = [limits.max_subscriptions, own, bound.max_subscriptions];
+        let max = limits.into_iter().flatten().min();
         if max.is_some_and(|max| self.client.subscription_count() >= max) {
             return self.error(batch, WireError::MaxSubscriptions);
         }
@@ -628,6 +652,9 @@ impl Session {
             return Step::Close(reason);
         }
         let now = Instant::now();
+        if self.expires.is_some_and(|expires| expires <= now) {
+            return Step::Close(self.refuse(WireError::UserAuthenticationExpired));
+        }
         let timing = self.worker.shared().options().timing;
         self.pings.deadline = now + timing.ping_interval;
         let is_measured = self
@@ -674,6 +701,27 @@ fn claimed(connect: &Connect) -> Identity {
     }
 }
 
+/// Something for the client to sign, if anybody signs here.
+fn nonce(shared: &Shared) -> Arc<str> {
+    if shared.operator().is_none() && !shared.auth().has_nkeys() {
+        return "".into();
+    }
+    BASE64URL_NOPAD
+        .encode(&rand::rng().random::<[u8; NONCE_BYTES]>())
+        .into()
+}
+
+/// Random bytes of a nonce.
+const NONCE_BYTES: usize = 11;
+
+/// When a token runs out, on the clock of timers.
+fn deadline_of(grant: &Grant) -> Option<Instant> {
+    let left = grant.expires()?.duration_since(Timestamp::now());
+    let left = Duration::try_from(left).unwrap_or_default();
+    // A token that outlives the clock does not run out.
+    Instant::now().checked_add(left)
+}
+
 /// Logging in and out.
 impl Session {
     fn connect(&mut self, batch: &mut RouteBatch, json: &[u8]) -> Flow {
@@ -682,7 +730,7 @@ impl Session {
             None => Connect::parse(json),
         };
         let connect = match parsed {
-            Ok(connect) => connect,
+            Ok(connect) => Arc::new(connect),
             Err(error) => {
                 tracing::debug!(
                     "{} - cid:{} - {error}",
@@ -700,26 +748,27 @@ impl Session {
         if self.client.rtt().is_none() {
             self.client.measured_rtt(self.client.age());
         }
-        self.connected = Some(Box::new(connect.clone()));
-        let address = self.client.address().ip();
-        let verdict = self
-            .worker
-            .shared()
-            .auth()
-            .check(&connect, address, Instant::now());
-        match verdict {
-            Verdict::Accepted(login) => self.log_in(batch, login, &connect),
-            Verdict::Refused => Flow::Stop(Step::Close(self.refuse_login(batch, Some(&connect)))),
-            Verdict::Pending(check) => {
+        self.connected = Some(Arc::clone(&connect));
+        let attempt = Attempt {
+            connect: Arc::clone(&connect),
+            nonce: Arc::clone(&self.nonce),
+            address: self.client.address().ip(),
+            cid: self.client.id().0,
+            connection: self.client.transport().into(),
+        };
+        match gate::decide(self.worker.shared(), attempt) {
+            Outcome::Accepted(login) => self.log_in(batch, login, &connect),
+            Outcome::Refused => Flow::Stop(Step::Close(self.refuse_login(batch, Some(&connect)))),
+            Outcome::Later(deferred) => {
                 self.unbind(CloseReason::ClientClosed);
-                self.connecting = Some(Box::new(connect));
-                Flow::Stop(Step::CheckHash(check))
+                self.connecting = Some(connect);
+                Flow::Stop(Step::Decide(deferred))
             }
         }
     }
 
-    /// Goes on with the CONNECT whose hash was checked.
-    pub(super) fn hash_checked(&mut self, login: Option<Login>) -> Step {
+    /// Goes on with the CONNECT that was decided about.
+    pub(super) fn decided(&mut self, login: Option<Login>) -> Step {
         let Some(connect) = self.connecting.take() else {
             return Step::Resume;
         };
@@ -727,11 +776,7 @@ impl Session {
         let mut batch = worker.batch();
         let flow = match login {
             Some(login) => self.log_in(&mut batch, login, &connect),
-            None => {
-                let address = self.client.address().ip();
-                worker.shared().auth().failed(address, Instant::now());
-                Flow::Stop(Step::Close(self.refuse_login(&mut batch, Some(&connect))))
-            }
+            None => Flow::Stop(Step::Close(self.refuse_login(&mut batch, Some(&connect)))),
         };
         batch.flush();
         match flow {
@@ -794,21 +839,28 @@ impl Session {
         if !account.connected() {
             return false;
         }
-        let limit = account.limits().max_payload.unwrap_or(usize::MAX);
+        let grant = login.grant.clone();
+        let own = grant.as_ref().and_then(|grant| grant.max_payload());
         let server = self.worker.shared().options().limits.max_payload;
         let mut limits = self.parser.limits();
-        limits.max_payload = limit.min(server);
+        limits.max_payload = [account.limits().max_payload, own]
+            .into_iter()
+            .flatten()
+            .fold(server, usize::min);
         self.parser.set_limits(limits);
         let identity = Identity {
             user: login.user,
             account: Some(Arc::clone(&account)),
             permissions: login.permissions.clone(),
+            grant: grant.clone(),
             ..claimed(connect)
         };
+        self.expires = grant.as_ref().and_then(|grant| deadline_of(grant));
         self.client.identify(identity, headers, connect.echo);
         self.bound = Some(Bound {
             account,
             permissions: login.permissions,
+            max_subscriptions: grant.and_then(|grant| grant.max_subscriptions()),
             publish_cache: PublishCache::default(),
             announced: false,
         });
@@ -850,7 +902,12 @@ impl Session {
     }
 
     fn refuse_login(&mut self, batch: &mut RouteBatch, connect: Option<&Connect>) -> CloseReason {
-        let who = connect.and_then(|connect| {
+        let has_operator = self.worker.shared().operator().is_some();
+        let who = connect.filter(|_| !has_operator).and_then(|connect| {
+            let nkey = connect
+                .nkey
+                .as_deref()
+                .map(|key| format!(" - Nkey {}", Quoted(key.as_bytes())));
             let user = connect
                 .user
                 .as_deref()
@@ -859,7 +916,7 @@ impl Session {
                 .auth_token
                 .as_ref()
                 .map(|_| " - Token \"[REDACTED]\"".to_owned());
-            user.or(token)
+            nkey.or(user).or(token)
         });
         tracing::error!(
             "{} - cid:{} - authentication error{}",
@@ -884,6 +941,9 @@ impl Session {
     fn info(&self, is_connect_info: bool) -> Info {
         let mut document = self.worker.shared().info(self.client.listener());
         document.client_id = self.client.id().0;
+        if !is_connect_info {
+            self.nonce.as_ref().clone_into(&mut document.nonce);
+        }
         document.client_ip = self.client.address().ip().to_canonical().to_string();
         if is_connect_info && let Some(bound) = &self.bound {
             document.connect_info = true;
@@ -891,9 +951,14 @@ impl Session {
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
                 document.max_payload = document.max_payload.min(limit);
             }
-            document.auth_required = self.worker.shared().auth().has_rules();
+            document.auth_required = self.worker.shared().must_log_in();
             document.remote_account = bound.account.name().as_str().to_owned();
             document.acc_is_sys = bound.account.is_system();
+            let grant = self.client.identity().grant.clone();
+            if let Some(max) = grant.and_then(|grant| grant.max_payload()) {
+                let max = i64::try_from(max).unwrap_or(i64::MAX);
+                document.max_payload = document.max_payload.min(max);
+            }
         }
         document
     }

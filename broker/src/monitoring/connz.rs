@@ -68,7 +68,13 @@ struct Connection {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     subscriptions_list_detail: Vec<SubscriptionDetail>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    jwt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     name_tag: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -353,6 +359,7 @@ impl Source {
     fn show(&self, options: &Options<'_>) -> Connection {
         let client = self.client();
         let identity = client.identity();
+        let grant = identity.grant.as_deref().filter(|_| options.with_auth);
         let traffic = client.traffic().count();
         let account = self.account();
         let subscriptions = || match self {
@@ -410,11 +417,14 @@ impl Source {
                 .filter(|account| account != GLOBAL_ACCOUNT),
             subscriptions_list: subjects,
             subscriptions_list_detail: details,
+            jwt: grant.and_then(|grant| grant.token.clone()),
+            issuer_key: grant.map(|grant| grant.issuer.clone()),
             name_tag: options
                 .with_auth
                 .then_some(account)
                 // As in nats-server, which remembers less of what is over.
                 .filter(|account| self.stop().is_none() || account != GLOBAL_ACCOUNT),
+            tags: grant.map_or_else(Vec::new, |grant| grant.admission.tags.clone()),
         }
     }
 }

@@ -15,7 +15,7 @@ fn server() -> Server {
         user: "ada".to_owned(),
         password: "canary-password".to_owned(),
         account: Some("A".to_owned()),
-        permissions: None,
+        ..Default::default()
     }];
     let auth = AuthOptions {
         users,

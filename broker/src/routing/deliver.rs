@@ -336,6 +336,9 @@ impl Delivery<'_> {
                 self.crossings.push(Crossing::Request(Arc::clone(import)));
                 false
             }
+            Target::Receiver(receiver) => {
+                !subscription.is_closed() && receiver.receive(self.account, self.message)
+            }
             Target::Responses => {
                 self.crossings.push(Crossing::Response);
                 false

@@ -20,4 +20,4 @@ mod subscription;
 pub(crate) use deliver::Equipment;
 pub use deliver::{Flushed, Message, RouteBatch};
 pub use sublist::{MatchResult, QueueMatch, Sublist};
-pub use subscription::{Subscription, Target};
+pub use subscription::{Receiver, Subscription, Target};

@@ -1,9 +1,12 @@
 //! One subscription: who wants which subject.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use super::deliver::Message;
+use crate::account::Account;
 use crate::account::import::Shadow;
 use crate::account::service::ServiceImport;
 use crate::auth::permissions::Permissions;
@@ -25,6 +28,15 @@ pub enum Target {
     ServiceImport(Arc<ServiceImport>),
     /// Whoever waits for the response of an exported service.
     Responses,
+    /// Code of the server itself.
+    Receiver(Arc<dyn Receiver>),
+}
+
+/// Takes messages inside the server. Calls come from the threads that publish: they must return at
+/// once, and must not publish.
+pub trait Receiver: Send + Sync + fmt::Debug {
+    /// Takes a message that was published in `account`. False when it does not get it.
+    fn receive(&self, account: &Arc<Account>, message: &Message<'_>) -> bool;
 }
 
 /// Place of a subscription in the [`Sublist`](super::Sublist) that holds it.
@@ -114,6 +126,12 @@ impl Subscription {
         Self::new(Target::Responses, subject, None, b"", None)
     }
 
+    /// A subscription of the server itself.
+    #[must_use]
+    pub fn of_receiver(receiver: Arc<dyn Receiver>, subject: &[u8], queue: Option<&[u8]>) -> Self {
+        Self::new(Target::Receiver(receiver), subject, queue, b"", None)
+    }
+
     fn new(
         target: Target,
         subject: &[u8],
@@ -167,9 +185,11 @@ impl Subscription {
         match &self.target {
             Target::Client(client) => Some(client),
             Target::Import(shadow) => shadow.parent.receiver(),
-            Target::Ingest(_) | Target::Service | Target::ServiceImport(_) | Target::Responses => {
-                None
-            }
+            Target::Ingest(_)
+            | Target::Service
+            | Target::Receiver(_)
+            | Target::ServiceImport(_)
+            | Target::Responses => None,
         }
     }
 

@@ -106,6 +106,7 @@ fn fixed(settings: &Settings) -> Vec<(&'static str, String)> {
         ("Metadata", show(&server.metadata)),
         ("NoHeaderSupport", show(&server.no_header_support)),
         ("SystemAccount", show(&server.system_account)),
+        ("Operator", show(&server.operator)),
         ("Limits", show(&server.limits)),
         ("Timing", show(&server.timing)),
         ("Websocket", show(&server.websocket)),

@@ -11,6 +11,7 @@ use super::System;
 use super::documents::{ErrorDocument, Response, ServerId};
 use super::port::Request;
 use crate::account::Account;
+use crate::auth::Grant;
 use crate::config::options::{PermissionOptions, SubjectRules};
 use crate::connection::client::{Client, ClientId};
 use crate::error::CloseReason;
@@ -250,7 +251,12 @@ struct UserInfo {
     #[serde(skip_serializing_if = "String::is_empty")]
     account_name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    user_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     permissions: Option<PermissionsDocument>,
+    /// Nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -531,10 +537,15 @@ fn user_info(client: &Client) -> UserInfo {
     let info = client.info();
     let identity = &info.identity;
     let account = info.account.as_str().to_owned();
+    let grant = identity.grant.as_deref();
     UserInfo {
         user: identity.user.as_deref().unwrap_or_default().to_owned(),
         account_name: account.clone(),
         account,
+        user_name: grant
+            .map(|grant| grant.admission.name.clone())
+            .filter(|name| !name.is_empty()),
+        expires: grant.and_then(Grant::nanoseconds_left),
         permissions: identity
             .permissions
             .as_ref()

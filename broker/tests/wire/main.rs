@@ -3,6 +3,7 @@
 mod accounts;
 mod bad_input;
 mod core_protocol;
+mod credentials;
 mod engine;
 mod harness;
 mod logins;

@@ -1,6 +1,8 @@
-// Command nats-go runs one scenario of nats.go: core, jetstream or buckets.
+// Command nats-go runs one scenario of nats.go: core, jetstream or buckets against a server that is
+// in NATS_URL, NATS_USER and NATS_PASSWORD; signing, operator, accounts, callout or nsc against servers it starts
+// itself from the executable in SERVER.
 //
-// The server is in NATS_URL, NATS_USER and NATS_PASSWORD. What was seen is printed, one line per
+// What was seen is printed, one line per
 // thing; the exit code is 0 if all of it was as expected.
 package main
 
@@ -17,9 +19,20 @@ import (
 const limit = 5 * time.Second
 
 func main() {
+	own := map[string]func(){"signing": signing, "operator": operator, "accounts": accounts, "callout": callout, "nsc": administration}
+	if len(os.Args) == 2 && own[os.Args[1]] != nil {
+		defer func() {
+			if failure := recover(); failure != nil {
+				complain()
+				panic(failure)
+			}
+		}()
+		own[os.Args[1]]()
+		return
+	}
 	scenarios := map[string]func(*nats.Conn){"core": core, "jetstream": streams, "buckets": buckets}
 	if len(os.Args) != 2 || scenarios[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: nats-go core|jetstream|buckets")
+		fmt.Fprintln(os.Stderr, "usage: nats-go core|jetstream|buckets|signing|operator|accounts|callout|nsc")
 		os.Exit(2)
 	}
 	nc := connect()
@@ -58,7 +71,9 @@ func check(label string, seen, expected any) {
 }
 
 // eventually repeats a question until its answer is true.
-func eventually(label string, probe func() bool) {
+func eventually(label string, probe func() bool) { within(limit, label, probe) }
+
+func within(limit time.Duration, label string, probe func() bool) {
 	for deadline := time.Now().Add(limit); !probe(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			panic(label + ": not within the limit")

@@ -1,10 +1,12 @@
 //! `authorization`: who may connect, outside of accounts.
 
+use menes_auth::key::KeyKind;
+
 use super::super::grammar::{ConfigError, Node};
-use super::super::options::UserOptions;
+use super::super::options::{CalloutOptions, UserOptions};
 use super::super::settings::Settings;
 use super::users::{permissions, user};
-use super::values::{duration, key, list, map, not_built, text, unknown, wrong};
+use super::values::{duration, key, list, map, not_built, text, texts, unknown, wrong};
 
 pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
     let map = map(node)?;
@@ -26,7 +28,10 @@ pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), 
             "default_permissions" | "default_permission" | "permissions" => {
                 defaults = Some(permissions(node)?);
             }
-            "auth_callout" | "auth_hook" | "proxy_required" => return Err(not_built(field)),
+            "auth_callout" | "auth_hook" => {
+                settings.server.auth.callout = Some(callout(node)?);
+            }
+            "proxy_required" => return Err(not_built(field)),
             _ => unknown(field)?,
         }
     }
@@ -49,4 +54,49 @@ pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), 
     }
     settings.server.auth.users.append(&mut users);
     Ok(())
+}
+
+/// `auth_callout`: a service decides about users.
+fn callout(node: &Node) -> Result<CalloutOptions, ConfigError> {
+    let mut options = CalloutOptions {
+        account: "$G".to_owned(),
+        ..CalloutOptions::default()
+    };
+    for field in &map(node)?.fields {
+        let node = &field.node;
+        match key(field).as_str() {
+            "issuer" => {
+                options.issuer = text(node)?;
+                if !KeyKind::Account.is_public_key(&options.issuer) {
+                    let what = format!(
+                        "Expected callout user to be a valid public account nkey, got {:?}",
+                        options.issuer
+                    );
+                    return Err(wrong(node, &what));
+                }
+            }
+            "account" | "acc" => options.account = text(node)?,
+            "auth_users" | "users" => options.auth_users = texts(node)?,
+            "allowed_accounts" => options.allowed_accounts = texts(node)?,
+            "xkey" | "key" => {
+                let key = text(node)?;
+                if !KeyKind::Curve.is_public_key(&key) {
+                    let what =
+                        format!("Expected callout xkey to be a valid public xkey, got {key:?}");
+                    return Err(wrong(node, &what));
+                }
+                options.xkey = Some(key);
+            }
+            _ => unknown(field)?,
+        }
+    }
+    if options.issuer.is_empty() {
+        let what = "Authorization callouts require an issuer to be specified";
+        return Err(wrong(node, what));
+    }
+    if options.auth_users.is_empty() {
+        let what = "Authorization callouts require authorized users to be specified";
+        return Err(wrong(node, what));
+    }
+    Ok(options)
 }

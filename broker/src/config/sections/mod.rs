@@ -9,6 +9,7 @@ mod authorization;
 mod jetstream;
 mod leafnodes;
 mod mappings;
+mod operator;
 mod sharing;
 mod users;
 pub(super) mod values;
@@ -51,7 +52,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "reconnect_error_reports",
     "disable_sublist_cache",
     "no_sublist_cache",
-    "default_sentinel",
     "no_system_account",
     "no_system",
     "no_sys_acc",
@@ -62,20 +62,7 @@ const WITHOUT_EFFECT: &[&str] = &[
 
 /// Keys whose promise this version cannot keep.
 const NOT_BUILT: &[&str] = &[
-    "operator",
-    "operators",
-    "roots",
-    "root",
-    "root_operators",
-    "root_operator",
-    "trusted",
-    "trusted_keys",
-    "resolver",
-    "account_resolver",
-    "accounts_resolver",
     "resolver_tls",
-    "resolver_preload",
-    "resolver_pinned_accounts",
     "tls",
     "cluster",
     "gateway",
@@ -98,6 +85,7 @@ const MIN_LAME_DUCK: Duration = Duration::from_secs(30);
 /// The first mistake, with its place.
 pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), ConfigError> {
     let mut store_dir = None;
+    let mut operator = operator::Section::default();
     for field in &map.fields {
         let node = &field.node;
         let server = &mut settings.server;
@@ -171,6 +159,7 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), ConfigErro
                 store_dir = Some(PathBuf::from(text(node)?));
             }
             "websocket" | "ws" => websocket(node, settings)?,
+            known if operator::is_key(known) => operator.read(field)?,
             "memphis_port" => settings.memphis_port = Some(port(node)?),
             "leafnodes" | "leaf" => leafnodes(field, settings)?,
             known if WITHOUT_EFFECT.contains(&known) => settings.warnings.push(format!(
@@ -187,7 +176,7 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), ConfigErro
     {
         jetstream.store_dir = Some(folder);
     }
-    Ok(())
+    operator.finish(settings)
 }
 
 /// Words in lower case: a list, or one text with spaces between them.

@@ -1,5 +1,8 @@
 //! Users and what they may do.
 
+use menes_auth::admission::ConnectionType;
+use menes_auth::key::KeyKind;
+
 use super::super::grammar::{ConfigError, Node, Value};
 use super::super::options::{PermissionOptions, SubjectRules, UserOptions};
 use super::values::{
@@ -9,6 +12,7 @@ use crate::auth::permissions::ResponseLimits;
 
 pub(super) fn user(node: &Node, account: Option<&str>) -> Result<UserOptions, ConfigError> {
     let map = map(node)?;
+    let mut nkey = String::new();
     let mut user = UserOptions {
         account: account.map(str::to_owned),
         ..UserOptions::default()
@@ -21,18 +25,39 @@ pub(super) fn user(node: &Node, account: Option<&str>) -> Result<UserOptions, Co
             "permissions" | "permission" | "authorization" => {
                 user.permissions = Some(permissions(node)?);
             }
-            "nkey"
-            | "allowed_connection_types"
-            | "connection_types"
-            | "clients"
-            | "proxy_required" => return Err(not_built(field)),
+            "nkey" => nkey = text(node)?,
+            "allowed_connection_types" | "connection_types" | "clients" => {
+                user.connection_types = connection_types(node)?;
+            }
+            "proxy_required" => return Err(not_built(field)),
             _ => unknown(field)?,
         }
+    }
+    if !nkey.is_empty() {
+        if !KeyKind::User.is_public_key(&nkey) {
+            return Err(wrong(node, "Not a valid public nkey for a user"));
+        }
+        if !user.user.is_empty() || !user.password.is_empty() {
+            return Err(wrong(node, "Nkey users do not take usernames or passwords"));
+        }
+        user.user = nkey;
+        user.is_nkey = true;
     }
     if user.user.is_empty() {
         return Err(wrong(node, "User entry requires a user"));
     }
     Ok(user)
+}
+
+/// Ways of connecting, by their names in tokens.
+fn connection_types(node: &Node) -> Result<Vec<ConnectionType>, ConfigError> {
+    texts(node)?
+        .iter()
+        .map(|text| {
+            ConnectionType::parse(text)
+                .ok_or_else(|| wrong(node, &format!("unknown connection type {text:?}")))
+        })
+        .collect()
 }
 
 pub(super) fn permissions(node: &Node) -> Result<PermissionOptions, ConfigError> {

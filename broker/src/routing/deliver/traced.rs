@@ -97,7 +97,7 @@ impl<'a> Delivery<'a> {
                 let to = import.subject_there(self.message.target);
                 trace.imported(import.exporter().name(), self.message.target, &to);
             }
-            Target::Service | Target::Responses => {}
+            Target::Service | Target::Receiver(_) | Target::Responses => {}
         }
         if trace.is_only() {
             return true;

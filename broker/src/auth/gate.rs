@@ -1,0 +1,113 @@
+//! Which way a login is decided.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::callout::{self, Scheme};
+use super::{Attempt, Login, Verdict};
+use crate::config::options::CalloutOptions;
+use crate::server::Shared;
+
+/// The answer to a login.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Accepted(Login),
+    Refused,
+    /// Something has to be waited for.
+    Later(Deferred),
+}
+
+/// A login that is being decided. It stays on the thread of its connection.
+pub(crate) struct Deferred(Pin<Box<dyn Future<Output = Option<Login>>>>);
+
+impl Deferred {
+    pub(crate) fn new(future: impl Future<Output = Option<Login>> + 'static) -> Self {
+        Self(Box::pin(future))
+    }
+}
+
+impl Future for Deferred {
+    type Output = Option<Login>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Deferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").finish_non_exhaustive()
+    }
+}
+
+/// Decides about a login, or begins to.
+pub(crate) fn decide(shared: &Arc<Shared>, attempt: Attempt) -> Outcome {
+    if let Some(operator) = shared.operator() {
+        return operator.decide(shared, attempt);
+    }
+    let verdict = shared.auth().check(&attempt, Instant::now());
+    match shared.auth().callout() {
+        None => without_callout(shared, attempt, verdict),
+        Some(callout) => with_callout(shared, attempt, verdict, callout),
+    }
+}
+
+fn without_callout(shared: &Arc<Shared>, attempt: Attempt, verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Accepted(login) => Outcome::Accepted(login),
+        Verdict::Refused => Outcome::Refused,
+        Verdict::Pending(_) => {
+            let shared = Arc::clone(shared);
+            Outcome::Later(Deferred::new(async move {
+                settle(&shared, &attempt, verdict).await
+            }))
+        }
+    }
+}
+
+/// Waits for the hash, if it is that.
+async fn settle(shared: &Shared, attempt: &Attempt, verdict: Verdict) -> Option<Login> {
+    let check = match verdict {
+        Verdict::Accepted(login) => return Some(login),
+        Verdict::Refused => return None,
+        Verdict::Pending(check) => check,
+    };
+    let login = tokio::task::spawn_blocking(move || check.run()).await;
+    let login = login.ok().flatten();
+    if login.is_none() {
+        shared.auth().failed(attempt.address, Instant::now());
+    }
+    login
+}
+
+/// The service decides about everyone but its own users, and users of accounts that it has no say
+/// in.
+fn with_callout(
+    shared: &Arc<Shared>,
+    attempt: Attempt,
+    verdict: Verdict,
+    options: Arc<CalloutOptions>,
+) -> Outcome {
+    let shared = Arc::clone(shared);
+    Outcome::Later(Deferred::new(async move {
+        let connect = &attempt.connect;
+        let given = connect.nkey.as_ref().or(connect.user.as_ref());
+        let is_own = given.is_some_and(|given| options.auth_users.contains(given));
+        let allowed = &options.allowed_accounts;
+        if is_own || !allowed.is_empty() {
+            let login = settle(&shared, &attempt, verdict).await;
+            let is_elsewhere = login.as_ref().is_some_and(|login| {
+                let account = login.account.as_str();
+                account != "$G" && !allowed.iter().any(|allowed| allowed == account)
+            });
+            if is_own || is_elsewhere {
+                return login.map(|login| callout::without_requests(login, &options.account));
+            }
+        }
+        callout::ask(&shared, &attempt, Scheme::Configured(options)).await
+    }))
+}

@@ -1,0 +1,452 @@
+//! Operator mode: accounts and users are what tokens say.
+//!
+//! An account comes into being when its token is first needed, with the accounts it imports from.
+//! From then on the token in force is kept here; a newer one, brought by an update, takes its place
+//! and what it changes happens to the connections there are.
+//!
+//! # Invariants
+//!
+//! 1. Only tokens signed by a trusted key are ever in force.
+//! 2. A token in force is replaced by one that is valid, or not at all.
+
+mod directory;
+mod services;
+mod translate;
+mod url;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use menes_auth::admission::{
+    AccountError, Admission, Denied, Facts, Trust, TrustedAccount, UserToken,
+};
+use menes_jetstream::ids::AccountName;
+use parking_lot::{Mutex, RwLock};
+use thiserror::Error;
+
+use self::directory::{Directory, DirectoryError};
+use self::url::UrlResolver;
+use super::callout::{self, Scheme};
+use super::gate::{Deferred, Outcome};
+use super::permissions::Permissions;
+use super::{Attempt, Grant, Login};
+use crate::account::Accounts;
+use crate::config::options::{OperatorOptions, ResolverOptions};
+use crate::connection::client::Client;
+use crate::error::CloseReason;
+use crate::server::{Shared, log_refusals};
+
+pub(crate) use self::services::start;
+pub(crate) use self::translate::permission_options;
+
+/// Accounts that one account can bring along by its imports, and theirs.
+const MAX_TOGETHER: usize = 1024;
+/// Time for everything that is needed to find an account.
+const FETCH_TIMEOUT: Duration = Duration::from_millis(1900);
+
+/// Why operator mode cannot begin.
+#[derive(Debug, Error)]
+pub enum OperatorError {
+    /// The folder of tokens cannot be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// A preloaded token cannot be read.
+    #[error("preload account error for {account:?}: {error}")]
+    Preload {
+        /// Its key.
+        account: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// Where accounts are found takes no preloaded ones.
+    #[error("resolver preloads only available for writeable resolver types MEM/DIR/CACHE_DIR")]
+    ReadOnly,
+}
+
+/// Where account tokens are found.
+#[derive(Debug)]
+enum Resolver {
+    Memory(Mutex<BTreeMap<String, String>>),
+    Directory(Directory),
+    Url(UrlResolver),
+}
+
+impl Resolver {
+    /// The token of an account, if there is one.
+    async fn fetch(&self, account: &str) -> Result<Option<String>, String> {
+        match self {
+            Self::Memory(tokens) => Ok(tokens.lock().get(account).cloned()),
+            Self::Directory(directory) => directory.load(account).map_err(|e| e.to_string()),
+            Self::Url(url) => url.fetch(account).await,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Operator {
+    trust: Trust,
+    resolver: Resolver,
+    pinned: Option<BTreeSet<String>>,
+    sentinel: Option<String>,
+    system_account: Option<String>,
+    local_zone: TimeZone,
+    /// Tokens in force.
+    accounts: RwLock<HashMap<String, Arc<TrustedAccount>>>,
+    /// One change at a time.
+    changing: Mutex<()>,
+}
+
+impl Operator {
+    /// Opens where accounts are found, and puts the preloaded ones there.
+    ///
+    /// # Errors
+    /// See [`OperatorError`].
+    pub(crate) fn open(options: &OperatorOptions) -> Result<Self, OperatorError> {
+        let resolver = match &options.resolver {
+            ResolverOptions::Memory => Resolver::Memory(Mutex::new(options.preload.clone())),
+            ResolverOptions::Url(_) if !options.preload.is_empty() => {
+                return Err(OperatorError::ReadOnly);
+            }
+            ResolverOptions::Url(url) => Resolver::Url(UrlResolver::new(url)),
+            ResolverOptions::Full {
+                folder,
+                delete,
+                limit,
+            } => Resolver::Directory(Directory::full(folder, *delete, *limit)?),
+            ResolverOptions::Cache { folder, ttl, limit } => {
+                Resolver::Directory(Directory::cache(folder, *ttl, *limit)?)
+            }
+        };
+        for (account, token) in &options.preload {
+            let preload = |error: String| OperatorError::Preload {
+                account: account.clone(),
+                error,
+            };
+            menes_auth::token::decode_account(token).map_err(|error| preload(error.to_string()))?;
+            if let Resolver::Directory(directory) = &resolver {
+                directory
+                    .save_if_newer(account, token)
+                    .map_err(|error| preload(error.to_string()))?;
+            }
+        }
+        let mut pinned = options.pinned_accounts.clone();
+        if let (Some(pinned), Some(system)) = (&mut pinned, &options.system_account) {
+            pinned.insert(system.clone());
+        }
+        Ok(Self {
+            trust: options.trust.clone(),
+            resolver,
+            pinned,
+            sentinel: options.default_sentinel.clone(),
+            system_account: options.system_account.clone(),
+            local_zone: TimeZone::system(),
+            accounts: RwLock::default(),
+            changing: Mutex::default(),
+        })
+    }
+
+    /// Has the accounts of a server ask here about activation tokens.
+    pub(crate) fn serve(self: &Arc<Self>, accounts: &Accounts) {
+        let check = translate::Activations(Arc::downgrade(self));
+        accounts.set_activation_check(Arc::new(check));
+    }
+
+    /// Who signs accounts.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The token in force of an account.
+    pub(crate) fn loaded(&self, account: &str) -> Option<Arc<TrustedAccount>> {
+        self.accounts.read().get(account).cloned()
+    }
+
+    /// Decides about a login, or begins to.
+    pub(crate) fn decide(self: &Arc<Self>, shared: &Arc<Shared>, attempt: Attempt) -> Outcome {
+        let (text, user) = match self.user_token(&attempt) {
+            Ok(user) => user,
+            Err(denied) => return refuse(&attempt, &denied),
+        };
+        if let Some(account) = self.loaded(user.account())
+            && !account.is_expired(now())
+            && !account.claims().nats.authorization.is_enabled()
+        {
+            return match self.admit(&account, user, &text, &attempt) {
+                Ok(login) => Outcome::Accepted(login),
+                Err(denied) => refuse(&attempt, &denied),
+            };
+        }
+        let (operator, shared) = (Arc::clone(self), Arc::clone(shared));
+        Outcome::Later(Deferred::new(async move {
+            operator.decide_later(&shared, user, text, attempt).await
+        }))
+    }
+
+    async fn decide_later(
+        self: Arc<Self>,
+        shared: &Arc<Shared>,
+        user: UserToken,
+        text: String,
+        attempt: Attempt,
+    ) -> Option<Login> {
+        let Some(account) = self.find(shared, user.account()).await else {
+            refuse(&attempt, &Denied::Account("account missing".to_owned()));
+            return None;
+        };
+        let login = match self.admit(&account, user, &text, &attempt) {
+            Ok(login) => login,
+            Err(denied) => {
+                refuse(&attempt, &denied);
+                return None;
+            }
+        };
+        let rules = &account.claims().nats.authorization;
+        let grant = login.grant.as_ref()?;
+        if !rules.is_enabled() {
+            return Some(login);
+        }
+        if rules.auth_users.contains(&grant.admission.user) {
+            return Some(callout::without_requests(login, account.key()));
+        }
+        callout::ask(shared, &attempt, Scheme::Operator(self, account)).await
+    }
+
+    /// The token of the user: the one in CONNECT, or the one for those who bring none.
+    fn user_token(&self, attempt: &Attempt) -> Result<(String, UserToken), Denied> {
+        let given = attempt.connect.jwt.as_deref();
+        let text = given
+            .filter(|text| menes_auth::token::decode_user(text).is_ok())
+            .or(self.sentinel.as_deref())
+            .or(given)
+            .ok_or(Denied::NoToken)?;
+        let user = UserToken::open(text, false, Timestamp::now())?;
+        let account = user.account();
+        if let Some(pinned) = &self.pinned
+            && !pinned.contains(account)
+        {
+            return Err(Denied::NotPinned(account.to_owned()));
+        }
+        Ok((text.to_owned(), user))
+    }
+
+    fn admit(
+        &self,
+        account: &TrustedAccount,
+        user: UserToken,
+        text: &str,
+        attempt: &Attempt,
+    ) -> Result<Login, Denied> {
+        let issuer = user.claims().common.issuer.clone();
+        let facts = Facts {
+            address: attempt.address,
+            connection: attempt.connection,
+            nonce: &attempt.nonce,
+            signature: attempt.connect.sig.as_deref(),
+            is_proxied: false,
+            now: Timestamp::now(),
+            local_zone: &self.local_zone,
+        };
+        let admission = user.admit(account, &facts)?;
+        Ok(login_of(admission, issuer, text))
+    }
+
+    /// The token in force of an account; brings the account into being, and those it imports from.
+    pub(crate) async fn find(
+        &self,
+        shared: &Arc<Shared>,
+        account: &str,
+    ) -> Option<Arc<TrustedAccount>> {
+        if let Some(found) = self
+            .loaded(account)
+            .filter(|found| !found.is_expired(now()))
+        {
+            return Some(found);
+        }
+        let fetched = tokio::time::timeout(FETCH_TIMEOUT, self.fetch_together(account)).await;
+        let Ok(fetched) = fetched else {
+            tracing::warn!("Account fetch failed: {account} took more than {FETCH_TIMEOUT:?}");
+            return None;
+        };
+        self.install(shared, fetched);
+        self.loaded(account)
+            .filter(|found| !found.is_expired(now()))
+    }
+
+    /// Fetches an account and those it imports from, where they are not in force already.
+    async fn fetch_together(&self, first: &str) -> Vec<TrustedAccount> {
+        let mut fetched = Vec::new();
+        let mut seen = BTreeSet::from([first.to_owned()]);
+        let mut wanted = vec![first.to_owned()];
+        while let Some(name) = wanted.pop() {
+            let account = match self.fetch(&name).await {
+                Ok(account) => account,
+                Err(error) => {
+                    tracing::warn!("Account fetch failed: {error}");
+                    continue;
+                }
+            };
+            for import in &account.claims().nats.imports {
+                if seen.len() < MAX_TOGETHER
+                    && self.loaded(&import.account).is_none()
+                    && seen.insert(import.account.clone())
+                {
+                    wanted.push(import.account.clone());
+                }
+            }
+            fetched.push(account);
+        }
+        fetched
+    }
+
+    async fn fetch(&self, account: &str) -> Result<TrustedAccount, String> {
+        let token = self.resolver.fetch(account).await?;
+        let token = token.ok_or_else(|| format!("account {account} is missing"))?;
+        TrustedAccount::open_of(account, &token, &self.trust, now())
+            .map_err(|error| error.to_string())
+    }
+
+    /// Puts tokens in force, and does what they change to the connections there are.
+    pub(crate) fn install(&self, shared: &Arc<Shared>, fetched: Vec<TrustedAccount>) {
+        let _one_at_a_time = self.changing.lock();
+        let mut changed = Vec::new();
+        for account in fetched {
+            let account = Arc::new(account);
+            let key = account.key().to_owned();
+            let before = self.accounts.write().insert(key, Arc::clone(&account));
+            if before
+                .as_ref()
+                .is_none_or(|before| before.token() != account.token())
+            {
+                changed.push((before, account));
+            }
+        }
+        let descriptions = changed
+            .iter()
+            .map(|(_, account)| translate::description(account));
+        log_refusals(&shared.accounts().describe(descriptions));
+        for (before, account) in &changed {
+            if let Some(before) = before {
+                apply_to_connections(shared, before, account);
+            }
+        }
+    }
+
+    /// Puts the token of an account in force, if it is newer than none: when it is in use.
+    ///
+    /// # Errors
+    /// A token that is not one of a trusted account, or of another.
+    pub(crate) fn update(
+        &self,
+        shared: &Arc<Shared>,
+        account: &str,
+        token: &str,
+    ) -> Result<(), AccountError> {
+        let account = TrustedAccount::open_of(account, token, &self.trust, now())?;
+        if self.loaded(account.key()).is_some() {
+            self.install(shared, vec![account]);
+        }
+        Ok(())
+    }
+
+    /// An account is gone: nobody may be in it.
+    fn forget(&self, shared: &Arc<Shared>, account: &str) {
+        let _one_at_a_time = self.changing.lock();
+        if self.accounts.write().remove(account).is_some() {
+            for client in clients_of(shared, account) {
+                client.expire_account();
+            }
+        }
+    }
+
+    /// Closes connections of accounts that have expired. Gives the time of the next to expire.
+    fn expire(&self, shared: &Arc<Shared>) -> Option<i64> {
+        let now = now();
+        let mut next = None;
+        let accounts: Vec<_> = self.accounts.read().values().cloned().collect();
+        for account in accounts {
+            let expires = account.claims().common.expires;
+            if account.is_expired(now) {
+                for client in clients_of(shared, account.key()) {
+                    client.expire_account();
+                }
+            } else if expires != 0 {
+                next = Some(next.map_or(expires, |next: i64| next.min(expires)));
+            }
+        }
+        next
+    }
+}
+
+/// Unix seconds.
+fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
+fn refuse(attempt: &Attempt, denied: &Denied) -> Outcome {
+    match denied {
+        Denied::Source(_) | Denied::Times => {
+            tracing::error!("{} - cid:{} - {denied}", attempt.address, attempt.cid);
+        }
+        _ => tracing::debug!("{} - cid:{} - {denied}", attempt.address, attempt.cid),
+    }
+    Outcome::Refused
+}
+
+fn login_of(admission: Admission, issuer: String, text: &str) -> Login {
+    let options = permission_options(&admission.permissions);
+    Login {
+        user: Some(admission.user.as_str().into()),
+        account: AccountName::from(admission.account.as_str()),
+        permissions: options.map(|options| Arc::new(Permissions::new(&options))),
+        grant: Some(Arc::new(Grant {
+            admission,
+            token: Some(text.to_owned()),
+            issuer,
+        })),
+    }
+}
+
+fn clients_of(shared: &Shared, account: &str) -> Vec<Arc<Client>> {
+    let is_of = |client: &Arc<Client>| {
+        let identity = client.identity();
+        let bound = identity.account.as_ref();
+        bound.is_some_and(|bound| bound.name().as_str() == account)
+    };
+    shared.clients().into_iter().filter(is_of).collect()
+}
+
+/// Ends the connections that the new token of their account does not allow.
+fn apply_to_connections(shared: &Shared, before: &TrustedAccount, account: &TrustedAccount) {
+    let mut clients = clients_of(shared, account.key());
+    clients.sort_by_key(|client| client.id());
+    let max = usize::try_from(account.claims().nats.limits.conn).unwrap_or(usize::MAX);
+    for (count, client) in clients.into_iter().enumerate() {
+        if count >= max {
+            client.exceed_account();
+            continue;
+        }
+        let identity = client.identity();
+        let Some(grant) = &identity.grant else {
+            continue;
+        };
+        let user = &grant.admission;
+        if account.has_revoked(&user.user, user.issued_at) {
+            client.revoke();
+        } else if user.is_bearer && account.claims().nats.limits.disallow_bearer {
+            client.violate();
+        } else if let Some(key) = &user.signing_key
+            && account.signer(key) != before.signer(key)
+        {
+            client.close(CloseReason::AuthenticationViolation);
+        } else if user.has_default_permissions
+            && before.claims().nats.default_permissions != account.claims().nats.default_permissions
+        {
+            // What it may do is decided when it connects; it connects again at once.
+            client.revoke();
+        }
+    }
+}
