@@ -1,4 +1,4 @@
-//! The Memphis SDKs memphis-py and memphis-dev (Node).
+//! The Memphis SDKs memphis-py, memphis-dev (Node) and memphis.go.
 
 use anyhow::Result;
 use menes_compat_tests::scenario::Scenario;
@@ -33,4 +33,37 @@ fn memphis_dev_stations_and_producing() -> Result<()> {
 #[test]
 fn memphis_dev_consuming() -> Result<()> {
     run("memphis-node/consuming.mjs")
+}
+
+#[test]
+fn memphis_py_dead_letters() -> Result<()> {
+    run("memphis-py/dead_letters.py")
+}
+
+#[test]
+fn memphis_py_changing_stations_and_groups() -> Result<()> {
+    run("memphis-py/management.py")
+}
+
+#[test]
+fn memphis_dev_dead_letters() -> Result<()> {
+    run("memphis-node/dead_letters.mjs")
+}
+
+fn run_go(scenario: &str) -> Result<()> {
+    let server = TestServer::start(ServerOptions::default().with_memphis())?;
+    Scenario::new("memphis-go")
+        .argument(scenario)
+        .run(&server)?;
+    Ok(())
+}
+
+#[test]
+fn memphis_go_stations() -> Result<()> {
+    run_go("stations")
+}
+
+#[test]
+fn memphis_go_dead_letters() -> Result<()> {
+    run_go("dead-letters")
 }

@@ -91,6 +91,18 @@ pub enum StreamCommand {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<u32>,
     },
+    /// Messages whose delivery ended without an ack were taken over: their records go.
+    HandedOver {
+        /// The entries that ended the deliveries, and the places in them.
+        ends: Vec<(u64, u32)>,
+    },
+    /// Lets a consumer begin again at a sequence; what is pending is forgotten.
+    ResetConsumer {
+        /// Its name.
+        name: String,
+        /// The next message it sees.
+        start: StreamSeq,
+    },
 }
 
 fn is_false(value: &bool) -> bool {

@@ -7,8 +7,9 @@ use menes_jetstream::{AccountName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::group::{Group, Member};
-use crate::name::{ConsumerName, GroupName, ProducerName, StationName};
+use crate::name::{ConsumerName, GroupName, ProducerName, SchemaName, StationName};
 use crate::producer::Producer;
+use crate::schema::{SchemaKind, SchemaVersion};
 use crate::station::Station;
 
 /// A change of the state.
@@ -116,6 +117,51 @@ pub enum Command {
         /// The connections.
         connections: BTreeSet<String>,
     },
+    /// What may change about a station changes; its streams are so already.
+    StationChanged {
+        /// Owner.
+        account: AccountName,
+        /// The station as it is to be; its condition is ignored.
+        station: Box<Station>,
+    },
+    /// What may change about a group changes; its durables are so already.
+    GroupChanged {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// The group as it is to be; its condition is ignored.
+        group: Box<Group>,
+    },
+    /// A version joins a schema; the first one makes the schema.
+    SchemaVersionAdded {
+        /// Owner.
+        account: AccountName,
+        /// Name of the schema.
+        schema: SchemaName,
+        /// What it is written in; the same for all versions.
+        kind: SchemaKind,
+        /// The version; its number follows the last one.
+        version: Box<SchemaVersion>,
+        /// Make it the active one. The first version always is.
+        activate: bool,
+    },
+    /// Another version of a schema becomes the active one.
+    SchemaActivated {
+        /// Owner.
+        account: AccountName,
+        /// Name of the schema.
+        schema: SchemaName,
+        /// Number of the version.
+        version: u32,
+    },
+    /// A schema goes, and with it its place at every station.
+    SchemaRemoved {
+        /// Owner.
+        account: AccountName,
+        /// Name of the schema.
+        schema: SchemaName,
+    },
 }
 
 impl Command {
@@ -162,6 +208,10 @@ pub enum Outcome {
     GroupMissing,
     /// No such member.
     MemberMissing,
+    /// No such schema or version.
+    SchemaMissing,
+    /// The schema is not as its change expects: another one came first.
+    SchemaChanged,
 }
 
 /// A row of [`menes_jetstream::ports::Table::Application`] to write, or with no value to remove.

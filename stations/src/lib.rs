@@ -28,10 +28,13 @@
 //!    is removed.
 //! 4. Of the requests that change one station, one runs at a time; registrations run side by side.
 
+pub mod api;
 pub mod command;
+pub mod dead_letter;
 pub mod group;
 pub mod name;
 pub mod producer;
+pub mod schema;
 pub mod sdk;
 pub mod state;
 pub mod station;
@@ -45,5 +48,5 @@ mod upkeep;
 
 pub use command::{Applied, Command, Outcome, RowChange};
 pub use state::{LoadError, State};
-pub use stations::{Stations, TaskId};
-pub use task::{Progress, Step, StepError, StepResult};
+pub use stations::{Enforced, Stations, TaskId};
+pub use task::{Message, Outbound, Progress, SchemaSource, Step, StepError, StepResult};

@@ -7,16 +7,22 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use menes_jetstream::AccountName;
 
-use crate::name::{GroupName, StationName};
+use crate::name::{GroupName, SchemaName, StationName};
 use crate::stations::TaskId;
 
 /// What a task takes hold of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LockKey {
     pub(crate) account: AccountName,
-    pub(crate) station: StationName,
-    /// None for the station itself.
-    pub(crate) group: Option<GroupName>,
+    pub(crate) name: LockName,
+}
+
+/// A thing that can be held.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LockName {
+    Station(StationName),
+    Group(StationName, GroupName),
+    Schema(SchemaName),
 }
 
 /// Whether others may hold it too.
@@ -107,8 +113,7 @@ mod tests {
     fn key(station: &str) -> LockKey {
         LockKey {
             account: AccountName::global(),
-            station: StationName::parse(station).expect("a good name"),
-            group: None,
+            name: LockName::Station(StationName::parse(station).expect("a good name")),
         }
     }
 

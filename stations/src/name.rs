@@ -148,6 +148,10 @@ name! {
     ConsumerName, Named::Consumer
 }
 name! {
+    /// Name of a schema.
+    SchemaName, Named::Schema
+}
+name! {
     /// Name of a producer.
     ProducerName, Named::Producer
 }

@@ -12,8 +12,9 @@ use thiserror::Error;
 
 use crate::command::{Applied, Command, Outcome, RowChange};
 use crate::group::{Group, GroupStatus, Member};
-use crate::name::{ConsumerName, GroupName, NameError, ProducerName, StationName};
+use crate::name::{ConsumerName, GroupName, NameError, ProducerName, SchemaName, StationName};
 use crate::producer::Producer;
+use crate::schema::{Schema, SchemaKind, SchemaVersion};
 use crate::station::{Station, StationStatus};
 
 /// First bytes of every key this crate writes; other rows of the table are not looked at.
@@ -103,6 +104,7 @@ impl GroupEntry {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     accounts: BTreeMap<AccountName, BTreeMap<StationName, StationEntry>>,
+    schemas: BTreeMap<AccountName, BTreeMap<SchemaName, Schema>>,
 }
 
 impl State {
@@ -143,6 +145,43 @@ impl State {
     #[must_use]
     pub fn station(&self, account: &AccountName, name: &StationName) -> Option<&StationEntry> {
         self.accounts.get(account)?.get(name)
+    }
+
+    /// The schemas of an account by name.
+    pub fn schemas(&self, account: &AccountName) -> impl Iterator<Item = &Schema> {
+        self.schemas
+            .get(account)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+    }
+
+    /// The schema with this name.
+    #[must_use]
+    pub fn schema(&self, account: &AccountName, name: &SchemaName) -> Option<&Schema> {
+        self.schemas.get(account)?.get(name)
+    }
+
+    /// The schema of a station with its active version, if it has one.
+    #[must_use]
+    pub fn schema_of(
+        &self,
+        account: &AccountName,
+        station: &Station,
+    ) -> Option<(&Schema, &SchemaVersion)> {
+        let schema = self.schema(account, &station.schema.as_ref()?.name)?;
+        Some((schema, schema.active()?))
+    }
+
+    /// The station and the partition behind a stream.
+    #[must_use]
+    pub fn partition(&self, account: &AccountName, stream: &str) -> Option<(&StationEntry, u32)> {
+        let (station, partition) = stream.rsplit_once('$')?;
+        let partition = partition.parse().ok()?;
+        let name = StationName::parse(station).ok()?;
+        let entry = self.station(account, &name)?;
+        let is_its = name.stream(partition) == stream
+            && entry.station.partition_numbers().contains(&partition);
+        is_its.then_some((entry, partition))
     }
 
     /// Carries out a command. Commands that ask for what is already so are [`Outcome::Done`].
@@ -305,6 +344,124 @@ impl State {
                 }
                 Ok(())
             }
+            Command::StationChanged { account, station } => {
+                let entry = self.ready(account, &station.name)?;
+                let status = entry.station.status;
+                entry.station = Station {
+                    status,
+                    ..Station::clone(station)
+                };
+                rows.push(station_row(account, &entry.station));
+                Ok(())
+            }
+            Command::GroupChanged {
+                account,
+                station,
+                group,
+            } => {
+                let entry = self.group(account, station, &group.name)?;
+                let status = entry.group.status;
+                entry.group = Group {
+                    status,
+                    ..Group::clone(group)
+                };
+                rows.push(group_row(account, station, &entry.group));
+                Ok(())
+            }
+            Command::SchemaVersionAdded {
+                account,
+                schema,
+                kind,
+                version,
+                activate,
+            } => self.add_version(account, schema, *kind, version, *activate, rows),
+            Command::SchemaActivated {
+                account,
+                schema,
+                version,
+            } => {
+                let schema = self
+                    .schemas
+                    .get_mut(account)
+                    .and_then(|schemas| schemas.get_mut(schema))
+                    .ok_or(Outcome::SchemaMissing)?;
+                if schema.version(*version).is_none() {
+                    return Err(Outcome::SchemaMissing);
+                }
+                schema.active = *version;
+                rows.push(schema_row(account, schema));
+                Ok(())
+            }
+            Command::SchemaRemoved { account, schema } => {
+                self.remove_schema(account, schema, rows);
+                Ok(())
+            }
+        }
+    }
+
+    fn add_version(
+        &mut self,
+        account: &AccountName,
+        name: &SchemaName,
+        kind: SchemaKind,
+        version: &SchemaVersion,
+        activate: bool,
+        rows: &mut Vec<RowChange>,
+    ) -> Result<(), Outcome> {
+        let known = self
+            .schemas
+            .get(account)
+            .and_then(|schemas| schemas.get(name));
+        let last = known.map_or(0, Schema::last_number);
+        if version.number != last + 1 || known.is_some_and(|known| known.kind != kind) {
+            return Err(Outcome::SchemaChanged);
+        }
+        let schema = self
+            .schemas
+            .entry(account.clone())
+            .or_default()
+            .entry(name.clone())
+            .or_insert_with(|| Schema::new(name.clone(), kind));
+        schema.add(version.clone(), activate);
+        rows.push(schema_row(account, schema));
+        rows.push(schema_version_row(account, name, version));
+        Ok(())
+    }
+
+    /// Removes a schema and takes it from every station.
+    fn remove_schema(
+        &mut self,
+        account: &AccountName,
+        name: &SchemaName,
+        rows: &mut Vec<RowChange>,
+    ) {
+        let Some(schemas) = self.schemas.get_mut(account) else {
+            return;
+        };
+        let Some(gone) = schemas.remove(name) else {
+            return;
+        };
+        if schemas.is_empty() {
+            self.schemas.remove(account);
+        }
+        rows.push((
+            key(RowKind::Schema, &[account.as_str(), name.external()]),
+            None,
+        ));
+        for version in gone.versions() {
+            rows.push((schema_version_key(account, name, version.number), None));
+        }
+        for entry in self
+            .accounts
+            .get_mut(account)
+            .into_iter()
+            .flat_map(BTreeMap::values_mut)
+        {
+            let link = entry.station.schema.as_ref();
+            if link.is_some_and(|link| link.name == *name) {
+                entry.station.schema = None;
+                rows.push(station_row(account, &entry.station));
+            }
         }
     }
 
@@ -377,6 +534,9 @@ impl State {
 
     fn load_row(&mut self, row: StoredRow) -> Result<(), LoadError> {
         let account = AccountName::from(row.names[0].as_str());
+        if matches!(row.kind, RowKind::Schema | RowKind::SchemaVersion) {
+            return self.load_schema_row(account, &row);
+        }
         let station = row.name(1, StationName::parse)?;
         if row.kind == RowKind::Station {
             let value: Station = row.value()?;
@@ -388,7 +548,7 @@ impl State {
         }
         let entry = self.entry(&account, &station).map_err(|_| row.orphan())?;
         match row.kind {
-            RowKind::Station => {}
+            RowKind::Station | RowKind::Schema | RowKind::SchemaVersion => {}
             RowKind::Producer => {
                 let producer: Producer = row.value()?;
                 let key = (producer.name.clone(), producer.connection.clone());
@@ -409,6 +569,18 @@ impl State {
                 group.members.insert(key, member);
             }
         }
+        Ok(())
+    }
+
+    fn load_schema_row(&mut self, account: AccountName, row: &StoredRow) -> Result<(), LoadError> {
+        let name = row.name(1, SchemaName::parse)?;
+        let schemas = self.schemas.entry(account).or_default();
+        if row.kind == RowKind::Schema {
+            schemas.insert(name, row.value()?);
+            return Ok(());
+        }
+        let schema = schemas.get_mut(&name).ok_or_else(|| row.orphan())?;
+        schema.restore(row.value()?);
         Ok(())
     }
 }
@@ -510,10 +682,19 @@ enum RowKind {
     Producer,
     Group,
     Member,
+    Schema,
+    SchemaVersion,
 }
 
 impl RowKind {
-    const ALL: [Self; 4] = [Self::Station, Self::Producer, Self::Group, Self::Member];
+    const ALL: [Self; 6] = [
+        Self::Station,
+        Self::Producer,
+        Self::Group,
+        Self::Member,
+        Self::Schema,
+        Self::SchemaVersion,
+    ];
 
     const fn word(self) -> &'static str {
         match self {
@@ -521,15 +702,17 @@ impl RowKind {
             Self::Producer => "producer",
             Self::Group => "group",
             Self::Member => "member",
+            Self::Schema => "schema",
+            Self::SchemaVersion => "schema_version",
         }
     }
 
     /// Names in the key: account, station, then what tells the row from its siblings.
     const fn names(self) -> usize {
         match self {
-            Self::Station => 2,
+            Self::Station | Self::Schema => 2,
             Self::Producer => 4,
-            Self::Group => 3,
+            Self::Group | Self::SchemaVersion => 3,
             Self::Member => 5,
         }
     }
@@ -609,6 +792,26 @@ fn station_key(account: &AccountName, station: &StationName) -> Vec<u8> {
 
 fn station_row(account: &AccountName, station: &Station) -> RowChange {
     (station_key(account, &station.name), value(station))
+}
+
+fn schema_row(account: &AccountName, schema: &Schema) -> RowChange {
+    let names = [account.as_str(), schema.name.external()];
+    (key(RowKind::Schema, &names), value(schema))
+}
+
+fn schema_version_key(account: &AccountName, schema: &SchemaName, number: u32) -> Vec<u8> {
+    let number = number.to_string();
+    let names = [account.as_str(), schema.external(), &number];
+    key(RowKind::SchemaVersion, &names)
+}
+
+fn schema_version_row(
+    account: &AccountName,
+    schema: &SchemaName,
+    version: &SchemaVersion,
+) -> RowChange {
+    let key = schema_version_key(account, schema, version.number);
+    (key, value(version))
 }
 
 fn producer_key(account: &AccountName, station: &StationName, producer: &Producer) -> Vec<u8> {

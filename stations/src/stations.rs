@@ -3,15 +3,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
+use menes_jetstream::engine::ended::{Ended, EndedKey};
 use menes_jetstream::{AccountName, Timestamp};
 
 use crate::command::{Applied, Command, Outcome};
+use crate::dead_letter::{Origin, Recording, Source};
 use crate::lock::{Hold, LockKey, Locks};
+use crate::name::{GroupName, SchemaName, StationName};
 use crate::presence::Presence;
 use crate::sdk::{self, Opened, Request};
 use crate::state::{LoadError, State};
 use crate::station::StationStatus;
-use crate::task::{Context, Job, Next, Plan, Progress, Run, RunEnd, StepResult};
+use crate::task::{Context, Job, Next, Plan, Progress, Run, RunEnd, Step, StepResult};
 use crate::upkeep;
 
 /// Requests served at one time; more are refused.
@@ -61,6 +65,23 @@ pub struct Stations {
     runnable: VecDeque<TaskId>,
     ready: VecDeque<(TaskId, Progress)>,
     last_task: u64,
+    /// What the server checks for producers may have changed.
+    is_enforcement_stale: bool,
+}
+
+/// A station whose messages the server checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enforced {
+    /// Owner.
+    pub account: AccountName,
+    /// The station.
+    pub station: StationName,
+    /// Its partitions.
+    pub partitions: u32,
+    /// The schema.
+    pub schema: SchemaName,
+    /// The version that is active.
+    pub version: u32,
 }
 
 impl Stations {
@@ -88,6 +109,7 @@ impl Stations {
         Ok(Self {
             state,
             presence,
+            is_enforcement_stale: true,
             ..Self::default()
         })
     }
@@ -110,6 +132,14 @@ impl Stations {
         if applied.outcome != Outcome::Done {
             return applied;
         }
+        self.is_enforcement_stale |= matches!(
+            command,
+            Command::StationCreated { .. }
+                | Command::StationChanged { .. }
+                | Command::StationRemoved { .. }
+                | Command::SchemaActivated { .. }
+                | Command::SchemaRemoved { .. }
+        );
         if let Some((account, connection, when)) = command.registration() {
             self.presence.registered(account, connection, when);
         } else if let Command::RegistrationsExpired {
@@ -171,6 +201,96 @@ impl Stations {
             Opened::Reply(reply) => self.ready.push_back((id, Progress::Reply(reply))),
         }
         id
+    }
+
+    /// Whether [`Stations::enforced`] may have changed since the last call.
+    pub fn take_enforcement_change(&mut self) -> bool {
+        std::mem::take(&mut self.is_enforcement_stale)
+    }
+
+    /// The stations whose messages the server checks, and against what.
+    pub fn enforced(&self) -> impl Iterator<Item = Enforced> {
+        self.state.accounts().flat_map(move |(account, stations)| {
+            stations.values().filter_map(move |entry| {
+                let station = &entry.station;
+                let link = station.schema.as_ref().filter(|link| link.is_enforced)?;
+                let (_, version) = self.state.schema_of(account, station)?;
+                station.is_ready().then(|| Enforced {
+                    account: account.clone(),
+                    station: station.name.clone(),
+                    partitions: station.partitions,
+                    schema: link.name.clone(),
+                    version: version.number,
+                })
+            })
+        })
+    }
+
+    /// Whether messages of this stream that a consumer gave up become dead letters.
+    #[must_use]
+    pub fn takes_over(&self, account: &AccountName, stream: &str) -> bool {
+        let partition = self.state.partition(account, stream);
+        partition.is_some_and(|(entry, _)| entry.station.dead_letters.poison)
+    }
+
+    /// Takes in that a consumer gave up a message. The task ends with [`Step::HandOver`] if the
+    /// message is taken over or need not be; otherwise it is to be told again, later.
+    pub fn delivery_ended(&mut self, ended: &Ended, key: EndedKey, now: Timestamp) -> TaskId {
+        let id = self.next_id();
+        let Some((station, partition)) = partition_of(&ended.stream) else {
+            let mut plan = Plan::default();
+            plan.step(Step::HandOver(key));
+            self.start(id, &ended.account, upkeep::just(plan), None, now);
+            return id;
+        };
+        // A consumer that no SDK could have made is its own group all the same.
+        let group = GroupName::parse(ended.consumer());
+        let job: Box<dyn Job> = match group {
+            Ok(group) => Box::new(Recording::new(
+                station,
+                Origin {
+                    partition,
+                    sequence: ended.stream_seq().0,
+                    group,
+                },
+                String::new(),
+                Source::Ended(key),
+            )),
+            Err(_) => {
+                let mut plan = Plan::default();
+                plan.step(Step::HandOver(key));
+                upkeep::just(plan)
+            }
+        };
+        self.start(id, &ended.account, job, None, now);
+        id
+    }
+
+    /// Takes in that the server refused a message because it violates the station's schema.
+    pub fn message_refused(
+        &mut self,
+        account: &AccountName,
+        station: StationName,
+        reason: String,
+        header: Bytes,
+        payload: Bytes,
+        now: Timestamp,
+    ) {
+        let id = self.next_id();
+        let job = sdk::dead_letter::violation(station, reason, header, payload, now);
+        self.start(id, account, job, None, now);
+    }
+
+    /// Takes in that a stream is gone. A station whose streams are all gone is removed.
+    pub fn stream_gone(&mut self, account: &AccountName, stream: &str, now: Timestamp) {
+        let Some((entry, _)) = self.state.partition(account, stream) else {
+            return;
+        };
+        if entry.station.is_ready() {
+            let job = upkeep::abandonment(entry.station.name.clone());
+            let id = self.next_id();
+            self.start(id, account, job, None, now);
+        }
     }
 
     /// The account whose streams a task works on, while it runs.
@@ -374,4 +494,10 @@ impl Stations {
         }
         self.ready.push_back((id, end));
     }
+}
+
+/// The station and the partition that a stream is named for.
+fn partition_of(stream: &str) -> Option<(StationName, u32)> {
+    let (station, partition) = stream.rsplit_once('$')?;
+    Some((StationName::parse(station).ok()?, partition.parse().ok()?))
 }

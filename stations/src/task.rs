@@ -1,20 +1,73 @@
 //! What a driver is asked to do, what it answers, and how a run that failed is undone.
 
+use bytes::Bytes;
 use menes_jetstream::AccountName;
 use menes_jetstream::Timestamp;
-use menes_jetstream::consumer::ConsumerConfig;
+use menes_jetstream::consumer::{ConsumerConfig, ConsumerInfo};
+use menes_jetstream::engine::ended::EndedKey;
 use menes_jetstream::stream::{StreamConfig, StreamState};
 use thiserror::Error;
 
 use crate::command::{Command, Outcome};
 use crate::lock::{Hold, LockKey};
+use crate::name::{SchemaName, StationName};
 use crate::presence::Presence;
+use crate::schema::{CheckedSchema, SchemaKind};
 use crate::state::State;
 
 /// JetStream error code of a stream that does not exist.
 const STREAM_NOT_FOUND: u32 = 10_059;
 /// JetStream error code of a consumer that does not exist.
 const CONSUMER_NOT_FOUND: u32 = 10_014;
+/// JetStream error codes of a message that does not exist.
+const MESSAGE_NOT_FOUND: [u32; 2] = [10_037, 10_043];
+/// JetStream error codes of a message that is not where its publisher expects the stream to end.
+const NOT_EXPECTED: [u32; 2] = [10_071, 10_164];
+/// JetStream error code of a stream that keeps no message without a consumer that wants it.
+const NO_INTEREST: u32 = 10_077;
+
+/// A message on its way into a stream, or out to whoever subscribes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// Subject.
+    pub subject: String,
+    /// Header block, empty for none.
+    pub header: Bytes,
+    /// Payload.
+    pub payload: Bytes,
+}
+
+/// A message read from a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Its sequence.
+    pub seq: u64,
+    /// When it was stored.
+    pub time: Timestamp,
+    /// Subject.
+    pub subject: String,
+    /// Header block, empty for none.
+    pub header: Bytes,
+    /// Payload.
+    pub payload: Bytes,
+}
+
+/// A definition of a schema that is to be checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaSource {
+    /// Name of the schema.
+    pub name: SchemaName,
+    /// Number the version is to get.
+    pub version: u32,
+    /// What it is written in.
+    pub kind: SchemaKind,
+    /// The definition.
+    pub content: String,
+    /// Root message of a Protobuf definition, empty for its first one.
+    pub message: String,
+    /// The definition it must be compatible with, if any.
+    pub follows: Option<String>,
+}
 
 /// One thing for the driver to do, in the account of the request.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +109,114 @@ pub enum Step {
     Record(Box<Command>),
     /// Read the state of a stream; the result is [`StepResult::Stream`].
     QueryStream(String),
+    /// Make a stream unless there is one of this name, whatever its configuration.
+    EnsureStream(Box<StreamConfig>),
+    /// Change a stream.
+    UpdateStream(Box<StreamConfig>),
+    /// Store a message in a stream. One that the stream holds already, or that is not where its
+    /// header expects the stream to end, is [`StepResult::Done`].
+    Publish {
+        /// The stream.
+        stream: String,
+        /// The message.
+        message: Box<Outbound>,
+    },
+    /// Send a message, without a reply subject, to whoever subscribes.
+    Send(Box<Outbound>),
+    /// Read a message; the result is [`StepResult::Messages`] with one or none.
+    Read {
+        /// The stream.
+        stream: String,
+        /// Its sequence.
+        seq: u64,
+    },
+    /// Read a message that a consumer gave up; the result is [`StepResult::Messages`].
+    ReadEnded {
+        /// The record of its end.
+        key: EndedKey,
+        /// Its sequence.
+        seq: u64,
+    },
+    /// Check a payload, away from the engine, as the server does for the station's producers.
+    CheckMessage {
+        /// The station.
+        station: StationName,
+        /// The payload.
+        payload: Bytes,
+    },
+    /// Name the streams of the account; the result is [`StepResult::Names`].
+    ListStreams,
+    /// Count those of these streams that exist; the result is [`StepResult::Sequence`].
+    CountStreams(Vec<String>),
+    /// Read messages; the result is [`StepResult::Messages`]. A stream that does not exist has
+    /// none.
+    List {
+        /// The stream.
+        stream: String,
+        /// Subjects, wildcards included.
+        filter: String,
+        /// First sequence.
+        from: u64,
+        /// Most messages.
+        limit: usize,
+    },
+    /// Remove messages. A stream that does not exist has none.
+    Purge {
+        /// The stream.
+        stream: String,
+        /// Only those on a subject that matches.
+        filter: Option<String>,
+    },
+    /// Remove a message.
+    DeleteMessage {
+        /// The stream.
+        stream: String,
+        /// Its sequence.
+        seq: u64,
+    },
+    /// The message that a consumer gave up was taken over.
+    HandOver(EndedKey),
+    /// Find the first message at or after a time; the result is [`StepResult::Sequence`].
+    FindTime {
+        /// The stream.
+        stream: String,
+        /// The time.
+        time: Timestamp,
+    },
+    /// Let a durable begin again at a sequence.
+    ResetConsumer {
+        /// Its stream.
+        stream: String,
+        /// Its name.
+        name: String,
+        /// The next message it hands out.
+        start: u64,
+    },
+    /// Let a durable hand out nothing until this time; zero goes on at once.
+    PauseConsumer {
+        /// Its stream.
+        stream: String,
+        /// Its name.
+        name: String,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Read how a durable stands; the result is [`StepResult::Consumer`].
+    QueryConsumer {
+        /// Its stream.
+        stream: String,
+        /// Its name.
+        name: String,
+    },
+    /// Check a definition, away from the engine; the result is [`StepResult::Checked`].
+    CheckSchema(Box<SchemaSource>),
+    /// Make ready to check messages against a known version, away from the engine.
+    PrepareSchema {
+        /// Name of the schema.
+        name: SchemaName,
+        /// The version.
+        version: u32,
+    },
 }
 
 impl Step {
@@ -69,6 +230,13 @@ impl Step {
             Self::DeleteStream { .. } => error.err_code == STREAM_NOT_FOUND,
             Self::DeleteConsumer { .. } => {
                 matches!(error.err_code, STREAM_NOT_FOUND | CONSUMER_NOT_FOUND)
+            }
+            Self::Purge { .. } | Self::HandOver(_) => error.err_code == STREAM_NOT_FOUND,
+            Self::DeleteMessage { .. } => {
+                error.err_code == STREAM_NOT_FOUND || MESSAGE_NOT_FOUND.contains(&error.err_code)
+            }
+            Self::Publish { .. } => {
+                error.err_code == NO_INTEREST || NOT_EXPECTED.contains(&error.err_code)
             }
             _ => false,
         }
@@ -96,6 +264,16 @@ pub enum StepResult {
     Recorded(Outcome),
     /// The state of a stream.
     Stream(Box<StreamState>),
+    /// Messages, in the order of the stream.
+    Messages(Vec<Message>),
+    /// A sequence, or a count.
+    Sequence(u64),
+    /// Names.
+    Names(Vec<String>),
+    /// How a durable stands.
+    Consumer(Box<ConsumerInfo>),
+    /// A definition that is in order.
+    Checked(Box<CheckedSchema>),
     /// Not done.
     Failed(StepError),
 }
@@ -107,7 +285,7 @@ impl StepResult {
         match self {
             Self::Failed(_) => true,
             Self::Recorded(outcome) => *outcome != Outcome::Done,
-            Self::Done | Self::Existed | Self::Stream(_) => false,
+            _ => false,
         }
     }
 }
@@ -149,6 +327,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
     pub(crate) fn step(&mut self, step: Step) {
         self.steps.push(step);
         self.undo.push(Undo::default());
@@ -172,7 +358,7 @@ impl Plan {
             .filter_map(|(undo, result)| match result {
                 StepResult::Done | StepResult::Recorded(Outcome::Done) => undo.fresh,
                 StepResult::Existed => undo.existed,
-                StepResult::Recorded(_) | StepResult::Stream(_) | StepResult::Failed(_) => None,
+                _ => None,
             })
             .collect();
         steps.extend(self.after_undo);

@@ -6,11 +6,11 @@ use menes_jetstream::AccountName;
 
 use crate::command::Command;
 use crate::group::{self, GroupStatus};
-use crate::lock::{Hold, LockKey};
-use crate::name::StationName;
+use crate::lock::{Hold, LockKey, LockName};
+use crate::name::{SchemaName, StationName};
 use crate::state::StationEntry;
 use crate::station::{self, StationStatus};
-use crate::task::{Context, Failure, Job, Next, Plan, Step};
+use crate::task::{Context, Failure, Job, Next, Plan, Step, StepResult};
 
 /// How a station stands towards a request that names it.
 pub(crate) enum Standing<'a> {
@@ -73,11 +73,103 @@ pub(crate) fn station_lock(
     (
         LockKey {
             account: account.clone(),
-            station: station.clone(),
-            group: None,
+            name: LockName::Station(station.clone()),
         },
         hold,
     )
+}
+
+pub(crate) fn schema_lock(
+    account: &AccountName,
+    schema: &SchemaName,
+    hold: Hold,
+) -> (LockKey, Hold) {
+    (
+        LockKey {
+            account: account.clone(),
+            name: LockName::Schema(schema.clone()),
+        },
+        hold,
+    )
+}
+
+/// Carries out a plan, and nothing else.
+pub(crate) fn just(plan: Plan) -> Box<dyn Job> {
+    Box::new(Just(Some(plan)))
+}
+
+/// Removes a station if all of its streams are gone.
+pub(crate) fn abandonment(station: StationName) -> Box<dyn Job> {
+    Box::new(Abandonment {
+        station,
+        remaining: None,
+    })
+}
+
+struct Just(Option<Plan>);
+
+impl Job for Just {
+    fn locks(&self, _account: &AccountName, _stations: Hold) -> Vec<(LockKey, Hold)> {
+        Vec::new()
+    }
+
+    fn starts_shared(&self) -> bool {
+        true
+    }
+
+    fn next(&mut self, _cx: &Context<'_>) -> Next {
+        self.0.take().map_or(Next::Silent, Next::Run)
+    }
+
+    fn failed(&self, failure: &Failure) -> Option<Vec<u8>> {
+        tracing::warn!(?failure, "work of the stations' own failed");
+        None
+    }
+}
+
+struct Abandonment {
+    station: StationName,
+    /// How many of its streams there are.
+    remaining: Option<u64>,
+}
+
+impl Job for Abandonment {
+    fn locks(&self, account: &AccountName, stations: Hold) -> Vec<(LockKey, Hold)> {
+        vec![station_lock(account, &self.station, stations)]
+    }
+
+    fn starts_shared(&self) -> bool {
+        false
+    }
+
+    fn next(&mut self, cx: &Context<'_>) -> Next {
+        let entry = cx.state.station(cx.account, &self.station);
+        let Some(station) = entry.map(|entry| &entry.station).filter(|s| s.is_ready()) else {
+            return Next::Silent;
+        };
+        match self.remaining {
+            Some(0) => Next::Run(station::removal(cx.account, station)),
+            Some(_) => Next::Silent,
+            None => {
+                let mut plan = Plan::default();
+                let streams = station.partition_numbers();
+                let streams = streams.map(|partition| station.name.stream(partition));
+                plan.step(Step::CountStreams(streams.collect()));
+                Next::Run(plan)
+            }
+        }
+    }
+
+    fn absorb(&mut self, results: &[StepResult]) {
+        if let [StepResult::Sequence(count)] = results {
+            self.remaining = Some(*count);
+        }
+    }
+
+    fn failed(&self, failure: &Failure) -> Option<Vec<u8>> {
+        tracing::warn!(station = %self.station, ?failure, "a station without streams stays");
+        None
+    }
 }
 
 struct Settling {

@@ -11,6 +11,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use menes_jetstream::api::response::AccountLimits;
+use menes_jetstream::api::{ApiError, pub_ack};
 use menes_jetstream::engine::{API_AUDIT, ApiRequest, Change, Engine, Publish};
 use menes_jetstream::ids::{AccountName, GroupId};
 use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
@@ -43,6 +44,8 @@ const NOT_AUDITED: [&[u8]; 3] = [
     b"$JS.API.DIRECT.GET.",
     b"$JS.API.STREAM.MSG.GET.",
 ];
+/// JetStream error code of a message that violates the schema of its station. None of nats-server's.
+const SCHEMA_VIOLATION: u16 = 19_001;
 /// Subjects of the JetStream API and of what clients answer to deliveries.
 const API_SUBJECTS: [(&[u8], IngestKind); 3] = [
     (b"$JS.API.>", IngestKind::Api),
@@ -259,7 +262,8 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                 };
                 drop(account.subscribe_engine(tag, b"$JS.API.INFO", None));
             }
-            for subject in menes_stations::sdk::CONTROL_SUBJECTS {
+            let own = [menes_stations::api::SUBJECTS];
+            for subject in menes_stations::sdk::CONTROL_SUBJECTS.iter().chain(&own) {
                 let tag = IngestTag {
                     kind: IngestKind::Application,
                     id: 0,
@@ -292,8 +296,12 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         }
         let batches = std::mem::take(&mut self.batches);
         for batch in &batches {
-            for item in batch.items() {
-                self.take(batch, item, now);
+            for (at, item) in batch.items().iter().enumerate() {
+                if item.tag.kind == IngestKind::Refused {
+                    self.refuse(batch, item, batch.refusal(at), now);
+                } else {
+                    self.take(batch, item, now);
+                }
             }
         }
         self.batches = batches;
@@ -314,9 +322,11 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             self.engine.interest_changed();
             more = true;
         }
+        for ended in self.engine.take_ended() {
+            self.engine.application_mut().delivery_ended(ended, now);
+        }
+        self.follow_changes();
         more |= stations::advance(&mut self.engine, now, &mut self.routes);
-        // Nobody hears of dead letters yet; the advisories went out.
-        drop(self.engine.take_notices());
         self.follow_changes();
         self.routes.batch.flush();
         self.publish_status();
@@ -385,6 +395,43 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         }
     }
 
+    /// Answers a publisher whose message violates the schema of its station.
+    fn refuse(&mut self, batch: &IngestBatch, item: &IngestItem, reason: &str, now: Timestamp) {
+        let account = batch.account().name();
+        let group = GroupId(item.tag.id);
+        let reply = batch.reply(item);
+        if !reply.is_empty()
+            && let Some(stream) = self.engine.name_of(group)
+        {
+            let error = ApiError {
+                code: 400,
+                err_code: SCHEMA_VIOLATION,
+                description: reason.to_owned().into(),
+            };
+            let mut payload = Vec::new();
+            pub_ack::write_pub_error(&mut payload, stream, &error);
+            self.routes.send(Outgoing {
+                account,
+                target: reply,
+                subject: reply,
+                reply: b"",
+                header: b"",
+                payload: &payload,
+            });
+        }
+        let Some(checked) = self.links.queue.enforcement().of(group.0) else {
+            return;
+        };
+        self.engine.application_mut().message_refused(
+            account,
+            checked.station.clone(),
+            reason,
+            batch.header(item),
+            batch.payload(item),
+            now,
+        );
+    }
+
     /// Keeps the subscriptions of streams in step with the streams.
     fn follow_changes(&mut self) {
         for change in self.engine.take_changes() {
@@ -394,6 +441,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                     group,
                     subjects,
                 } => {
+                    self.engine.application_mut().stream_came();
                     let account = self.routes.accounts.get_or_create(&account);
                     let tag = IngestTag {
                         kind: IngestKind::Stream,
@@ -448,7 +496,14 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                         account.unsubscribe(&subscription);
                     }
                 }
-                Change::Release { group, .. } => {
+                Change::Release {
+                    group,
+                    account,
+                    stream,
+                } => {
+                    let now = self.clock.now();
+                    let stations = self.engine.application_mut();
+                    stations.stream_gone(&account, &stream, now);
                     for (account, subscription) in self.captures.remove(&group).unwrap_or_default()
                     {
                         account.unsubscribe(&subscription);
@@ -465,7 +520,8 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         } else {
             LONGEST_SLEEP
         };
-        match self.engine.next_deadline() {
+        let retry = self.engine.application().next_deadline();
+        match self.engine.next_deadline().into_iter().chain(retry).min() {
             Some(at) => at.since(self.clock.now()).min(longest),
             None => longest,
         }

@@ -8,6 +8,7 @@
 //! The queue is bounded in bytes by its readers' manners: a batch is always taken, and a connection
 //! that finds the queue over its limit stops reading its socket until the engine has caught up.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::schemas::Enforcement;
 use crate::account::Account;
 use crate::connection::client::Client;
 
@@ -36,6 +38,8 @@ pub enum IngestKind {
     Link,
     /// For the application layer.
     Application,
+    /// Not to be stored: it violates the schema of its station.
+    Refused,
 }
 
 /// Says which of its subscriptions the engine sees a message for.
@@ -66,6 +70,8 @@ pub struct IngestBatch {
     origin: Option<Arc<Client>>,
     arena: Vec<u8>,
     items: Vec<IngestItem>,
+    /// Why items are refused, by their place.
+    refusals: BTreeMap<usize, String>,
 }
 
 impl IngestBatch {
@@ -76,7 +82,29 @@ impl IngestBatch {
             origin,
             arena: Vec::with_capacity(capacity),
             items: Vec::new(),
+            refusals: BTreeMap::new(),
         }
+    }
+
+    /// Holds the messages against the schemas of their stations.
+    fn check(&mut self, enforcement: &Enforcement) {
+        for at in 0..self.items.len() {
+            let item = self.items[at];
+            if item.tag.kind != IngestKind::Stream {
+                continue;
+            }
+            let checked = enforcement.of(item.tag.id);
+            let violation = checked.and_then(|checked| checked.violation(self.payload(&item)));
+            if let Some(violation) = violation {
+                self.items[at].tag.kind = IngestKind::Refused;
+                self.refusals.insert(at, violation);
+            }
+        }
+    }
+
+    /// Why the item at this place is refused.
+    pub(crate) fn refusal(&self, at: usize) -> &str {
+        self.refusals.get(&at).map_or("", String::as_str)
     }
 
     /// Bytes of the messages alone.
@@ -186,6 +214,7 @@ pub struct IngestQueue {
     /// The engine was told and has not looked yet.
     told: AtomicBool,
     wake: Arc<dyn Fn() + Send + Sync>,
+    enforcement: Arc<Enforcement>,
     drained: Notify,
     /// The engine wants to know of new subscriptions.
     interest_wanted: AtomicBool,
@@ -215,6 +244,7 @@ impl IngestQueue {
             limit: limit_bytes,
             told: AtomicBool::new(false),
             wake,
+            enforcement: Arc::default(),
             drained: Notify::new(),
             interest_wanted: AtomicBool::new(false),
             interest_changed: AtomicBool::new(false),
@@ -223,7 +253,10 @@ impl IngestQueue {
 
     /// Hands over a batch. False when the queue is over its limit now: the caller then waits for
     /// [`IngestQueue::drained`] before it reads more from its socket.
-    pub fn push(&self, batch: IngestBatch) -> bool {
+    pub fn push(&self, mut batch: IngestBatch) -> bool {
+        if self.enforcement.is_active() {
+            batch.check(&self.enforcement);
+        }
         let added = batch.bytes();
         self.batches.lock().push(batch);
         let bytes = self.bytes.fetch_add(added, Ordering::AcqRel) + added;
@@ -247,6 +280,11 @@ impl IngestQueue {
         if before > self.limit {
             self.drained.notify_waiters();
         }
+    }
+
+    /// What messages are held against on their way.
+    pub(crate) fn enforcement(&self) -> &Arc<Enforcement> {
+        &self.enforcement
     }
 
     /// Notes that a client subscribed to something, in case a push consumer waits for it.

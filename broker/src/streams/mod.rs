@@ -12,6 +12,7 @@ mod audit;
 mod driver;
 pub mod ingest;
 mod presence;
+mod schemas;
 mod stations;
 pub mod status;
 
@@ -32,6 +33,7 @@ use thiserror::Error;
 use self::driver::{Alarm, Clock, Driver, Links, Routes};
 use self::ingest::IngestQueue;
 use self::presence::Presence;
+use self::schemas::SchemaDesk;
 use self::stations::StationsDriver;
 use self::status::Status;
 use crate::connection::client::ConnectionObserver;
@@ -135,7 +137,10 @@ impl Streams {
             limits: asked.limits,
             ..Options::default()
         };
-        let application = StationsDriver::new(now);
+        let enforcement = Arc::clone(self.queue.enforcement());
+        let schemas = SchemaDesk::new(Arc::clone(&self.alarm), enforcement)
+            .map_err(|error| StreamsError(format!("the schema thread cannot start: {error}")))?;
+        let application = StationsDriver::new(schemas, now);
         let mut engine = Engine::open(store.log, store.state, application, options, now)
             .map_err(|error| StreamsError(format!("{}: {error}", folder.display())))?;
         for (account, limits) in asked.accounts.iter().flatten() {

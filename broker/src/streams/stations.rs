@@ -1,28 +1,56 @@
 //! Carries out what the stations ask for: their steps become calls of the engine, one at a time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
-use menes_jetstream::consumer::ConsumerConfig;
-use menes_jetstream::engine::{ApiRequest, Application, Completion, Engine, InternalCall};
-use menes_jetstream::ids::AccountName;
+use bytes::Bytes;
+use menes_jetstream::api::ApiError;
+use menes_jetstream::command::Purge;
+use menes_jetstream::consumer::{ConsumerConfig, Notice};
+use menes_jetstream::engine::ended::{Ended, EndedKey};
+use menes_jetstream::engine::{ApiRequest, Application, Completion, Engine, InternalCall, Publish};
+use menes_jetstream::ids::{AccountName, StreamSeq};
 use menes_jetstream::ports::{
     LogStore, Outbox, Outgoing, StateStore, StoreError, StoreErrorKind, Table,
 };
+use menes_jetstream::record::StoredMessage;
 use menes_jetstream::time::Timestamp;
 use menes_jetstream::txn::Txn;
+use menes_stations::name::{SchemaName, StationName};
 use menes_stations::sdk::{ClientIdentity, Request};
 use menes_stations::user::Access;
-use menes_stations::{Command, Outcome, Progress, Stations, Step, StepError, StepResult, TaskId};
+use menes_stations::{
+    Command, Enforced, Message, Outcome, Progress, Stations, Step, StepError, StepResult, TaskId,
+};
 
 use super::presence::PresenceEvent;
+use super::schemas::{Checked, SchemaDesk};
 use crate::connection::client::ClientInfo;
 
+/// How long a refused message waits for the reason before it is recorded without one.
+const REASON_WAIT: Duration = Duration::from_secs(1);
+/// How long after a dead letter could not be stored the next attempt begins.
+const RECORD_RETRY: Duration = Duration::from_secs(5);
+/// Most dead letters being stored at a time.
+const MAX_RECORDING: usize = 256;
+/// JetStream error code of a stream that does not exist.
+const STREAM_NOT_FOUND: u16 = 10_059;
 /// How long what a closed connection registered stays known.
-const REGISTRATION_AGE: std::time::Duration = std::time::Duration::from_secs(2 * 3600);
+const REGISTRATION_AGE: Duration = Duration::from_secs(2 * 3600);
 
 /// The stations as the engine's application, with the tasks that are being carried out.
 pub(crate) struct StationsDriver {
     stations: Stations,
+    schemas: SchemaDesk,
+    /// What consumers gave up and nobody has taken over yet.
+    ended: BTreeMap<EndedKey, Ended>,
+    /// Those of them that wait for their turn, by when it comes.
+    due: BTreeSet<(Timestamp, EndedKey)>,
+    /// Those that are being taken over.
+    recording: BTreeMap<TaskId, EndedKey>,
+    /// Streams came or went since messages were last matched with schemas.
+    has_new_streams: bool,
     now: Timestamp,
     tasks: BTreeMap<TaskId, Running>,
     /// Outcomes of applied commands whose completion was not taken yet, oldest first.
@@ -39,6 +67,7 @@ struct Running {
     /// What the step under way makes was there before it.
     existed: bool,
     is_record: bool,
+    is_hand_over: bool,
 }
 
 /// How a step was taken.
@@ -50,9 +79,14 @@ enum Taken {
 }
 
 impl StationsDriver {
-    pub(crate) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(schemas: SchemaDesk, now: Timestamp) -> Self {
         Self {
             stations: Stations::default(),
+            schemas,
+            ended: BTreeMap::new(),
+            due: BTreeSet::new(),
+            recording: BTreeMap::new(),
+            has_new_streams: true,
             now,
             tasks: BTreeMap::new(),
             outcomes: VecDeque::new(),
@@ -70,6 +104,79 @@ impl StationsDriver {
         } else {
             self.stations
                 .connection_closed(&client.account, &connection, now);
+        }
+    }
+
+    /// Takes in that a consumer gave up a message.
+    pub(crate) fn delivery_ended(&mut self, ended: Ended, now: Timestamp) {
+        let Some(key) = ended.key else { return };
+        // A client that refuses a message says why right after.
+        let due = match ended.notice {
+            Notice::Terminated { .. } => now.plus(REASON_WAIT),
+            Notice::MaxDeliveries { .. } => now,
+        };
+        self.due.insert((due, key));
+        self.ended.insert(key, ended);
+    }
+
+    /// Takes in that a message violates the schema of its station.
+    pub(crate) fn message_refused(
+        &mut self,
+        account: &AccountName,
+        station: StationName,
+        reason: &str,
+        header: &[u8],
+        payload: &[u8],
+        now: Timestamp,
+    ) {
+        self.stations.message_refused(
+            account,
+            station,
+            reason.to_owned(),
+            Bytes::copy_from_slice(header),
+            Bytes::copy_from_slice(payload),
+            now,
+        );
+    }
+
+    /// Notes that there is a stream, maybe a new one.
+    pub(crate) fn stream_came(&mut self) {
+        self.has_new_streams = true;
+    }
+
+    /// Takes in that a stream is gone.
+    pub(crate) fn stream_gone(&mut self, account: &AccountName, stream: &str, now: Timestamp) {
+        self.has_new_streams = true;
+        self.stations.stream_gone(account, stream, now);
+    }
+
+    /// When there is something to do although nothing came in.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        let has_room = self.recording.len() < MAX_RECORDING;
+        let first = self.due.first().filter(|_| has_room);
+        first.map(|(at, _)| *at)
+    }
+
+    /// Begins to take over what is due.
+    fn record_ended(&mut self, now: Timestamp) {
+        while self.recording.len() < MAX_RECORDING
+            && let Some(&(at, key)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            if let Some(ended) = self.ended.get(&key) {
+                let task = self.stations.delivery_ended(ended, key, now);
+                self.recording.insert(task, key);
+            }
+        }
+    }
+
+    /// A task is over; a message it did not take over is due again, later.
+    fn task_over(&mut self, id: TaskId, now: Timestamp) {
+        if let Some(key) = self.recording.remove(&id)
+            && self.ended.contains_key(&key)
+        {
+            self.due.insert((now.plus(RECORD_RETRY), key));
         }
     }
 
@@ -121,6 +228,7 @@ impl Running {
             results: Vec::new(),
             existed: false,
             is_record: false,
+            is_hand_over: false,
         }
     }
 }
@@ -158,6 +266,10 @@ impl Application for StationsDriver {
         self.outcomes.push_back(applied.outcome);
         Ok(())
     }
+
+    fn takes_over(&self, account: &AccountName, stream: &str) -> bool {
+        self.stations.takes_over(account, stream)
+    }
 }
 
 /// Finishes what a crash left half done.
@@ -178,13 +290,21 @@ pub(crate) fn advance<L: LogStore, S: StateStore>(
     out: &mut dyn Outbox,
 ) -> bool {
     let mut worked = false;
+    for (id, result) in engine.application_mut().schemas.take_done() {
+        if let Some(task) = engine.application_mut().tasks.get_mut(&id) {
+            take(task, result);
+            step(engine, id, now, out);
+        }
+        worked = true;
+    }
+    engine.application_mut().record_ended(now);
     for completion in engine.take_completions() {
         complete(engine, completion, now, out);
         worked = true;
     }
     let driver = engine.application_mut();
     if now >= driver.expiry_due {
-        driver.expiry_due = now.plus(std::time::Duration::from_secs(60));
+        driver.expiry_due = now.plus(Duration::from_secs(60));
         driver.stations.expire_registrations(REGISTRATION_AGE, now);
     }
     while let Some((id, progress)) = engine.application_mut().stations.poll() {
@@ -206,6 +326,7 @@ pub(crate) fn advance<L: LogStore, S: StateStore>(
                 step(engine, id, now, out);
             }
             Progress::Reply(payload) => {
+                driver.task_over(id, now);
                 let Some(task) = driver.tasks.remove(&id) else {
                     continue;
                 };
@@ -221,11 +342,49 @@ pub(crate) fn advance<L: LogStore, S: StateStore>(
                 }
             }
             Progress::Silent => {
+                driver.task_over(id, now);
                 driver.tasks.remove(&id);
             }
         }
     }
+    enforce(engine);
     worked
+}
+
+/// Lets connections hold messages against what stations want now.
+fn enforce<L: LogStore, S: StateStore>(engine: &mut Engine<L, S, StationsDriver>) {
+    let driver = engine.application_mut();
+    let is_new = std::mem::take(&mut driver.has_new_streams);
+    if !driver.stations.take_enforcement_change() && !is_new {
+        return;
+    }
+    let enforced: Vec<Enforced> = driver.stations.enforced().collect();
+    let mut streams = HashMap::new();
+    let mut used = Vec::new();
+    for wanted in enforced {
+        let key = (wanted.account, wanted.schema, wanted.version);
+        let driver = engine.application_mut();
+        let schema = driver.stations.state().schema(&key.0, &key.1);
+        let known = schema.and_then(|schema| Some((schema.kind, schema.version(key.2)?.clone())));
+        let Some((kind, version)) = known else {
+            continue;
+        };
+        let Some(validator) = driver.schemas.validator(&key, kind, &version) else {
+            continue;
+        };
+        let checked = Arc::new(Checked {
+            station: wanted.station,
+            validator,
+        });
+        for partition in 1..=wanted.partitions {
+            let stream = checked.station.stream(partition);
+            if let Some(group) = engine.group_of(&key.0, &stream) {
+                streams.insert(group.0, Arc::clone(&checked));
+            }
+        }
+        used.push(key);
+    }
+    engine.application_mut().schemas.enforce(streams, &used);
 }
 
 fn complete<L: LogStore, S: StateStore>(
@@ -236,6 +395,12 @@ fn complete<L: LogStore, S: StateStore>(
 ) {
     let id = TaskId(completion.token);
     let driver = engine.application_mut();
+    if completion.result.is_ok()
+        && driver.tasks.get(&id).is_some_and(|task| task.is_hand_over)
+        && let Some(key) = driver.recording.get(&id)
+    {
+        driver.ended.remove(key);
+    }
     let Some(task) = driver.tasks.get_mut(&id) else {
         return;
     };
@@ -299,11 +464,23 @@ fn take_step<L: LogStore, S: StateStore>(
     now: Timestamp,
     out: &mut dyn Outbox,
 ) -> Taken {
+    if let Some(task) = engine.application_mut().tasks.get_mut(&id) {
+        task.is_record = matches!(step, Step::Record(_));
+        task.is_hand_over = matches!(step, Step::HandOver(_));
+        task.existed = false;
+    }
     let (call, existed) = match step {
         Step::CreateStream(config) => {
             let existed = engine.has_stream(account, &config.name);
             (InternalCall::CreateStream(config), existed)
         }
+        Step::EnsureStream(config) => {
+            if engine.has_stream(account, &config.name) {
+                return Taken::Now(StepResult::Existed);
+            }
+            (InternalCall::CreateStream(config), false)
+        }
+        Step::UpdateStream(config) => (InternalCall::UpdateStream(config), false),
         Step::DeleteStream {
             name,
             only_if_unused,
@@ -325,29 +502,191 @@ fn take_step<L: LogStore, S: StateStore>(
             },
             false,
         ),
+        Step::ResetConsumer {
+            stream,
+            name,
+            start,
+        } => (
+            InternalCall::ResetConsumer {
+                stream,
+                consumer: name,
+                start: StreamSeq(start),
+            },
+            false,
+        ),
+        Step::PauseConsumer {
+            stream,
+            name,
+            until,
+        } => (
+            InternalCall::PauseConsumer {
+                stream,
+                consumer: name,
+                until,
+            },
+            false,
+        ),
+        Step::Purge { stream, filter } => {
+            let purge = Purge {
+                filter,
+                ..Purge::default()
+            };
+            (InternalCall::Purge { stream, purge }, false)
+        }
+        Step::DeleteMessage { stream, seq } => {
+            let seq = StreamSeq(seq);
+            (InternalCall::DeleteMessage { stream, seq }, false)
+        }
         Step::Record(command) => {
-            if let Some(task) = engine.application_mut().tasks.get_mut(&id) {
-                task.is_record = true;
-            }
             engine.propose_application(command.encode(), id.0);
             return Taken::Later;
         }
-        Step::QueryStream(name) => {
-            return Taken::Now(match engine.stream_state(account, &name) {
-                Ok(state) => StepResult::Stream(Box::new(state)),
-                Err(error) => StepResult::Failed(StepError {
-                    err_code: u32::from(error.err_code),
-                    description: error.description.into_owned(),
-                }),
-            });
+        Step::HandOver(key) => {
+            engine.handed_over(key.group, &[key], id.0);
+            return Taken::Later;
         }
+        Step::Publish { stream, message } => {
+            let publish = Publish {
+                reply: b"",
+                subject: message.subject.as_bytes(),
+                header: &message.header,
+                payload: &message.payload,
+            };
+            engine.publish_for(account, &stream, now, publish, id.0);
+            return Taken::Later;
+        }
+        Step::Send(message) => {
+            out.send(Outgoing {
+                account,
+                target: message.subject.as_bytes(),
+                subject: message.subject.as_bytes(),
+                reply: b"",
+                header: &message.header,
+                payload: &message.payload,
+            });
+            return Taken::Now(StepResult::Done);
+        }
+        Step::CheckSchema(source) => {
+            let schemas = &engine.application().schemas;
+            schemas.check(id, account, *source);
+            return Taken::Later;
+        }
+        Step::PrepareSchema { name, version } => {
+            return prepare(engine.application(), id, account, name, version);
+        }
+        Step::CheckMessage { station, payload } => {
+            let group = engine.group_of(account, &station.stream(1));
+            let schemas = &engine.application().schemas;
+            return match group {
+                Some(group) if schemas.message(id, group.0, payload) => Taken::Later,
+                _ => Taken::Now(StepResult::Done),
+            };
+        }
+        question => return Taken::Now(answer(engine, account, question, now, out)),
     };
     if let Some(task) = engine.application_mut().tasks.get_mut(&id) {
-        task.is_record = false;
         task.existed = existed;
     }
     engine.call(account, call, id.0, now, out);
     Taken::Later
+}
+
+/// Makes a version of a schema ready.
+fn prepare(
+    driver: &StationsDriver,
+    id: TaskId,
+    account: &AccountName,
+    name: SchemaName,
+    number: u32,
+) -> Taken {
+    let Some(schema) = driver.stations.state().schema(account, &name) else {
+        return Taken::Now(StepResult::Done);
+    };
+    let Some(version) = schema.version(number) else {
+        return Taken::Now(StepResult::Done);
+    };
+    let key = (account.clone(), name, number);
+    if driver.schemas.prepare(id, key, schema.kind, version) {
+        Taken::Now(StepResult::Done)
+    } else {
+        Taken::Later
+    }
+}
+
+/// Answers a step that changes nothing.
+fn answer<L: LogStore, S: StateStore>(
+    engine: &mut Engine<L, S, StationsDriver>,
+    account: &AccountName,
+    question: Step,
+    now: Timestamp,
+    out: &mut dyn Outbox,
+) -> StepResult {
+    let is_reading = matches!(question, Step::Read { .. } | Step::List { .. });
+    let answer = match question {
+        Step::QueryStream(name) => engine
+            .stream_state(account, &name)
+            .map(|state| StepResult::Stream(Box::new(state))),
+        Step::QueryConsumer { stream, name } => engine
+            .consumer_state(account, &stream, &name, now, out)
+            .map(|info| StepResult::Consumer(Box::new(info))),
+        Step::FindTime { stream, time } => engine
+            .seq_at_time(account, &stream, time)
+            .map(|seq| StepResult::Sequence(seq.0)),
+        Step::Read { stream, seq } => engine
+            .messages(account, &stream, None, StreamSeq(seq), 1)
+            .map(|found| {
+                let found = found.into_iter().filter(|message| message.seq.0 == seq);
+                StepResult::Messages(found.map(|message| read(&message)).collect())
+            }),
+        Step::List {
+            stream,
+            filter,
+            from,
+            limit,
+        } => engine
+            .messages(account, &stream, Some(&filter), StreamSeq(from), limit)
+            .map(|found| StepResult::Messages(found.iter().map(read).collect())),
+        Step::ReadEnded { key, seq } => engine
+            .ended_message(key, StreamSeq(seq))
+            .map(|found| StepResult::Messages(found.iter().map(read).collect()))
+            .map_err(|error| {
+                tracing::error!("a dead letter cannot be read: {error}");
+                ApiError::temporarily_unavailable()
+            }),
+        Step::ListStreams => {
+            let names = engine.stream_names(account).map(str::to_owned);
+            Ok(StepResult::Names(names.collect()))
+        }
+        Step::CountStreams(names) => {
+            let there = names.iter().filter(|name| engine.has_stream(account, name));
+            Ok(StepResult::Sequence(there.count() as u64))
+        }
+        other => {
+            debug_assert!(false, "{other:?} is no question");
+            Err(ApiError::bad_request())
+        }
+    };
+    match answer {
+        Ok(answer) => answer,
+        // What does not exist holds nothing.
+        Err(error) if error.err_code == STREAM_NOT_FOUND && is_reading => {
+            StepResult::Messages(Vec::new())
+        }
+        Err(error) => StepResult::Failed(StepError {
+            err_code: u32::from(error.err_code),
+            description: error.description.into_owned(),
+        }),
+    }
+}
+
+fn read(message: &StoredMessage) -> Message {
+    Message {
+        seq: message.seq.0,
+        time: message.time(),
+        subject: String::from_utf8_lossy(message.subject()).into_owned(),
+        header: Bytes::copy_from_slice(message.header()),
+        payload: Bytes::copy_from_slice(message.payload()),
+    }
 }
 
 fn name_of(config: &ConsumerConfig) -> &str {

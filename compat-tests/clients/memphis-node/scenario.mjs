@@ -53,6 +53,14 @@ export async function connect(options = {}) {
   return memphis;
 }
 
+/** A request to the broker's own interface. */
+export async function ask(nc, what, body = {}) {
+  const reply = await nc.request(`$MENES.API.${what}`, JSON.stringify(body), { timeout: 10000 });
+  const answer = reply.json();
+  assert.ok(!answer.error, `${what}: ${answer.error?.description}`);
+  return answer;
+}
+
 /** Whether nats-server and the stand-in control plane answer, not the server under test. */
 export const isReference = process.env.MENES_TEST_SERVER === "nats-server";
 

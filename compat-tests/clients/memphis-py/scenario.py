@@ -5,6 +5,7 @@ stream, a consumer group a durable consumer. What an SDK cannot ask for is check
 """
 
 import asyncio
+import json
 import os
 import re
 
@@ -59,6 +60,15 @@ async def plain(**options):
     """A plain NATS connection on the port of the SDKs."""
     options = {"user": os.environ["NATS_USER"], "password": os.environ["NATS_PASSWORD"], **options}
     return await nats.connect(f"nats://{os.environ['MEMPHIS_HOST']}:{os.environ['MEMPHIS_PORT']}", **options)
+
+
+async def ask(nc, what, **body):
+    """A request to the broker's own interface."""
+    reply = await nc.request(f"$MENES.API.{what}", json.dumps(body).encode(), timeout=10)
+    answer = json.loads(reply.data)
+    if "error" in answer:
+        raise AssertionError(f"{what}: {answer['error']['description']}")
+    return answer
 
 
 def is_reference():

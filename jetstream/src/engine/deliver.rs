@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::Bound;
 use std::time::Duration;
 
+use super::ended::Ended;
 use super::replicate::LINK_TIMER;
 use super::view::StreamView;
 use super::{Application, Engine, Origin, StreamGroup};
@@ -222,8 +223,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.gathering.push(group);
         }
         for notice in self.turn_notices.drain(..) {
-            self.notices
-                .push((account.clone(), stream_name.to_string(), notice));
+            self.ended.push(Ended {
+                account: account.clone(),
+                stream: stream_name.to_string(),
+                notice,
+                key: None,
+            });
         }
         self.set_timer(group, id, deadline);
         Some(value)

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::api::{self, ApiError};
 use crate::command::{MetaCommand, StreamCommand};
-use crate::ids::GroupId;
+use crate::ids::{AccountName, GroupId};
 use crate::ports::{
     Appended, Entry, EntryKind, LogStore, Outbox, Outgoing, StateStore, StoreError, StoreErrorKind,
 };
@@ -72,6 +72,41 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             let mut publishers = Publishers::of(target);
             publishers.replies.push(message.reply);
             self.refuse_publishers(group, &publishers, &error, out);
+        }
+    }
+
+    /// A message of the driver's own for a stream; its outcome comes as a [`Completion`] with
+    /// `token`, where a duplicate is success.
+    pub fn publish_for(
+        &mut self,
+        account: &AccountName,
+        stream: &str,
+        now: Timestamp,
+        message: Publish<'_>,
+        token: u64,
+    ) {
+        let group = self.meta.group(account, stream);
+        let record = Record {
+            tag: Tag::Client,
+            reply: b"",
+            subject: message.subject,
+            header: message.header,
+            payload: message.payload,
+        };
+        let gathered = match group {
+            Some(group) => self.gather(group, now, record).map(|()| group),
+            None => Err(ApiError::stream_not_found()),
+        };
+        match gathered {
+            Ok(group) => {
+                if let Some(target) = self.groups.get_mut(&group) {
+                    target.replies.expect_last(token);
+                }
+            }
+            Err(error) => self.completions.push(Completion {
+                token,
+                result: Err(error),
+            }),
         }
     }
 
@@ -392,6 +427,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             Context::Stream(command, _) => match **command {
                 StreamCommand::Purge(_)
                 | StreamCommand::DeleteMessage { .. }
+                | StreamCommand::HandedOver { .. }
+                | StreamCommand::ResetConsumer { .. }
                 | StreamCommand::Advance { .. } => true,
                 StreamCommand::CreateConsumer { .. }
                 | StreamCommand::UpdateConsumer { .. }
@@ -547,6 +584,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         match context {
             Context::Publish(publishers) => {
                 self.accounts.release(publishers.claim);
+                self.complete(&publishers, |_| Err(error.clone()));
                 self.additions_refused(entry, now);
                 self.copies_refused(entry, error, now, out);
                 self.refuse_publishers(entry.group, &publishers, error, out);
@@ -584,6 +622,20 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                     result: Err(error.clone()),
                 });
             }
+        }
+    }
+
+    /// Tells the driver what became of its own messages.
+    pub(super) fn complete(
+        &mut self,
+        publishers: &Publishers,
+        outcome: impl Fn(usize) -> Result<(), ApiError>,
+    ) {
+        for &(place, token) in publishers.replies.tokens() {
+            self.completions.push(Completion {
+                token,
+                result: outcome(place),
+            });
         }
     }
 

@@ -26,8 +26,10 @@ mod advisory;
 mod apply;
 mod deliver;
 mod direct;
+pub mod ended;
 mod figures;
 mod gather;
+mod internal;
 mod meta;
 mod reclaim;
 mod recovery;
@@ -41,6 +43,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::accounts::{AccountSlot, Accounts, Claim};
+use self::ended::Ended;
 use self::meta::Meta;
 use self::reclaim::Reclaim;
 use self::replicate::{Link, Listeners};
@@ -61,7 +64,8 @@ use crate::txn::Txn;
 pub use self::accounts::ServerLimits;
 pub use self::advisory::API_AUDIT;
 pub use self::figures::{AccountFigures, Figures, StreamFigures};
-pub use self::request::{ApiRequest, InternalCall};
+pub use self::internal::InternalCall;
+pub use self::request::ApiRequest;
 
 /// A state machine that rides in the same log beside the streams: the stations.
 pub trait Application {
@@ -77,6 +81,12 @@ pub trait Application {
     /// # Errors
     /// `Corrupt` for a command that cannot be read.
     fn apply(&mut self, command: &[u8], txn: &mut Txn<'_>) -> Result<(), StoreError>;
+
+    /// Whether messages of this stream that a consumer gave up are to be taken over. Decided from
+    /// what was applied, and from nothing else.
+    fn takes_over(&self, _account: &AccountName, _stream: &str) -> bool {
+        false
+    }
 }
 
 /// No application.
@@ -176,6 +186,8 @@ pub enum Change {
         account: AccountName,
         /// The stream's group.
         group: GroupId,
+        /// Name of the stream.
+        stream: String,
     },
 }
 
@@ -354,7 +366,7 @@ pub struct Engine<L, S, A> {
     /// What links ask for.
     requests: Vec<replicate::Request>,
     completions: Vec<Completion>,
-    notices: Vec<(AccountName, String, Notice)>,
+    ended: Vec<Ended>,
     turn_notices: Vec<Notice>,
     outcomes: Vec<PublishOutcome>,
     removed: Vec<Removed>,
@@ -412,9 +424,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         std::mem::take(&mut self.completions)
     }
 
-    /// What consumers gave up on since the last call: account, stream, and what.
-    pub fn take_notices(&mut self) -> Vec<(AccountName, String, Notice)> {
-        std::mem::take(&mut self.notices)
+    /// What consumers gave up on since the last call. The first call also gives what was not
+    /// [handed over](Engine::handed_over) before the last stop.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
     }
 
     /// The state machine beside the streams.

@@ -87,7 +87,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             listeners: Listeners::default(),
             requests: Vec::new(),
             completions: Vec::new(),
-            notices: Vec::new(),
+            ended: Vec::new(),
             turn_notices: Vec::new(),
             outcomes: Vec::new(),
             removed: Vec::new(),
@@ -98,6 +98,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             engine.load_stream(row)?;
         }
         engine.replay(now)?;
+        // Replayed ends have their records among the others.
+        engine.ended = super::ended::load(&engine.state)?;
         for target in engine.groups.values_mut() {
             target.last_time = target.last_time.max(target.stream.log_time());
             if target.in_memory {

@@ -32,6 +32,8 @@ impl Publishers {
 pub(crate) struct Replies {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Records that the driver waits for, by place, with its tokens.
+    tokens: Vec<(usize, u64)>,
 }
 
 impl Replies {
@@ -39,6 +41,18 @@ impl Replies {
     pub(crate) fn push(&mut self, reply: &[u8]) {
         self.bytes.extend_from_slice(reply);
         self.ends.push(self.bytes.len());
+    }
+
+    /// Lets the driver wait for the outcome of the record added last.
+    pub(crate) fn expect_last(&mut self, token: u64) {
+        if let Some(place) = self.ends.len().checked_sub(1) {
+            self.tokens.push((place, token));
+        }
+    }
+
+    /// Places of the records that the driver waits for, with its tokens.
+    pub(crate) fn tokens(&self) -> &[(usize, u64)] {
+        &self.tokens
     }
 
     /// The reply of each record.

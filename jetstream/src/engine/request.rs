@@ -19,7 +19,7 @@ use crate::consumer::{AckToken, Consumer, ConsumerConfig, ConsumerInfo, Turn, pa
 use crate::ids::{AccountName, GroupId, StreamSeq};
 use crate::ports::{LogStore, Outbox, Outgoing, StateStore, StoreError};
 use crate::record::StoredMessage;
-use crate::stream::{Filters, Stream, StreamConfig, StreamState, View};
+use crate::stream::{Filters, Stream, StreamConfig, View};
 use crate::time::Timestamp;
 
 /// Most sequences of deleted messages in one answer.
@@ -40,34 +40,6 @@ pub struct ApiRequest<'a> {
     pub payload: &'a [u8],
     /// The client as a JSON object, for the audit of the API; empty where nobody audits.
     pub client: &'a [u8],
-}
-
-/// What the driver asks for on behalf of the application.
-#[derive(Clone, Debug)]
-pub enum InternalCall {
-    /// Make a stream; one with the same configuration is success.
-    CreateStream(Box<StreamConfig>),
-    /// Remove a stream.
-    DeleteStream {
-        /// Its name.
-        name: String,
-        /// Keep it, and succeed, if a message was ever stored in it.
-        only_if_unused: bool,
-    },
-    /// Make a consumer or change one.
-    CreateConsumer {
-        /// Name of the stream.
-        stream: String,
-        /// What it should be.
-        config: Box<ConsumerConfig>,
-    },
-    /// Remove a consumer.
-    DeleteConsumer {
-        /// Name of the stream.
-        stream: String,
-        /// Name of the consumer.
-        consumer: String,
-    },
 }
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
@@ -106,86 +78,6 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             let payload = response::error(&Call::parse(request.subject), &error);
             send(request.account, request.reply, b"", &payload, out);
         }
-    }
-
-    /// A call of the application; its outcome comes as a [`Completion`] with `token`.
-    pub fn call(
-        &mut self,
-        account: &AccountName,
-        call: InternalCall,
-        token: u64,
-        now: Timestamp,
-        out: &mut dyn Outbox,
-    ) {
-        let origin = Origin::Internal(token);
-        let result = match call {
-            InternalCall::CreateStream(config) => {
-                let name = config.name.clone();
-                let request = request::StreamRequest {
-                    config: *config,
-                    pedantic: false,
-                };
-                self.propose_create_stream(account, &name, request, origin.clone(), now)
-            }
-            InternalCall::DeleteStream {
-                name,
-                only_if_unused,
-            } => self.propose_delete_stream(account, &name, only_if_unused, origin.clone()),
-            InternalCall::CreateConsumer { stream, config } => {
-                let name = config.durable_name.as_ref().or(config.name.as_ref());
-                let name = name.cloned().unwrap_or_default();
-                let request = request::ConsumerRequest {
-                    stream_name: stream.clone(),
-                    config: *config,
-                    action: request::Action::default(),
-                    pedantic: false,
-                };
-                let endpoint = Endpoint::Named {
-                    consumer: &name,
-                    filter: None,
-                };
-                self.propose_create_consumer(
-                    account,
-                    &stream,
-                    endpoint,
-                    request,
-                    origin.clone(),
-                    now,
-                    out,
-                )
-            }
-            InternalCall::DeleteConsumer { stream, consumer } => {
-                self.propose_delete_consumer(account, &stream, &consumer, origin.clone())
-            }
-        };
-        if let Err(error) = result {
-            self.answer(origin, Err(error), now, out);
-        }
-    }
-
-    /// Whether there is a stream of this name.
-    #[must_use]
-    pub fn has_stream(&self, account: &AccountName, name: &str) -> bool {
-        self.meta.group(account, name).is_some()
-    }
-
-    /// Whether the stream has a consumer of this name.
-    #[must_use]
-    pub fn has_consumer(&self, account: &AccountName, stream: &str, name: &str) -> bool {
-        self.find(account, stream, name).is_some()
-    }
-
-    /// The counters of a stream, if it exists.
-    ///
-    /// # Errors
-    /// 10059, or what reading it gave.
-    pub fn stream_state(
-        &mut self,
-        account: &AccountName,
-        name: &str,
-    ) -> Result<StreamState, ApiError> {
-        let (group, _) = self.stream_config(account, name)?;
-        self.with_view(group, |target, view| target.stream.state(view))
     }
 
     /// An acknowledgement of a delivery.
@@ -461,7 +353,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(())
     }
 
-    fn propose_create_stream(
+    pub(super) fn propose_create_stream(
         &mut self,
         account: &AccountName,
         name: &str,
@@ -501,7 +393,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(())
     }
 
-    fn propose_update_stream(
+    pub(super) fn propose_update_stream(
         &mut self,
         account: &AccountName,
         name: &str,
@@ -542,7 +434,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(())
     }
 
-    fn propose_delete_stream(
+    pub(super) fn propose_delete_stream(
         &mut self,
         account: &AccountName,
         name: &str,
@@ -565,7 +457,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         clippy::too_many_arguments,
         reason = "one request and where its answer goes"
     )]
-    fn propose_create_consumer(
+    pub(super) fn propose_create_consumer(
         &mut self,
         account: &AccountName,
         stream: &str,
@@ -617,7 +509,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(())
     }
 
-    fn propose_delete_consumer(
+    pub(super) fn propose_delete_consumer(
         &mut self,
         account: &AccountName,
         stream: &str,
@@ -740,7 +632,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
     }
 
-    fn stream_config(
+    pub(super) fn stream_config(
         &self,
         account: &AccountName,
         name: &str,
@@ -756,7 +648,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok((group, target.stream.config()))
     }
 
-    fn find(&self, account: &AccountName, stream: &str, consumer: &str) -> Option<(GroupId, u32)> {
+    pub(super) fn find(
+        &self,
+        account: &AccountName,
+        stream: &str,
+        consumer: &str,
+    ) -> Option<(GroupId, u32)> {
         let group = self.meta.group(account, stream)?;
         Some((
             group,

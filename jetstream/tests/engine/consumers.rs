@@ -352,7 +352,7 @@ fn what_was_delivered_often_enough_is_told_once() {
         server.pull("S", "C", 1);
         server.pass(2 * SECOND);
     }
-    assert_eq!(server.engine().take_notices().len(), 1);
+    assert_eq!(server.engine().take_ended().len(), 1);
 }
 
 #[test]

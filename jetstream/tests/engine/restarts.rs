@@ -234,3 +234,41 @@ fn a_consumer_in_memory_is_logged_once_acks_remove_messages() {
     assert_eq!(server.state("S")["messages"], 0);
     assert_eq!(server.pull("S", "C", 1).len(), 0);
 }
+
+#[test]
+fn what_a_consumer_gave_up_is_told_until_it_is_taken_over() {
+    for retention in ["limits", "interest", "workqueue"] {
+        let mut server = Server::new();
+        server.stream("KEPT", &["s.>"], &format!(r#","retention":"{retention}""#));
+        server.consumer("KEPT", "C", "");
+        server.store("s.a");
+        let delivery = server.pull("KEPT", "C", 1).remove(0);
+        server.ack(&delivery, "+TERM");
+        server.settle();
+        let told = server.engine().take_ended();
+        assert_eq!(told.len(), 1, "{retention}");
+        for ending in [true, false] {
+            if ending {
+                server.crash();
+            } else {
+                server.restart();
+            }
+            assert_eq!(server.engine().take_ended(), told, "{retention}");
+        }
+        let key = told[0].key.expect("its stream keeps a record");
+        let seq = told[0].stream_seq();
+        let message = server.engine().ended_message(key, seq).expect("readable");
+        let message = message.expect("it is there although the stream may have let it go");
+        assert_eq!(message.subject(), b"s.a");
+        server.engine().handed_over(key.group, &[key], 7);
+        server.settle();
+        let completed = server.engine().take_completions();
+        assert!(
+            completed
+                .iter()
+                .any(|done| done.token == 7 && done.result.is_ok())
+        );
+        server.crash();
+        assert_eq!(server.engine().take_ended(), [], "{retention}");
+    }
+}

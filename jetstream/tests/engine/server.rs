@@ -137,6 +137,10 @@ impl Application for Counter {
         );
         Ok(())
     }
+
+    fn takes_over(&self, _account: &AccountName, stream: &str) -> bool {
+        stream.starts_with("KEPT")
+    }
 }
 
 /// An engine and everything around it.

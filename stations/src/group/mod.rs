@@ -100,8 +100,17 @@ pub struct Group {
     /// Kept so that the same request, made again later, asks for the same durables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_sequences: Vec<u64>,
+    /// Partitions that the station had when the group began; 0 for all. On those that came later
+    /// the group begins at the first message.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_partitions: u32,
     /// How far it is made.
     pub status: GroupStatus,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Group {
@@ -121,6 +130,7 @@ impl Group {
             },
             start,
             first_sequences: Vec::new(),
+            first_partitions: 0,
             status: GroupStatus::Creating,
         }
     }
@@ -135,7 +145,9 @@ impl Group {
     /// Configuration of the durable on a partition of `station`.
     #[must_use]
     pub fn consumer_config(&self, station: &Station, partition: u32) -> ConsumerConfig {
-        let (deliver_policy, opt_start_seq) = match self.start {
+        let came_later = self.first_partitions > 0 && partition > self.first_partitions;
+        let start = if came_later { Start::All } else { self.start };
+        let (deliver_policy, opt_start_seq) = match start {
             Start::All => (DeliverPolicy::All, 0),
             Start::New => (DeliverPolicy::New, 0),
             Start::Sequence(sequence) => (DeliverPolicy::ByStartSequence, sequence),

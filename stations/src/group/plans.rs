@@ -3,6 +3,7 @@
 use menes_jetstream::AccountName;
 
 use crate::command::Command;
+use crate::dead_letter;
 use crate::group::{Group, Member};
 use crate::name::GroupName;
 use crate::station::Station;
@@ -98,6 +99,10 @@ pub(crate) fn removal(
     for partition in station.partition_numbers() {
         plan.step(delete(station, group, partition));
     }
+    plan.step(dead_letter::purge(dead_letter::group_filter(
+        &station.name,
+        group,
+    )));
     plan.step(removed(account, station, group));
     plan
 }

@@ -59,6 +59,36 @@ impl Body {
         }
     }
 
+    /// A number that some clients write as text.
+    pub(crate) fn number_or_text(&self, key: &'static str) -> Result<i64, BodyError> {
+        match self.0.get(key) {
+            Some(Value::String(text)) => text.parse().map_err(|_| BodyError::WrongType(key)),
+            _ => self.number(key),
+        }
+    }
+
+    /// Names and values of an object whose keys belong to users; none if it is no object.
+    pub(crate) fn entries(&self, key: &'static str) -> impl Iterator<Item = (&String, &Value)> {
+        let object = self.0.get(key).and_then(Value::as_object);
+        object.into_iter().flat_map(Map::iter)
+    }
+
+    /// A list of numbers; none for a missing one.
+    pub(crate) fn numbers(&self, key: &'static str) -> Result<Vec<u64>, BodyError> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(values)) => values
+                .iter()
+                .map(|value| value.as_u64().ok_or(BodyError::WrongType(key)))
+                .collect(),
+            Some(_) => Err(BodyError::WrongType(key)),
+        }
+    }
+
+    pub(crate) fn has(&self, key: &'static str) -> bool {
+        self.0.get(key).is_some_and(|value| !value.is_null())
+    }
+
     pub(crate) fn flag(&self, key: &'static str) -> Result<bool, BodyError> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(false),

@@ -4,7 +4,7 @@ use menes_jetstream::AccountName;
 
 use crate::command::Command;
 use crate::group::{self, Group, GroupStatus, Member, Start, first_of_last};
-use crate::lock::{Hold, LockKey};
+use crate::lock::{Hold, LockKey, LockName};
 use crate::name::{ConsumerName, GroupName, StationName, relaxed};
 use crate::producer::ClientKind;
 use crate::sdk::body::Body;
@@ -106,7 +106,12 @@ impl Creation {
         let legacy = self.registrant.version < 2;
         match standing(cx, &self.station) {
             Standing::Ready(entry) if self.issued => {
-                Ok(Next::Reply(reply::consumer(&entry.station, self.java)))
+                let schema = cx.state.schema_of(cx.account, &entry.station);
+                Ok(Next::Reply(reply::consumer(
+                    &entry.station,
+                    schema,
+                    self.java,
+                )))
             }
             Standing::Ready(_) if legacy => Err(PARTITIONED.to_owned()),
             Standing::Ready(_) if !self.may_read => Err(format!(
@@ -162,7 +167,10 @@ impl Creation {
     /// The wanted group with its first sequences; none while the ends of the partitions must be
     /// asked for. A known group that began the same way keeps its own.
     fn placed(&self, known: Option<&Group>) -> Option<Group> {
-        let mut group = self.wanted.clone();
+        let mut group = Group {
+            first_partitions: known.map_or(0, |known| known.first_partitions),
+            ..self.wanted.clone()
+        };
         if let Start::Last(count) = group.start {
             group.first_sequences = match (known, &self.ends) {
                 (Some(known), _) if known.start == group.start => known.first_sequences.clone(),
@@ -207,8 +215,8 @@ impl Job for Creation {
     fn locks(&self, account: &AccountName, stations: Hold) -> Vec<(LockKey, Hold)> {
         let station = station_lock(account, &self.station, stations);
         let group = LockKey {
-            group: Some(self.wanted.name.clone()),
-            ..station.0.clone()
+            account: account.clone(),
+            name: LockName::Group(self.station.clone(), self.wanted.name.clone()),
         };
         vec![station, (group, Hold::Exclusive)]
     }

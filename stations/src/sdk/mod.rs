@@ -3,16 +3,17 @@
 //! One file for each kind of request. A request is opened at once: its body is decoded and
 //! checked as far as that needs no state. What remains is a job that plans from the state.
 
-mod body;
+pub(crate) mod body;
 mod consumer;
+pub(crate) mod dead_letter;
 mod producer;
-mod reply;
+pub(crate) mod reply;
+pub(crate) mod schema;
 mod station;
-
-use std::collections::BTreeMap;
 
 use menes_jetstream::{AccountName, Timestamp};
 
+use crate::api;
 use crate::sdk::body::{Body, BodyError};
 use crate::task::Job;
 use crate::user::{Access, connection_id, display_name};
@@ -62,8 +63,6 @@ pub const CONTROL_SUBJECTS: [&str; 13] = [
     DEAD_LETTER_ACKS,
 ];
 
-const NO_SCHEMAS: &str = "schemas are not supported by this version of the broker yet";
-
 /// Who sends a request, as the server knows it, whatever the body says.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientIdentity<'a> {
@@ -81,7 +80,7 @@ pub struct ClientIdentity<'a> {
     pub access: &'a Access,
 }
 
-/// A message on one of the [`CONTROL_SUBJECTS`].
+/// A message on one of the [`CONTROL_SUBJECTS`], or below [`api::PREFIX`].
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Account of the connection.
@@ -109,7 +108,7 @@ pub(crate) enum Opened {
 }
 
 /// The text that answers a request which is not served.
-struct Refused(String);
+pub(crate) struct Refused(pub(crate) String);
 
 impl<E: std::error::Error> From<E> for Refused {
     fn from(error: E) -> Self {
@@ -118,7 +117,7 @@ impl<E: std::error::Error> From<E> for Refused {
 }
 
 impl Opened {
-    fn job(job: impl Job + 'static) -> Self {
+    pub(crate) fn job(job: impl Job + 'static) -> Self {
         Self::Job {
             job: Box::new(job),
             registers_from: None,
@@ -136,12 +135,15 @@ pub(crate) fn open(request: &Request<'_>) -> Opened {
         PRODUCER_DESTRUCTIONS => producer::open_destruction(request),
         CONSUMER_CREATIONS => consumer::open_creation(request),
         CONSUMER_DESTRUCTIONS => consumer::open_destruction(request),
-        NOTIFICATIONS | SCHEMA_DEAD_LETTERS | NACKED_DEAD_LETTERS | DEAD_LETTER_ACKS => {
-            Ok(Opened::Reply(Vec::new()))
-        }
-        SCHEMA_CREATIONS | SCHEMA_ATTACHMENTS | SCHEMA_DETACHMENTS => {
-            Err(Refused(NO_SCHEMAS.to_owned()))
-        }
+        // Nobody is there to be alerted yet.
+        NOTIFICATIONS => Ok(Opened::Reply(Vec::new())),
+        SCHEMA_DEAD_LETTERS => dead_letter::open_violation(request),
+        NACKED_DEAD_LETTERS => dead_letter::open_nacked(request),
+        DEAD_LETTER_ACKS => dead_letter::open_settled(request),
+        SCHEMA_CREATIONS => schema::open_creation(request),
+        SCHEMA_ATTACHMENTS => schema::open_attachment(request),
+        SCHEMA_DETACHMENTS => schema::open_detachment(request),
+        _ if subject.starts_with(api::PREFIX) => return api::open(request, subject),
         _ => Err(Refused(format!("nothing is served on {subject}"))),
     };
     opened.unwrap_or_else(|Refused(text)| Opened::Reply(refusal(request.subject, &text)))
@@ -149,10 +151,21 @@ pub(crate) fn open(request: &Request<'_>) -> Opened {
 
 /// An error reply in the style that the clients of `subject` understand.
 pub(crate) fn refusal(subject: &[u8], text: &str) -> Vec<u8> {
-    if subject == PRODUCER_CREATIONS.as_bytes() {
+    let unanswered = [
+        NOTIFICATIONS,
+        SCHEMA_DEAD_LETTERS,
+        NACKED_DEAD_LETTERS,
+        DEAD_LETTER_ACKS,
+    ];
+    if unanswered.iter().any(|known| known.as_bytes() == subject) {
+        tracing::debug!("a message on {} is ignored: {text}", subject.escape_ascii());
+        Vec::new()
+    } else if subject.starts_with(api::PREFIX.as_bytes()) {
+        api::refusal(text)
+    } else if subject == PRODUCER_CREATIONS.as_bytes() {
         reply::producer_error(text)
     } else if subject == SCHEMA_CREATIONS.as_bytes() {
-        reply::json(&BTreeMap::from([("error", text)]))
+        reply::error(text)
     } else {
         text.as_bytes().to_vec()
     }
@@ -160,15 +173,23 @@ pub(crate) fn refusal(subject: &[u8], text: &str) -> Vec<u8> {
 
 /// The user behind a request.
 #[derive(Clone, Debug)]
-struct Caller {
+pub(crate) struct Caller {
     /// For texts and records; what the body claims if the account does not know the user.
-    name: String,
+    pub(crate) name: String,
     known: bool,
 }
 
 impl Caller {
     fn read(body: &Body, client: &ClientIdentity<'_>) -> Result<Self, BodyError> {
-        let claimed = body.text("username")?;
+        Self::of(body, client, "username")
+    }
+
+    fn of(
+        body: &Body,
+        client: &ClientIdentity<'_>,
+        field: &'static str,
+    ) -> Result<Self, BodyError> {
+        let claimed = body.text(field)?;
         Ok(match display_name(client.user) {
             "" => Self {
                 name: display_name(&claimed).to_owned(),

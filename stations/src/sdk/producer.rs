@@ -79,7 +79,8 @@ impl Creation {
         let legacy = self.registrant.version < 2;
         match standing(cx, &self.station) {
             Standing::Ready(entry) if self.recorded => {
-                Ok(Next::Reply(reply::producer(&entry.station)))
+                let schema = cx.state.schema_of(cx.account, &entry.station);
+                Ok(Next::Reply(reply::producer(&entry.station, schema)))
             }
             Standing::Ready(_) if legacy => Err(PARTITIONED.to_owned()),
             Standing::Ready(_) if !self.permitted => Err(format!(

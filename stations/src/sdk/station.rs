@@ -3,7 +3,7 @@
 use menes_jetstream::AccountName;
 
 use crate::lock::{Hold, LockKey};
-use crate::name::StationName;
+use crate::name::{SchemaName, StationName};
 use crate::sdk::body::{Body, BodyError};
 use crate::sdk::{Caller, Opened, Refused, Request, reply};
 use crate::station::{self, Station, StationError, StationOptions};
@@ -28,6 +28,7 @@ pub(super) fn open_creation(request: &Request<'_>) -> Result<Opened, Refused> {
     Ok(Opened::job(Creation {
         permitted: access.may_write(&name),
         dead_letters_permitted: dead_letters.is_none_or(|name| access.may_write(name)),
+        schema: SchemaName::parse(&options.schema_name).ok(),
         name,
         caller,
         station,
@@ -77,6 +78,7 @@ struct Creation {
     permitted: bool,
     /// The dead-letter station may be made if it is missing.
     dead_letters_permitted: bool,
+    schema: Option<SchemaName>,
     station: Result<Station, StationError>,
 }
 
@@ -95,6 +97,17 @@ impl Creation {
         if !self.permitted {
             return Err(not_allowed_to_create(&self.caller.name, &self.name));
         }
+        if let Err(error @ (StationError::OldSdk | StationError::Partitions(..))) = &self.station {
+            return Err(error.to_string());
+        }
+        let mut prepare = None;
+        if let Some(name) = &self.schema {
+            let schema = cx.state.schema(cx.account, name);
+            let Some(version) = schema.and_then(|schema| schema.active()) else {
+                return Err(StationError::Schema(name.to_string()).to_string());
+            };
+            prepare = Some((name.clone(), version.number));
+        }
         let station = self.station.as_ref().map_err(ToString::to_string)?;
         if !cx.exclusive {
             return Ok(Next::Exclusive);
@@ -112,7 +125,8 @@ impl Creation {
                 }
             }
         }
-        Ok(Next::Run(station::creation(cx.account, station)))
+        let plan = station::with_schema(cx.account, station, prepare);
+        Ok(Next::Run(plan))
     }
 }
 

@@ -1,7 +1,8 @@
 //! A station: what it keeps, for how long, and the streams that carry it.
 //!
-//! A station is fixed for life: retention, storage, replicas and partitions are set when it is
-//! made. [`StationOptions`] is what a client asks for, [`Station`] what came of it.
+//! [`StationOptions`] is what a client asks for, [`Station`] what came of it. Storage and the
+//! duplicate window are fixed for life, the number of partitions only grows; whatever else may
+//! change.
 
 mod options;
 mod plans;
@@ -11,11 +12,12 @@ use menes_jetstream::Timestamp;
 use menes_jetstream::stream::config::Storage;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use options::replicas;
 pub use options::{StationError, StationOptions};
-pub(crate) use plans::{completion, creation, removal};
+pub(crate) use plans::{completion, creation, removal, with_schema};
 pub(crate) use streams::nanos_of_millis;
 
-use crate::name::StationName;
+use crate::name::{SchemaName, StationName};
 
 /// Most partitions of a station.
 pub const MAX_PARTITIONS: u32 = 10_000;
@@ -65,6 +67,15 @@ pub enum StationStatus {
     Removing,
 }
 
+/// The schema a station is given: always its active version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaLink {
+    /// The schema.
+    pub name: SchemaName,
+    /// The server itself refuses messages that violate it, whoever publishes them.
+    pub is_enforced: bool,
+}
+
 /// A station.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Station {
@@ -85,6 +96,9 @@ pub struct Station {
     /// Station that receives copies of dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_station: Option<StationName>,
+    /// Schema of its messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaLink>,
     /// Tiered storage was asked for.
     #[serde(default)]
     pub tiered_storage: bool,
@@ -113,6 +127,7 @@ impl Station {
                 schemaverse: true,
             },
             dead_letter_station: None,
+            schema: None,
             tiered_storage: false,
             created_by: user.to_owned(),
             created: now,
@@ -127,7 +142,8 @@ impl Station {
     }
 
     /// The partition numbers, rising from 1.
-    pub fn partition_numbers(&self) -> impl Iterator<Item = u32> + use<> {
+    #[must_use]
+    pub fn partition_numbers(&self) -> std::ops::RangeInclusive<u32> {
         1..=self.partitions
     }
 }

@@ -4,10 +4,10 @@ use menes_jetstream::Timestamp;
 use menes_jetstream::stream::config::Storage;
 use thiserror::Error;
 
-use crate::name::{NameError, StationName};
+use crate::name::{NameError, SchemaName, StationName};
 use crate::station::{
     DEFAULT_IDEMPOTENCY_WINDOW_MS, DEFAULT_RETENTION_SECS, DeadLetterSwitches,
-    MAX_IDEMPOTENCY_WINDOW_MS, MAX_PARTITIONS, MIN_IDEMPOTENCY_WINDOW_MS, Station,
+    MAX_IDEMPOTENCY_WINDOW_MS, MAX_PARTITIONS, MIN_IDEMPOTENCY_WINDOW_MS, SchemaLink, Station,
     StationRetention, StationStatus,
 };
 
@@ -83,9 +83,14 @@ impl StationOptions {
             Ok(count) if count <= MAX_PARTITIONS => count,
             _ => return Err(StationError::Partitions(self.partitions, name)),
         };
-        if !self.schema_name.is_empty() {
-            return Err(StationError::Schema(self.schema_name.to_lowercase()));
-        }
+        let schema = match self.schema_name.as_str() {
+            "" => None,
+            text => Some(SchemaLink {
+                name: SchemaName::parse(text)
+                    .map_err(|_| StationError::Schema(text.to_lowercase()))?,
+                is_enforced: true,
+            }),
+        };
         let retention = self.retention()?;
         let storage = match self.storage_type.to_lowercase().as_str() {
             "" | "file" => Storage::File,
@@ -109,6 +114,7 @@ impl StationOptions {
                 schemaverse: self.schemaverse,
             },
             dead_letter_station,
+            schema,
             tiered_storage: self.tiered_storage,
             created_by: user.to_owned(),
             created: now,
@@ -117,7 +123,7 @@ impl StationOptions {
     }
 
     /// A value that keeps nothing turns the whole pair into the default, type included.
-    fn retention(&self) -> Result<StationRetention, StationError> {
+    pub(crate) fn retention(&self) -> Result<StationRetention, StationError> {
         let wanted = match self.retention_type.to_lowercase().as_str() {
             "" => StationRetention::MessageAgeSec(DEFAULT_RETENTION_SECS),
             "message_age_sec" => StationRetention::MessageAgeSec(self.retention_value),
@@ -151,7 +157,7 @@ impl StationOptions {
 }
 
 /// An even number of replicas buys nothing over the odd one below it and is rounded up.
-fn replicas(asked: i64) -> i64 {
+pub(crate) fn replicas(asked: i64) -> i64 {
     match asked {
         ..=1 => 1,
         2..=3 => 3,

@@ -3,12 +3,26 @@
 use menes_jetstream::AccountName;
 
 use crate::command::Command;
+use crate::dead_letter;
+use crate::name::SchemaName;
 use crate::station::Station;
 use crate::task::{Plan, Step};
 
 /// Makes a station nobody knows yet: takes the name, makes the streams, announces it.
 pub(crate) fn creation(account: &AccountName, station: &Station) -> Plan {
+    with_schema(account, station, None)
+}
+
+/// The same, once the server is ready to check messages against a version of a schema.
+pub(crate) fn with_schema(
+    account: &AccountName,
+    station: &Station,
+    prepare: Option<(SchemaName, u32)>,
+) -> Plan {
     let mut plan = Plan::default();
+    if let Some((name, version)) = prepare {
+        plan.step(Step::PrepareSchema { name, version });
+    }
     let planned = Command::StationPlanned {
         account: account.clone(),
         station: Box::new(station.clone()),
@@ -52,6 +66,7 @@ pub(crate) fn removal(account: &AccountName, station: &Station) -> Plan {
             only_if_unused: false,
         });
     }
+    plan.step(dead_letter::purge(dead_letter::filter(&station.name, None)));
     plan.step(removed(account, station));
     plan
 }

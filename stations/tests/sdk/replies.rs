@@ -625,15 +625,121 @@ fn fire_and_forget_subjects_are_answered_with_nothing() {
 }
 
 #[test]
-fn schemas_are_refused_in_the_style_of_each_subject() {
-    let mut bench = bench();
-    let text = "schemas are not supported by this version of the broker yet";
+fn schemas_grow_by_versions_and_only_the_first_is_active_at_once() {
+    let mut bench = Bench::default();
+    bench.connect("c1");
+    let client = Client::sdk("c1");
+    let mut create = |name: &str, kind: &str, content: &str| {
+        let body = format!(
+            r#"{{"name":"{name}","type":"{kind}","created_by_username":"root","schema_content":"{content}"}}"#
+        );
+        bench.ask(&client, sdk::SCHEMA_CREATIONS, &body)
+    };
+    assert_eq!(create("S1", "json", "one"), r#"{"error":""}"#);
     assert_eq!(
-        bench.ask(&client(), sdk::SCHEMA_CREATIONS, "{}"),
-        format!(r#"{{"error":"{text}"}}"#)
+        create("s1", "json", "one"),
+        r#"{"error":"s1 already exists in the db with the same schema content"}"#
     );
-    assert_eq!(bench.ask(&client(), sdk::SCHEMA_ATTACHMENTS, "{}"), text);
-    assert_eq!(bench.ask(&client(), sdk::SCHEMA_DETACHMENTS, "{}"), text);
+    assert_eq!(
+        create("s1", "avro", "two"),
+        r#"{"error":"s1 already exist with type - json"}"#
+    );
+    assert_eq!(create("s1", "json", "two"), r#"{"error":""}"#);
+    assert_eq!(create("s1", "json", "bad"), r#"{"error":"it is bad"}"#);
+    assert_eq!(
+        create("s2", "xml", "x"),
+        r#"{"error":"unsupported schema type"}"#
+    );
+    assert_eq!(
+        create("s2", "json", ""),
+        r#"{"error":"your schema content is invalid"}"#
+    );
+    let name = menes_stations::name::SchemaName::parse("s1").expect("a good name");
+    let known = bench
+        .stations
+        .state()
+        .schema(&account(), &name)
+        .expect("it was made");
+    assert_eq!((known.active, known.versions().count()), (1, 2));
+    // Rows bring back what commands made.
+    let reloaded = bench.engine.reload(menes_jetstream::Timestamp(1));
+    assert_eq!(reloaded.state(), bench.stations.state());
+}
+
+#[test]
+fn clients_hear_of_a_schema_before_the_one_who_gave_it_is_answered() {
+    let mut bench = Bench::default();
+    bench.connect("c1");
+    let client = Client::sdk("c1");
+    let attach = r#"{"name":"s1","station_name":"My.St","username":"root"}"#;
+    let missing = "memphis: Station my.st does not exist";
+    assert_eq!(bench.ask(&client, sdk::SCHEMA_ATTACHMENTS, attach), missing);
+    let detach = r#"{"station_name":"My.St","username":"root"}"#;
+    let missing = "station my.st does not exist";
+    assert_eq!(bench.ask(&client, sdk::SCHEMA_DETACHMENTS, detach), missing);
+    let station = r#"{"name":"my.st","partitions_number":1}"#;
+    bench.ask(&client, sdk::STATION_CREATIONS, station);
+    let missing = "Schema s1 does not exist";
+    assert_eq!(bench.ask(&client, sdk::SCHEMA_ATTACHMENTS, attach), missing);
+    let schema = r#"{"name":"s1","type":"json","schema_content":"{}"}"#;
+    bench.ask(&client, sdk::SCHEMA_CREATIONS, schema);
+    assert_eq!(bench.ask(&client, sdk::SCHEMA_ATTACHMENTS, attach), "");
+    assert_eq!(bench.ask(&client, sdk::SCHEMA_DETACHMENTS, detach), "");
+    assert_eq!(bench.ask(&client, sdk::SCHEMA_DETACHMENTS, detach), "");
+    let sent: Vec<(&str, String)> = bench
+        .engine
+        .sent
+        .iter()
+        .map(|message| {
+            let payload = String::from_utf8_lossy(&message.payload).into_owned();
+            (&message.subject[..], payload)
+        })
+        .collect();
+    let subject = "$memphis_schema_updates_my#st";
+    let given = r#"{"UpdateType":1,"init":{"schema_name":"s1","type":"json","active_version":{"version_number":1,"descriptor":"","schema_content":"{}","message_struct_name":""}}}"#;
+    let taken = r#"{"UpdateType":2,"init":{"schema_name":"","type":"","active_version":{"version_number":0,"descriptor":"","schema_content":"","message_struct_name":""}}}"#;
+    let expected = [given, taken, taken].map(|payload| (subject, payload.to_owned()));
+    assert_eq!(sent, expected);
+}
+
+#[test]
+fn what_a_consumer_gives_up_is_stored_with_its_reason() {
+    let mut bench = Bench::default();
+    bench.connect("c1");
+    let client = Client::sdk("c1");
+    let station = r#"{"name":"my.st","partitions_number":2,"dls_configuration":{"poison":true}}"#;
+    bench.ask(&client, sdk::STATION_CREATIONS, station);
+    bench.engine.messages.insert(
+        "my#st$2".to_owned(),
+        vec![menes_stations::Message {
+            seq: 1,
+            time: menes_jetstream::Timestamp(5),
+            subject: "my#st$2.final".to_owned(),
+            header: bytes::Bytes::new(),
+            payload: bytes::Bytes::from_static(b"body"),
+        }],
+    );
+    let nacked =
+        r#"{"station_name":"my#st","error":"why","partition":2,"cg_name":"Grp.C","seq":1}"#;
+    assert_eq!(bench.ask(&client, sdk::NACKED_DEAD_LETTERS, nacked), "");
+    let stream = menes_stations::dead_letter::STREAM;
+    let stored = bench.engine.messages[stream].clone();
+    let letter = menes_stations::dead_letter::DeadLetter::parse(&stored[0]).expect("it is one");
+    assert_eq!(
+        (letter.id, &letter.reason[..], &letter.payload[..]),
+        (1, "why", &b"body"[..])
+    );
+    // Another group's word does not settle it, nor does an ack for another id.
+    for ack in [
+        r#"{"id":1,"cg_name":"other"}"#,
+        r#"{"id":"2","cg_name":"Grp.C"}"#,
+    ] {
+        assert_eq!(bench.ask(&client, sdk::DEAD_LETTER_ACKS, ack), "");
+        assert_eq!(bench.engine.messages[stream].len(), 1);
+    }
+    let ack = r#"{"id":"1","cg_name":"Grp.C"}"#;
+    assert_eq!(bench.ask(&client, sdk::DEAD_LETTER_ACKS, ack), "");
+    assert!(bench.engine.messages[stream].is_empty());
 }
 
 #[test]

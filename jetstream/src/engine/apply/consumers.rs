@@ -206,6 +206,35 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(Ok(Applied::Consumer(group, id)))
     }
 
+    pub(super) fn reset_consumer(
+        &mut self,
+        entry: &Entry,
+        location: Option<EntryLocation>,
+        name: &str,
+        start: StreamSeq,
+    ) -> Outcome {
+        let group = entry.group;
+        let Some(target) = self.groups.get_mut(&group) else {
+            return Err(damaged(entry, "its stream is gone"));
+        };
+        let Some(consumer) = target.consumers.get_mut(name) else {
+            self.skip(entry, location)?;
+            return Ok(Err(ApiError::consumer_not_found()));
+        };
+        let base: &dyn StateStore = if target.in_memory {
+            &self.volatile
+        } else {
+            &self.state
+        };
+        let mut txn = Txn::new(base);
+        consumer.reset(start);
+        consumer.write_rows(group, &mut txn);
+        let id = consumer.id();
+        self.commit(entry, location, txn.into_writes())?;
+        self.ready.insert((group, id));
+        Ok(Ok(Applied::Consumer(group, id)))
+    }
+
     pub(super) fn delete_consumer(
         &mut self,
         entry: &Entry,

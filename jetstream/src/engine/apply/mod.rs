@@ -9,7 +9,7 @@ mod streams;
 
 pub(super) use self::consumers::is_logged;
 
-use super::{Application, Completion, Context, Engine, StreamGroup, meta};
+use super::{Application, Completion, Context, Engine, StreamGroup, ended, meta};
 use crate::api::{self, ApiError};
 use crate::command::StreamCommand;
 use crate::consumer::{self, Proposed};
@@ -69,6 +69,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             if let Some(Context::Publish(publishers)) = context.take() {
                 self.accounts.release(publishers.claim);
                 let error = ApiError::stream_not_found();
+                self.complete(&publishers, |_| Err(error.clone()));
                 self.refuse_publishers(entry.group, &publishers, &error, out);
             }
             return Ok(());
@@ -111,6 +112,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.schedule_expiry(entry.group);
         if let Some(Context::Publish(publishers)) = context.take() {
             self.accounts.release(publishers.claim);
+            self.complete(&publishers, |place| match outcomes.get(place) {
+                Some(PublishOutcome::Refused(error)) => Err(error.clone()),
+                _ => Ok(()),
+            });
             self.republish(entry, &outcomes, out);
             let replies = publishers.replies.iter();
             let waiting = replies
@@ -271,15 +276,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         removed.clear();
         let mut settled: Vec<StreamSeq> = Vec::new();
         let mut touched: Vec<u32> = Vec::new();
+        let mut notices: Vec<consumer::Notice> = Vec::new();
         for Proposed { event, .. } in proposed {
             let id = event.consumer();
             let Some(consumer) = names.get(&id).and_then(|name| consumers.get_mut(name)) else {
                 continue;
             };
-            if let Some(notice) = consumer.apply(event, &mut settled) {
-                let stream = stream.name().to_owned();
-                self.notices.push((account.clone(), stream, notice));
-            }
+            notices.extend(consumer.apply(event, &mut settled));
             // Events of one consumer come in a row.
             if touched.last() != Some(&id) {
                 touched.push(id);
@@ -293,6 +296,21 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             cache: &mut self.cache,
             segments: &mut self.segments,
         };
+        if !notices.is_empty() {
+            let is_kept = self.application.takes_over(account, stream.name());
+            let at = (entry.group, entry.index);
+            let ends = ended::number(account, stream.name(), at, notices, is_kept);
+            let may_go = stream.config().retention != Retention::Limits;
+            for ended in ends.iter().filter(|ended| ended.key.is_some()) {
+                let message = if may_go {
+                    stream.message(ended.stream_seq(), &mut cx.view())?
+                } else {
+                    None
+                };
+                ended::write(ended, message.as_ref(), cx.txn);
+            }
+            self.ended.extend(ends);
+        }
         match stream.config().retention {
             Retention::Limits => {}
             Retention::WorkQueue => {
@@ -365,6 +383,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 }
                 StreamCommand::DeleteConsumer { name, id } => {
                     self.delete_consumer(entry, location, &name, id, now, out)?
+                }
+                StreamCommand::HandedOver { ends } => self.hand_over(entry, location, &ends)?,
+                StreamCommand::ResetConsumer { name, start } => {
+                    self.reset_consumer(entry, location, &name, start)?
                 }
             }
         } else {

@@ -6,7 +6,7 @@ use crate::command::{MetaCommand, Purge};
 use crate::consumer::StopReason;
 use crate::engine::advisory::{Action, Event};
 use crate::engine::request::Applied;
-use crate::engine::{Application, Change, Context, Engine, Figures, StreamGroup, meta};
+use crate::engine::{Application, Change, Context, Engine, Figures, StreamGroup, ended, meta};
 use crate::ids::{AccountName, StreamSeq};
 use crate::ports::{Entry, EntryLocation, LogStore, Outbox, StateStore, StoreError};
 use crate::stream::config::{Retention, Storage};
@@ -288,6 +288,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.changes.push(Change::Release {
             account: account.clone(),
             group,
+            stream: name.to_owned(),
         });
         Ok(Ok(Applied::Done))
     }
@@ -350,6 +351,21 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(Ok(Applied::Done))
     }
 
+    /// Removes the records of ended deliveries whose messages were taken over.
+    pub(super) fn hand_over(
+        &mut self,
+        entry: &Entry,
+        location: Option<EntryLocation>,
+        ends: &[(u64, u32)],
+    ) -> Outcome {
+        let group = entry.group;
+        self.change_stream(entry, location, |_, cx, _| {
+            ended::remove(group, ends, cx.txn);
+            Ok(())
+        })?;
+        Ok(Ok(Applied::Done))
+    }
+
     /// Runs a change of one stream as one entry and tells its consumers what went.
     fn change_stream<T>(
         &mut self,
@@ -407,6 +423,7 @@ impl StreamGroup {
         for consumer in self.consumers.values_mut() {
             consumer.drop_rows(group, cx.txn);
         }
+        ended::remove_all(group, cx.txn);
         self.stream.drop_rows(cx)
     }
 }

@@ -1,0 +1,204 @@
+//! What Memphis clients cannot ask for: the broker's own requests about stations, groups, dead
+//! letters and schemas, for management and for the REST gateway.
+//!
+//! A request is a message on a subject below [`PREFIX`] with a JSON object as its body; keys match
+//! in any case. Its answer is a JSON object, with `error` holding `description` if it is refused.
+//!
+//! | Subject | Body | Answer |
+//! |---|---|---|
+//! | `STATION.LIST` | | `stations` |
+//! | `STATION.INFO` | `station` | the station with its groups |
+//! | `STATION.UPDATE` | `station`, and of `retention_type` and `retention_value`, `replicas`, `partitions_number`, `dls_configuration`, `dls_station` what is to change | the station |
+//! | `GROUP.LIST` | `station` | `groups` with their lag on each partition |
+//! | `GROUP.RESET` | `station`, `group`, one of `sequence`, `time`, `to` (`start`, `end`), maybe `partition` | `sequences` |
+//! | `GROUP.PAUSE`, `GROUP.RESUME` | `station`, `group`, `seconds` | |
+//! | `DEAD_LETTER.LIST` | `station`, maybe `kind`, `group`, `search`, `after`, `limit` | `dead_letters`, `next` |
+//! | `DEAD_LETTER.GET` | `id` | the dead letter |
+//! | `DEAD_LETTER.RESEND` | `station`, `ids` (none for all), maybe `group` | `resent` |
+//! | `DEAD_LETTER.EDIT` | `id`, maybe `payload` in base64 or `text` | |
+//! | `DEAD_LETTER.DROP` | `station`, `ids` (none for all), maybe `kind` | `dropped` |
+//! | `DEAD_LETTER.RETENTION` | `hours` | |
+//! | `SCHEMA.LIST` | | `schemas` |
+//! | `SCHEMA.INFO` | `name` | the schema with its versions and stations |
+//! | `SCHEMA.CREATE` | `name`, `type`, `content`, maybe `message`, `activate`, `compatible` | `version` |
+//! | `SCHEMA.ACTIVATE` | `name`, `version` | |
+//! | `SCHEMA.DELETE` | `name` | |
+//! | `SCHEMA.ATTACH` | `name`, `station`, maybe `enforce` | |
+//! | `SCHEMA.DETACH` | `station` | |
+
+mod dead_letter;
+mod group;
+mod schema;
+mod station;
+
+use menes_jetstream::AccountName;
+use serde_json::{Value, json};
+
+use crate::lock::{Hold, LockKey, LockName};
+use crate::name::{GroupName, StationName};
+use crate::sdk::body::Body;
+use crate::sdk::{Opened, Refused, Request};
+use crate::state::StationEntry;
+use crate::task::{Context, Failure, Job, Message, Next, Plan, StepResult};
+use crate::upkeep::{Standing, standing};
+
+/// What every subject begins with.
+pub const PREFIX: &str = "$MENES.API.";
+/// The subjects to subscribe to.
+pub const SUBJECTS: &str = "$MENES.API.>";
+
+/// Reads a request.
+pub(crate) fn open(request: &Request<'_>, subject: &str) -> Opened {
+    let opened = match Body::parse(request.payload) {
+        // A question may come without a body.
+        Err(_) if request.payload.is_empty() => Ok(Body::default()),
+        other => other.map_err(Refused::from),
+    }
+    .and_then(|body| {
+        let what = subject.strip_prefix(PREFIX).unwrap_or(subject);
+        match what.split_once('.').unwrap_or((what, "")) {
+            ("STATION", verb) => station::open(verb, &body, request),
+            ("GROUP", verb) => group::open(verb, &body, request),
+            ("DEAD_LETTER", verb) => dead_letter::open(verb, &body, request),
+            ("SCHEMA", verb) => schema::open(verb, &body, request),
+            _ => Err(unknown()),
+        }
+    });
+    opened.unwrap_or_else(|Refused(text)| Opened::Reply(refusal(&text)))
+}
+
+pub(crate) fn refusal(text: &str) -> Vec<u8> {
+    json!({"error": {"description": text}})
+        .to_string()
+        .into_bytes()
+}
+
+fn unknown() -> Refused {
+    Refused("there is no such request".to_owned())
+}
+
+/// What a request wants next.
+enum Turn {
+    Run(Plan),
+    Done(Value),
+}
+
+type Work = Box<dyn FnMut(&Context<'_>, Vec<StepResult>) -> Result<Turn, String> + Send>;
+
+/// A request whose course is a closure: it is called with the results of its last plan.
+struct Course {
+    locks: Vec<(LockName, Hold)>,
+    work: Work,
+    results: Vec<StepResult>,
+}
+
+/// A request that holds `locks` and follows `work`.
+fn course(
+    locks: Vec<(LockName, Hold)>,
+    work: impl FnMut(&Context<'_>, Vec<StepResult>) -> Result<Turn, String> + Send + 'static,
+) -> Opened {
+    Opened::job(Course {
+        locks,
+        work: Box::new(work),
+        results: Vec::new(),
+    })
+}
+
+impl Job for Course {
+    fn locks(&self, account: &AccountName, _stations: Hold) -> Vec<(LockKey, Hold)> {
+        self.locks
+            .iter()
+            .map(|(name, hold)| {
+                let account = account.clone();
+                let name = name.clone();
+                (LockKey { account, name }, *hold)
+            })
+            .collect()
+    }
+
+    fn starts_shared(&self) -> bool {
+        !self.locks.iter().any(|(_, hold)| *hold == Hold::Exclusive)
+    }
+
+    fn next(&mut self, cx: &Context<'_>) -> Next {
+        let results = std::mem::take(&mut self.results);
+        match (self.work)(cx, results) {
+            Ok(Turn::Run(plan)) => Next::Run(plan),
+            Ok(Turn::Done(value)) => Next::Reply(value.to_string().into_bytes()),
+            Err(text) => Next::Reply(refusal(&text)),
+        }
+    }
+
+    fn absorb(&mut self, results: &[StepResult]) {
+        self.results = results.to_vec();
+    }
+
+    fn failed(&self, failure: &Failure) -> Option<Vec<u8>> {
+        let text = match failure {
+            Failure::Engine(error) if error.err_code == 0 => error.description.clone(),
+            Failure::Engine(error) => error.to_string(),
+            Failure::Record(outcome) => format!("it was changed by another request: {outcome:?}"),
+        };
+        Some(refusal(&text))
+    }
+}
+
+/// The one lock of a request about a station.
+fn station_lock(station: &StationName, hold: Hold) -> Vec<(LockName, Hold)> {
+    vec![(LockName::Station(station.clone()), hold)]
+}
+
+fn station_of(body: &Body) -> Result<StationName, Refused> {
+    Ok(StationName::parse(&body.text("station")?)?)
+}
+
+fn group_of(body: &Body) -> Result<GroupName, Refused> {
+    Ok(GroupName::parse(&body.text("group")?)?)
+}
+
+/// The station, if clients may use it.
+fn ready<'a>(cx: &Context<'a>, station: &StationName) -> Result<&'a StationEntry, String> {
+    match standing(cx, station) {
+        Standing::Ready(entry) => Ok(entry),
+        Standing::Missing | Standing::Unfinished(_) => {
+            Err(format!("station {station} does not exist"))
+        }
+    }
+}
+
+fn may_read(request: &Request<'_>, station: &StationName) -> Result<(), Refused> {
+    if request.client.access.may_read(station) {
+        Ok(())
+    } else {
+        Err(Refused(format!(
+            "user {} is not allowed to access station {station}",
+            request.client.user
+        )))
+    }
+}
+
+fn may_write(request: &Request<'_>, station: &StationName) -> Result<(), Refused> {
+    if request.client.access.may_write(station) {
+        Ok(())
+    } else {
+        Err(Refused(format!(
+            "user {} is not allowed to change station {station}",
+            request.client.user
+        )))
+    }
+}
+
+/// The messages among results.
+fn messages(results: Vec<StepResult>) -> Vec<Message> {
+    results
+        .into_iter()
+        .flat_map(|result| match result {
+            StepResult::Messages(messages) => messages,
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+fn done() -> Turn {
+    Turn::Done(json!({}))
+}

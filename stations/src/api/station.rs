@@ -1,0 +1,246 @@
+//! Looking at stations and changing living ones.
+
+use serde_json::{Value, json};
+
+use super::{Turn, course, ready, station_lock, station_of};
+use crate::command::Command;
+use crate::group::Group;
+use crate::lock::Hold;
+use crate::name::StationName;
+use crate::sdk::body::Body;
+use crate::sdk::{Opened, Refused, Request, reply};
+use crate::state::StationEntry;
+use crate::station::{self, MAX_PARTITIONS, Station, StationOptions};
+use crate::task::{Plan, Step, StepResult};
+
+pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    match verb {
+        "LIST" => list(request),
+        "INFO" => {
+            let name = station_of(body)?;
+            super::may_read(request, &name)?;
+            Ok(course(Vec::new(), move |cx, _| {
+                Ok(Turn::Done(shown(ready(cx, &name)?)))
+            }))
+        }
+        "UPDATE" => update(body, request),
+        _ => Err(super::unknown()),
+    }
+}
+
+fn shown(entry: &StationEntry) -> Value {
+    let mut shown = json!(entry.station);
+    shown["groups"] = entry
+        .groups()
+        .map(|group| json!({"group": group.group, "members": group.members().count()}))
+        .collect();
+    shown["producers"] = entry.producers().count().into();
+    shown
+}
+
+/// Stations, and streams that NATS clients made.
+fn list(request: &Request<'_>) -> Result<Opened, Refused> {
+    let access = request.client.access.clone();
+    let mut asked = false;
+    Ok(course(Vec::new(), move |cx, results| {
+        if !std::mem::replace(&mut asked, true) {
+            let mut plan = Plan::default();
+            plan.step(Step::ListStreams);
+            return Ok(Turn::Run(plan));
+        }
+        let mut stations: Vec<Value> = cx
+            .state
+            .stations(cx.account)
+            .filter(|entry| entry.station.is_ready() && access.may_read(&entry.station.name))
+            .map(shown)
+            .collect();
+        for result in results {
+            let StepResult::Names(streams) = result else {
+                continue;
+            };
+            let foreign = streams.into_iter().filter(|stream| {
+                !stream.starts_with("$memphis") && cx.state.partition(cx.account, stream).is_none()
+            });
+            stations.extend(foreign.map(|name| json!({ "name": name, "is_native": false })));
+        }
+        Ok(Turn::Done(json!({ "stations": stations })))
+    }))
+}
+
+/// What is to change; the rest stays.
+struct Change {
+    retention: Option<StationOptions>,
+    replicas: Option<i64>,
+    partitions: Option<i64>,
+    poison: Option<bool>,
+    schemaverse: Option<bool>,
+    dead_letter_station: Option<String>,
+}
+
+impl Change {
+    fn read(body: &Body) -> Result<Self, Refused> {
+        let retention = if body.has("retention_type") || body.has("retention_value") {
+            Some(StationOptions {
+                retention_type: body.text("retention_type")?,
+                retention_value: body.number("retention_value")?,
+                ..StationOptions::default()
+            })
+        } else {
+            None
+        };
+        let number = |key| -> Result<Option<i64>, Refused> {
+            Ok(if body.has(key) {
+                Some(body.number(key)?)
+            } else {
+                None
+            })
+        };
+        let switches = body.object("dls_configuration")?;
+        let switch = |key| -> Result<Option<bool>, Refused> {
+            Ok(if switches.has(key) {
+                Some(switches.flag(key)?)
+            } else {
+                None
+            })
+        };
+        Ok(Self {
+            retention,
+            replicas: number("replicas")?,
+            partitions: number("partitions_number")?,
+            poison: switch("poison")?,
+            schemaverse: switch("schemaverse")?,
+            dead_letter_station: if body.has("dls_station") {
+                Some(body.text("dls_station")?)
+            } else {
+                None
+            },
+        })
+    }
+
+    fn of(&self, station: &Station) -> Result<Station, String> {
+        let mut changed = station.clone();
+        if let Some(wanted) = &self.retention {
+            changed.retention = wanted.retention().map_err(|error| error.to_string())?;
+        }
+        if let Some(replicas) = self.replicas {
+            changed.replicas = station::replicas(replicas);
+        }
+        if let Some(partitions) = self.partitions {
+            changed.partitions = u32::try_from(partitions)
+                .ok()
+                .filter(|count| (station.partitions..=MAX_PARTITIONS).contains(count))
+                .ok_or_else(|| {
+                    let now = station.partitions;
+                    format!("partitions can only be added: {now} to {MAX_PARTITIONS}")
+                })?;
+        }
+        if let Some(poison) = self.poison {
+            changed.dead_letters.poison = poison;
+        }
+        if let Some(schemaverse) = self.schemaverse {
+            changed.dead_letters.schemaverse = schemaverse;
+        }
+        match self.dead_letter_station.as_deref() {
+            None => {}
+            Some("") => changed.dead_letter_station = None,
+            Some(name) => {
+                let name = StationName::parse(name).map_err(|error| error.to_string())?;
+                changed.dead_letter_station = Some(name);
+            }
+        }
+        Ok(changed)
+    }
+}
+
+fn update(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let name = station_of(body)?;
+    super::may_write(request, &name)?;
+    let change = Change::read(body)?;
+    let mut asked = false;
+    let lock = station_lock(&name, Hold::Exclusive);
+    Ok(course(lock, move |cx, _| {
+        let entry = ready(cx, &name)?;
+        if std::mem::replace(&mut asked, true) {
+            return Ok(Turn::Done(shown(entry)));
+        }
+        let changed = change.of(&entry.station)?;
+        if let Some(target) = &changed.dead_letter_station {
+            ready(cx, target)?;
+        }
+        if changed == entry.station {
+            return Ok(Turn::Done(shown(entry)));
+        }
+        let mut plan = streams(&entry.station, &changed);
+        grow(cx.account, entry, &changed, &mut plan);
+        plan.step(Step::record(Command::StationChanged {
+            account: cx.account.clone(),
+            station: Box::new(changed.clone()),
+        }));
+        let schemaverse = changed.dead_letters.schemaverse;
+        if schemaverse != entry.station.dead_letters.schemaverse {
+            let what = "schemaverse_to_dls";
+            plan.step(reply::clients_update(&name, what, Some(schemaverse)));
+        }
+        Ok(Turn::Run(plan))
+    }))
+}
+
+/// Changes the streams that are there and makes those that are new.
+fn streams(station: &Station, changed: &Station) -> Plan {
+    let mut plan = Plan::default();
+    for partition in changed.partition_numbers() {
+        let config = changed.stream_config(partition);
+        if partition > station.partitions {
+            let undo = Step::DeleteStream {
+                name: config.name.clone(),
+                only_if_unused: true,
+            };
+            plan.undoable(
+                Step::CreateStream(Box::new(config)),
+                Some(undo.clone()),
+                Some(undo),
+            );
+            continue;
+        }
+        let before = station.stream_config(partition);
+        if before != config {
+            let undo = Step::UpdateStream(Box::new(before));
+            plan.undoable(Step::UpdateStream(Box::new(config)), Some(undo), None);
+        }
+    }
+    plan
+}
+
+/// Gives every group its durables on new partitions. They begin at the first message there,
+/// wherever the group began on the others.
+fn grow(
+    account: &menes_jetstream::AccountName,
+    entry: &StationEntry,
+    changed: &Station,
+    plan: &mut Plan,
+) {
+    let before = entry.station.partitions;
+    if changed.partitions == before {
+        return;
+    }
+    for known in entry.groups() {
+        let group = Group {
+            first_partitions: match known.group.first_partitions {
+                0 => before,
+                count => count,
+            },
+            ..known.group.clone()
+        };
+        for partition in before + 1..=changed.partitions {
+            plan.step(Step::CreateConsumer {
+                stream: changed.name.stream(partition),
+                config: Box::new(group.consumer_config(changed, partition)),
+            });
+        }
+        plan.step(Step::record(Command::GroupChanged {
+            account: account.clone(),
+            station: changed.name.clone(),
+            group: Box::new(group),
+        }));
+    }
+}
