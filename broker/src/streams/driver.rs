@@ -260,7 +260,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                     kind: IngestKind::Api,
                     id: NOT_ENABLED,
                 };
-                drop(account.subscribe_engine(tag, b"$JS.API.INFO", None));
+                drop(account.subscribe_engine(tag, b"$JS.API.>", None));
             }
             let own = [menes_stations::api::SUBJECTS];
             for subject in menes_stations::sdk::CONTROL_SUBJECTS.iter().chain(&own) {

@@ -73,10 +73,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
 
     /// Answers a request of an account that may not use JetStream.
     pub fn refuse_account(&mut self, request: &ApiRequest<'_>, out: &mut dyn Outbox) {
-        if !request.reply.is_empty() {
-            let error = ApiError::not_enabled_for_account();
-            let payload = response::error(&Call::parse(request.subject), &error);
-            send(request.account, request.reply, b"", &payload, out);
+        match Call::parse(request.subject) {
+            Call::MessageNext { .. } | Call::DirectGet { .. } => no_responders(request, out),
+            Call::Unknown => {}
+            call if !request.reply.is_empty() => {
+                let error = ApiError::not_enabled_for_account();
+                let payload = response::error(&call, &error);
+                send(request.account, request.reply, b"", &payload, out);
+            }
+            _ => {}
         }
     }
 
