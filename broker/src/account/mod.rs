@@ -123,6 +123,14 @@ impl Account {
         &self.name
     }
 
+    /// What people call it: its title, or its name where it has none.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let description = self.description();
+        let title = description.as_ref().and_then(|d| d.title.clone());
+        title.unwrap_or_else(|| self.name.as_str().to_owned())
+    }
+
     /// Whether it is the system's.
     #[must_use]
     pub fn is_system(&self) -> bool {

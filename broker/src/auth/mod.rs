@@ -57,6 +57,13 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// The token, unless whoever has it may log in with it.
+    #[must_use]
+    pub fn shown_token(&self) -> Option<&str> {
+        let token = self.token.as_deref();
+        token.filter(|_| !self.admission.is_bearer)
+    }
+
     /// When the user must go.
     #[must_use]
     pub fn expires(&self) -> Option<Timestamp> {

@@ -201,7 +201,7 @@ impl Monitor {
             mappings: description.map(sharing::mappings).unwrap_or_default(),
             exports: description.map(sharing::exports).unwrap_or_default(),
             imports: description.map(sharing::imports).unwrap_or_default(),
-            name_tag: account.name().as_str().to_owned(),
+            name_tag: account.title(),
             sublist_stats: SublistStats::of(subscriptions),
         }
     }
@@ -231,7 +231,7 @@ impl Monitor {
 fn account_stat(account: &Account, traffic: TrafficCount) -> AccountStat {
     AccountStat {
         acc: account.name().as_str().to_owned(),
-        name: account.name().as_str().to_owned(),
+        name: account.title(),
         conns: account.connections(),
         leafnodes: 0,
         total_conns: account.connections(),

@@ -13,6 +13,7 @@ use super::subsz::SubscriptionDetail;
 use super::text::{go_duration, uptime};
 use super::{DEFAULT_LIMIT, Monitor, now, timestamp};
 use crate::account::GLOBAL_ACCOUNT;
+use crate::auth::Grant;
 use crate::connection::client::{Client, Transport};
 use crate::connection::closed::Closed;
 
@@ -376,7 +377,8 @@ impl Source {
                     .map(|s| String::from_utf8_lossy(s.subject()).into_owned()),
             ),
             List::Details => {
-                let shown = self.stop().is_some().then_some(account.as_str());
+                let own = identity.account.as_deref();
+                let shown = own.filter(|_| self.stop().is_some());
                 let all = subscriptions();
                 details.extend(all.iter().map(|s| SubscriptionDetail::of(s, shown)));
             }
@@ -417,13 +419,14 @@ impl Source {
                 .filter(|account| account != GLOBAL_ACCOUNT),
             subscriptions_list: subjects,
             subscriptions_list_detail: details,
-            jwt: grant.and_then(|grant| grant.token.clone()),
+            jwt: grant.and_then(Grant::shown_token).map(ToOwned::to_owned),
             issuer_key: grant.map(|grant| grant.issuer.clone()),
             name_tag: options
                 .with_auth
                 .then_some(account)
                 // As in nats-server, which remembers less of what is over.
-                .filter(|account| self.stop().is_none() || account != GLOBAL_ACCOUNT),
+                .filter(|account| self.stop().is_none() || account != GLOBAL_ACCOUNT)
+                .map(|name| identity.account.as_ref().map_or(name, |a| a.title())),
             tags: grant.map_or_else(Vec::new, |grant| grant.admission.tags.clone()),
         }
     }

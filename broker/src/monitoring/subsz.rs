@@ -65,11 +65,11 @@ pub(super) struct SubscriptionDetail {
 
 impl SubscriptionDetail {
     /// Shows a subscription, with its account where that is not clear.
-    pub(super) fn of(subscription: &Subscription, account: Option<&str>) -> Self {
+    pub(super) fn of(subscription: &Subscription, account: Option<&Account>) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
-            account: account.map(ToOwned::to_owned),
-            account_tag: account.map(ToOwned::to_owned),
+            account: account.map(|account| account.name().as_str().to_owned()),
+            account_tag: account.map(Account::title),
             subject: text(subscription.subject()),
             qgroup: subscription.queue().map(text),
             sid: text(subscription.sid()),
@@ -142,10 +142,14 @@ impl Monitor {
 }
 
 /// The subscriptions of an account that match a literal subject, or all.
-fn gather<'a>(account: &'a Account, test: &[u8], found: &mut Vec<(&'a str, Arc<Subscription>)>) {
+fn gather<'a>(
+    account: &'a Account,
+    test: &[u8],
+    found: &mut Vec<(&'a Account, Arc<Subscription>)>,
+) {
     account.sublist().for_each(&mut |subscription| {
         if test.is_empty() || subject::matches(subscription.subject(), test) {
-            found.push((account.name().as_str(), Arc::clone(subscription)));
+            found.push((account, Arc::clone(subscription)));
         }
     });
 }

@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::port::Event;
+use crate::account::Account;
+use crate::auth::Grant;
 use crate::connection::client::Transport;
 use crate::server::{NATS_VERSION, Shared};
 
@@ -89,7 +91,13 @@ pub(super) struct ClientDocument {
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    jwt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     name_tag: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
     kind: &'static str,
     client_type: &'static str,
 }
@@ -99,6 +107,7 @@ impl ClientDocument {
     pub(super) fn of(event: &Event, is_over: bool) -> Self {
         let client = &event.client;
         let identity = &client.identity;
+        let grant = identity.grant.as_deref();
         let account = client.account.as_str();
         let rtt = u64::try_from(event.rtt.as_nanos()).unwrap_or(u64::MAX);
         Self {
@@ -112,7 +121,15 @@ impl ClientDocument {
             ver: identity.version.clone(),
             rtt: Some(rtt).filter(|rtt| is_over && *rtt > 0),
             stop: is_over.then(|| timestamp(event.at)),
-            name_tag: Some(account.to_owned()),
+            jwt: grant.and_then(Grant::shown_token).map(ToOwned::to_owned),
+            issuer_key: grant.map(|grant| grant.issuer.clone()),
+            tags: grant.map_or_else(Vec::new, |grant| grant.admission.tags.clone()),
+            name_tag: Some(
+                identity
+                    .account
+                    .as_ref()
+                    .map_or_else(|| account.to_owned(), |account| account.title()),
+            ),
             kind: "Client",
             client_type: match client.transport {
                 Transport::Nats => "nats",
@@ -122,10 +139,10 @@ impl ClientDocument {
     }
 
     /// As one who wanted to be in this account.
-    pub(super) fn in_account(mut self, account: Option<&str>) -> Self {
+    pub(super) fn in_account(mut self, account: Option<&Account>) -> Self {
         if let Some(account) = account {
-            account.clone_into(&mut self.acc);
-            self.name_tag = Some(account.to_owned());
+            account.name().as_str().clone_into(&mut self.acc);
+            self.name_tag = Some(account.title());
         }
         self
     }

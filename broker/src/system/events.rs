@@ -66,7 +66,7 @@ impl System {
                 self.say(&subject, &document);
             }
             EventKind::Refused { account, reason } => {
-                let document = |wanted: Option<&str>| {
+                let document = |wanted: Option<&Account>| {
                     let client = ClientDocument::of(event, true).in_account(wanted);
                     let body = Disconnected::new(client, event.traffic, reason.clone());
                     Advisory::new(DISCONNECTED, self.info(), event.at, body)
@@ -78,7 +78,7 @@ impl System {
                 if let Some(account) = account {
                     let own = "$SYS.ACCOUNT.CLIENT.AUTH.ERR";
                     if account.has_interest(own.as_bytes(), None) {
-                        self.send(account, own, &document(Some(account.name().as_str())));
+                        self.send(account, own, &document(Some(account)));
                     }
                 }
             }

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, interval_at, sleep_until};
 
 pub(crate) use self::documents::ServerInfo;
@@ -51,6 +51,9 @@ const FIRST_STATSZ_INTERVAL: Duration = Duration::from_millis(250);
 /// How often the number of connections of every account is announced without a change.
 const COUNT_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Answers that are being gathered at a time; further requests wait in the [`Port`].
+const MAX_ANSWERS: usize = 64;
+
 /// A request to read the configuration again; the answer says what was wrong.
 pub(crate) type Reload = oneshot::Sender<Result<(), String>>;
 
@@ -60,6 +63,7 @@ pub(crate) struct System {
     monitor: Arc<Monitor>,
     batch: Mutex<RouteBatch>,
     reloads: mpsc::UnboundedSender<Reload>,
+    answers: Arc<Semaphore>,
 }
 
 impl fmt::Debug for System {
@@ -91,6 +95,7 @@ pub(crate) fn start(
         monitor,
         batch: Mutex::new(batch),
         reloads,
+        answers: Arc::new(Semaphore::new(MAX_ANSWERS)),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -148,7 +153,7 @@ impl System {
             tokio::select! {
                 work = self.shared.system().take() => {
                     for work in work {
-                        self.work(work);
+                        self.work(work).await;
                     }
                 }
                 () = sleep_until(next) => {
@@ -162,12 +167,16 @@ impl System {
         }
     }
 
-    fn work(self: &Arc<Self>, work: Work) {
+    async fn work(self: &Arc<Self>, work: Work) {
         match work {
             // Some answers take a while, and others must not wait for them.
             Work::Answer(request) => {
+                let permit = Arc::clone(&self.answers).acquire_owned().await;
                 let system = Arc::clone(self);
-                drop(tokio::spawn(async move { system.answer(request).await }));
+                drop(tokio::spawn(async move {
+                    system.answer(request).await;
+                    drop(permit);
+                }));
             }
             Work::Tell(event) => self.announce(&event),
             Work::Count(account) => self.announce_count(&account),

@@ -540,7 +540,10 @@ fn user_info(client: &Client) -> UserInfo {
     let grant = identity.grant.as_deref();
     UserInfo {
         user: identity.user.as_deref().unwrap_or_default().to_owned(),
-        account_name: account.clone(),
+        account_name: identity
+            .account
+            .as_ref()
+            .map_or_else(|| account.clone(), |account| account.title()),
         account,
         user_name: grant
             .map(|grant| grant.admission.name.clone())

@@ -34,7 +34,8 @@ def shape(value, key="", exact=False):
         exact = exact or str(value.get("name", "")).startswith(KNOWN)
         return {k: shape(v, k, exact) for k, v in value.items()}
     if isinstance(value, list):
-        if key in ("subscriptions_list", "subscriptions_list_detail"):
+        # nats-server keeps these in no order.
+        if key in ("subscriptions_list", "subscriptions_list_detail", "allow", "deny"):
             value = sorted(value, key=str)
         return [shape(v, key, exact) for v in value]
     if key in VARYING:
