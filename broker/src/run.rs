@@ -216,18 +216,20 @@ fn start_streams(
             // when it is full.
             storage: asked.jetstream.as_ref().and_then(|asked| asked.max_file),
         },
-        accounts: (!settings.jetstream_accounts.is_empty()).then(|| {
-            let names = settings.jetstream_accounts.iter();
-            let limits = |name: &String| settings.account_limits.get(name).copied();
-            names
-                .map(|name| {
-                    (
-                        AccountName::from(name.as_str()),
-                        limits(name).unwrap_or_default(),
-                    )
-                })
-                .collect()
-        }),
+        // With an operator, accounts come later and their tokens say what they may use.
+        accounts: (!settings.jetstream_accounts.is_empty() || settings.server.operator.is_some())
+            .then(|| {
+                let names = settings.jetstream_accounts.iter();
+                let limits = |name: &String| settings.account_limits.get(name).copied();
+                names
+                    .map(|name| {
+                        (
+                            AccountName::from(name.as_str()),
+                            limits(name).unwrap_or_default(),
+                        )
+                    })
+                    .collect()
+            }),
     };
     let folder = jetstream
         .store_dir

@@ -172,6 +172,15 @@ impl Scenario {
 ///
 /// If Go is missing or refuses.
 pub fn build_go(tools: &Tools, name: &str) -> Result<PathBuf> {
+    build_go_package(tools, name, ".")
+}
+
+/// As [`build_go`], for a package that the module of the folder names, such as a released tool.
+///
+/// # Errors
+///
+/// If Go is missing or refuses.
+pub fn build_go_package(tools: &Tools, name: &str, package: &str) -> Result<PathBuf> {
     // One test's build must not replace the program that another test runs.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -186,7 +195,7 @@ pub fn build_go(tools: &Tools, name: &str) -> Result<PathBuf> {
     let status = Command::new(tools.path("go")?)
         .args(["build", "-mod=readonly", "-o"])
         .arg(&out)
-        .arg(".")
+        .arg(package)
         .current_dir(folder)
         .status()?;
     if !status.success() {

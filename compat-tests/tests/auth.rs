@@ -3,13 +3,18 @@
 //! The script makes operators, accounts and users, configures servers with them and starts them
 //! itself; set `MENES_TEST_SERVER=nats-server` to see that the reference does the same.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use menes_compat_tests::scenario::build_go;
+use menes_compat_tests::scenario::{build_go, build_go_package};
 use menes_compat_tests::{ServerKind, Tools, menes_binary};
 
 fn run(scenario: &str) -> Result<()> {
+    run_with(scenario, &[])
+}
+
+fn run_with(scenario: &str, variables: &[(&str, &Path)]) -> Result<()> {
     let tools = Tools::find()?;
     let server = match ServerKind::under_test() {
         ServerKind::Menes => menes_binary()?,
@@ -20,6 +25,7 @@ fn run(scenario: &str) -> Result<()> {
         .arg(scenario)
         .env("SERVER", server)
         .env("SCENARIO_DIR", folder.path())
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .output()?;
     if output.status.success() {
         return Ok(());
@@ -40,6 +46,17 @@ fn users_sign_with_their_keys() -> Result<()> {
 #[test]
 fn accounts_and_users_are_what_tokens_say() -> Result<()> {
     run("operator")
+}
+
+#[test]
+fn tokens_limit_accounts_and_share_between_them() -> Result<()> {
+    run("accounts")
+}
+
+#[test]
+fn nsc_administers_the_accounts_of_a_server() -> Result<()> {
+    let nsc = build_go_package(&Tools::find()?, "nsc", "github.com/nats-io/nsc/v2")?;
+    run_with("nsc", &[("NSC", &nsc)])
 }
 
 #[test]

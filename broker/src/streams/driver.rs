@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use menes_jetstream::api::response::AccountLimits;
 use menes_jetstream::api::{ApiError, pub_ack};
 use menes_jetstream::engine::{API_AUDIT, ApiRequest, Change, Engine, Publish};
 use menes_jetstream::ids::{AccountName, GroupId};
@@ -18,7 +17,7 @@ use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
 use menes_jetstream::time::Timestamp;
 use parking_lot::Mutex;
 
-use super::ingest::{IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag};
+use super::ingest::{AccountChange, IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag};
 use super::presence::Presence;
 use super::stations::{self, StationsDriver};
 use super::status::Status;
@@ -202,6 +201,14 @@ pub(crate) struct Driver<L, S> {
     server_name: String,
     /// What `$JS.API.` is called in the domain of the server; empty without one.
     domain_prefix: Vec<u8>,
+    served: BTreeMap<AccountName, Served>,
+}
+
+/// How an account is answered.
+struct Served {
+    is_enabled: bool,
+    /// To the API, or to what is answered without it.
+    subscriptions: Vec<Arc<Subscription>>,
 }
 
 impl<L: LogStore, S: StateStore> Driver<L, S> {
@@ -215,6 +222,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         Self {
             server_name,
             domain_prefix: Vec::new(),
+            served: BTreeMap::new(),
             engine,
             links,
             clock,
@@ -231,47 +239,76 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         if let Some(domain) = &options.domain {
             self.domain_prefix = format!("$JS.{domain}.API.").into_bytes();
         }
-        for account in self
-            .routes
-            .accounts
-            .all()
-            .into_iter()
-            .filter(|account| !account.is_system())
-        {
-            // Subscriptions are kept for as long as the server runs.
-            let is_enabled = |accounts: &BTreeMap<AccountName, AccountLimits>| {
-                accounts.contains_key(account.name())
-            };
-            if options.accounts.as_ref().is_none_or(is_enabled) {
-                for (subject, kind) in API_SUBJECTS {
-                    let tag = IngestTag { kind, id: 0 };
-                    drop(account.subscribe_engine(tag, subject, None));
-                }
-                if !self.domain_prefix.is_empty() {
-                    let tag = IngestTag {
-                        kind: IngestKind::Api,
-                        id: IN_DOMAIN,
-                    };
-                    let subject = [&self.domain_prefix[..], b">"].concat();
-                    drop(account.subscribe_engine(tag, &subject, None));
-                }
-            } else {
-                let tag = IngestTag {
-                    kind: IngestKind::Api,
-                    id: NOT_ENABLED,
-                };
-                drop(account.subscribe_engine(tag, b"$JS.API.>", None));
-            }
-            let own = [menes_stations::api::SUBJECTS];
-            for subject in menes_stations::sdk::CONTROL_SUBJECTS.iter().chain(&own) {
-                let tag = IngestTag {
-                    kind: IngestKind::Application,
-                    id: 0,
-                };
-                drop(account.subscribe_engine(tag, subject.as_bytes(), None));
-            }
+        for account in self.routes.accounts.all() {
+            let accounts = options.accounts.as_ref();
+            let is_enabled = accounts.is_none_or(|all| all.contains_key(account.name()));
+            self.serve_account(&account, is_enabled);
         }
         self.follow_changes();
+    }
+
+    /// Answers an account, or says that it may not use JetStream.
+    fn serve_account(&mut self, account: &Arc<Account>, is_enabled: bool) {
+        if account.is_system() {
+            return;
+        }
+        let served = self.served.get(account.name());
+        if served.is_some_and(|served| served.is_enabled == is_enabled) {
+            return;
+        }
+        match self.served.remove(account.name()) {
+            Some(served) => {
+                for subscription in &served.subscriptions {
+                    account.unsubscribe(subscription);
+                }
+            }
+            None => {
+                let own = [menes_stations::api::SUBJECTS];
+                for subject in menes_stations::sdk::CONTROL_SUBJECTS.iter().chain(&own) {
+                    let tag = IngestTag {
+                        kind: IngestKind::Application,
+                        id: 0,
+                    };
+                    // Kept for as long as the server runs.
+                    drop(account.subscribe_engine(tag, subject.as_bytes(), None));
+                }
+            }
+        }
+        let mut subscriptions = Vec::new();
+        if is_enabled {
+            for (subject, kind) in API_SUBJECTS {
+                let tag = IngestTag { kind, id: 0 };
+                subscriptions.push(account.subscribe_engine(tag, subject, None));
+            }
+            if !self.domain_prefix.is_empty() {
+                let tag = IngestTag {
+                    kind: IngestKind::Api,
+                    id: IN_DOMAIN,
+                };
+                let subject = [&self.domain_prefix[..], b">"].concat();
+                subscriptions.push(account.subscribe_engine(tag, &subject, None));
+            }
+        } else {
+            let tag = IngestTag {
+                kind: IngestKind::Api,
+                id: NOT_ENABLED,
+            };
+            subscriptions.push(account.subscribe_engine(tag, b"$JS.API.>", None));
+        }
+        let served = Served {
+            is_enabled,
+            subscriptions,
+        };
+        self.served.insert(account.name().clone(), served);
+    }
+
+    fn follow_accounts(&mut self) {
+        for AccountChange { account, limits } in self.links.queue.take_account_changes() {
+            if let Some(limits) = limits {
+                self.engine.set_account_limits(account.name(), limits);
+            }
+            self.serve_account(&account, limits.is_some());
+        }
     }
 
     /// Runs until told to stop; gives the stores back so that they can be closed.
@@ -289,6 +326,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
 
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
+        self.follow_accounts();
         // While much waits for the disk, what comes in waits with the connections.
         let is_held = self.engine.in_flight_bytes() >= MAX_IN_FLIGHT_BYTES;
         if !is_held {

@@ -187,7 +187,8 @@ func accounts() {
 	t := newTenancy()
 	s := start(`operator: ` + t.operatorJWT + `
 		resolver: { type: full, dir: "FOLDER/jwt", allow_delete: true }
-		resolver_preload: { ` + t.system.pub + `: ` + t.systemJWT + ` }`)
+		resolver_preload: { ` + t.system.pub + `: ` + t.systemJWT + ` }
+		jetstream: { store_dir: "FOLDER/js" }`)
 	defer s.stop()
 	sys := admitted("system user", s, login(t.system.pub, t.system, nil))
 	defer sys.Close()
@@ -208,6 +209,27 @@ func limits(t *tenancy, s *server, sys *nats.Conn) {
 	push(func(c *jwt.AccountClaims) { c.Limits.Conn = 2 })
 	admitted("one more", s, login(a.pub, a, nil)).Close()
 	one.Close()
+	js := func(label string, nc *nats.Conn) {
+		_, err := must(nc.JetStream()).AddStream(&nats.StreamConfig{Name: "S", Subjects: []string{"s"}})
+		var api *nats.APIError
+		if errors.As(err, &api) {
+			note(label, fmt.Sprintf("%d %s", api.ErrorCode, api.Description))
+		} else {
+			note(label, fmt.Sprint(err))
+		}
+	}
+	push(nil)
+	nc := admitted("without JetStream", s, login(a.pub, a, nil))
+	js("stream without JetStream", nc)
+	push(func(c *jwt.AccountClaims) {
+		c.Limits.DiskStorage = 1 << 20
+		c.Limits.Streams = 1
+		c.Limits.Consumer = -1
+	})
+	js("stream with JetStream", nc)
+	_, err = must(nc.JetStream()).AddStream(&nats.StreamConfig{Name: "T", Subjects: []string{"t"}})
+	note("one stream too many", fmt.Sprint(err))
+	nc.Close()
 }
 
 func users(t *tenancy, s *server, sys *nats.Conn) {

@@ -38,6 +38,7 @@ use crate::config::options::{OperatorOptions, ResolverOptions};
 use crate::connection::client::Client;
 use crate::error::CloseReason;
 use crate::server::{Shared, log_refusals};
+use crate::streams::ingest::AccountChange;
 
 pub(crate) use self::services::start;
 pub(crate) use self::translate::permission_options;
@@ -328,6 +329,15 @@ impl Operator {
             .iter()
             .map(|(_, account)| translate::description(account));
         log_refusals(&shared.accounts().describe(descriptions));
+        for (_, account) in &changed {
+            if let Some(engine) = shared.ingest() {
+                let name = AccountName::from(account.key());
+                engine.change_account(AccountChange {
+                    account: shared.accounts().get_or_create(&name),
+                    limits: translate::jetstream_limits(&account.claims().nats.limits),
+                });
+            }
+        }
         for (before, account) in &changed {
             if let Some(before) = before {
                 apply_to_connections(shared, before, account);

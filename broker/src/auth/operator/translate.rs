@@ -7,6 +7,7 @@ use menes_auth::admission::TrustedAccount;
 use menes_auth::claims::{NO_LIMIT, account, user};
 use menes_auth::token;
 use menes_auth::validation::Validate;
+use menes_jetstream::api::response::AccountLimits as JetStreamLimits;
 use menes_jetstream::ids::AccountName;
 use menes_protocol::subject;
 
@@ -173,6 +174,30 @@ fn limits(limits: &account::AccountLimits) -> AccountLimits {
         max_subscriptions: size(limits.subs),
         max_payload: size(limits.payload),
     }
+}
+
+/// What an account may use of JetStream; `None` when it may not use it. All streams have one
+/// replica, so of tiers it is the first that counts.
+pub(super) fn jetstream_limits(limits: &account::AccountLimits) -> Option<JetStreamLimits> {
+    if !limits.has_jetstream() {
+        return None;
+    }
+    let given = match limits.tiered_limits.get("R1") {
+        Some(tier) => *tier,
+        None if limits.tiered_limits.is_empty() => limits.jetstream,
+        None => return None,
+    };
+    let unless_zero = |number: i64| if number > 0 { number } else { NO_LIMIT };
+    Some(JetStreamLimits {
+        max_memory: given.mem_storage,
+        max_storage: given.disk_storage,
+        max_streams: unless_zero(given.streams),
+        max_consumers: unless_zero(given.consumer),
+        max_ack_pending: unless_zero(given.max_ack_pending),
+        memory_max_stream_bytes: unless_zero(given.mem_max_stream_bytes),
+        storage_max_stream_bytes: unless_zero(given.disk_max_stream_bytes),
+        max_bytes_required: given.max_bytes_required,
+    })
 }
 
 /// Decides about activation tokens by the tokens of accounts in force.
