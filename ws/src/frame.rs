@@ -77,13 +77,40 @@ pub enum Control<'a> {
     Close(Option<CloseCode>),
 }
 
+/// What was agreed on besides the protocol itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Messages may be compressed. Default false.
+    pub compression: bool,
+    /// Frames need not be masked. Default false.
+    pub unmasked: bool,
+}
+
+/// A part of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Bytes used, those of headers and controls included.
+    pub(crate) taken: usize,
+    /// Bytes of payload, unmasked, at the front of what was used.
+    pub(crate) payload: usize,
+    /// The message is compressed.
+    pub(crate) is_compressed: bool,
+    /// The message is complete.
+    pub(crate) is_last: bool,
+}
+
 /// Takes frames apart.
 #[derive(Debug)]
 pub struct Decoder {
     limits: Limits,
+    rules: Rules,
     state: State,
     /// The message that goes on with the next data frame.
     message: Option<Message>,
+    /// The data frame at hand belongs to a compressed message.
+    is_compressed: bool,
+    /// The data frame at hand is the last of its message.
+    is_last: bool,
     /// A header that is not complete, or that of the control frame being collected.
     header: [u8; MAX_HEADER_BYTES],
     header_len: usize,
@@ -107,10 +134,20 @@ enum State {
     Ended,
 }
 
+/// The header of a data frame.
+#[derive(Clone, Copy, Debug)]
+struct DataFrame {
+    code: Data,
+    is_final: bool,
+    is_compressed: bool,
+    length: u64,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Message {
     bytes: u64,
     frames: u64,
+    is_compressed: bool,
 }
 
 /// A masking key, turned so that it begins with the byte for the next payload byte.
@@ -138,8 +175,11 @@ impl Decoder {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            rules: Rules::default(),
             state: State::Header,
             message: None,
+            is_compressed: false,
+            is_last: false,
             header: [0; MAX_HEADER_BYTES],
             header_len: 0,
             control: [0; MAX_CONTROL_BYTES],
@@ -150,6 +190,83 @@ impl Decoder {
     /// Changes the bounds, from the next frame on.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Decodes by these rules, from the next frame on.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Ends decoding: whatever follows is dropped.
+    pub(crate) fn end(&mut self) {
+        self.state = State::Ended;
+    }
+
+    /// Takes the next part of a message; less than that when the bytes end before. Control frames
+    /// go to `on_control`.
+    pub(crate) fn next_part(
+        &mut self,
+        bytes: &mut [u8],
+        on_control: &mut impl FnMut(Control<'_>) -> Result<(), Violation>,
+    ) -> Result<Part, Violation> {
+        let mut part = Part {
+            taken: 0,
+            payload: 0,
+            is_compressed: false,
+            is_last: false,
+        };
+        while part.taken < bytes.len() {
+            let rest = &mut bytes[part.taken..];
+            let step = match self.state {
+                State::Header => self.take_header(rest, on_control),
+                State::Data { left, mut mask } => {
+                    let len = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    mask.apply(&mut rest[..len]);
+                    self.state = match left - len as u64 {
+                        0 => State::Header,
+                        left => State::Data { left, mask },
+                    };
+                    let is_done = matches!(self.state, State::Header);
+                    bytes.copy_within(part.taken..part.taken + len, 0);
+                    return Ok(Part {
+                        taken: part.taken + len,
+                        payload: len,
+                        is_compressed: self.is_compressed,
+                        is_last: is_done && std::mem::take(&mut self.is_last),
+                    });
+                }
+                State::Control { code, left, mask } => {
+                    self.take_control(rest, (code, left, mask), on_control)
+                }
+                State::Ended => {
+                    part.taken = bytes.len();
+                    return Ok(part);
+                }
+            };
+            match step {
+                Ok(taken) => part.taken += taken,
+                Err(violation) => {
+                    self.state = State::Ended;
+                    return Err(violation);
+                }
+            }
+            // A frame without payload may be the last of its message.
+            let is_between = matches!(self.state, State::Header) && self.header_len == 0;
+            if is_between && std::mem::take(&mut self.is_last) {
+                return Ok(Part {
+                    is_compressed: self.is_compressed,
+                    is_last: true,
+                    ..part
+                });
+            }
+        }
+        Ok(part)
     }
 
     /// Takes all of `bytes`; gives how many bytes of payload now lie at their front. Control
@@ -249,18 +366,30 @@ impl Decoder {
             }
             Ok(None) | Err(_) => return Err(Violation::protocol("bad frame header")),
         };
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        let may_compress = self.rules.compression
+            && matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        if (header.rsv1 && !may_compress) || header.rsv2 || header.rsv3 {
             return Err(Violation::protocol("reserved bits without an extension"));
         }
-        let Some(mask) = header.mask else {
-            return Err(Violation::protocol("frame is not masked"));
+        let mask = match header.mask {
+            Some(mask) => mask,
+            None if self.rules.unmasked => [0; 4],
+            None => return Err(Violation::protocol("frame is not masked")),
         };
         if length > i64::MAX as u64 || header.len(length) != header_len {
             return Err(Violation::protocol("bad frame length"));
         }
         match header.opcode {
             OpCode::Control(code) => self.begin_control(code, header.is_final, length, Mask(mask)),
-            OpCode::Data(code) => self.begin_data(code, header.is_final, length, Mask(mask)),
+            OpCode::Data(code) => {
+                let frame = DataFrame {
+                    code,
+                    is_final: header.is_final,
+                    is_compressed: header.rsv1,
+                    length,
+                };
+                self.begin_data(frame, Mask(mask))
+            }
         }
     }
 
@@ -282,14 +411,9 @@ impl Decoder {
         Ok(State::Control { code, left, mask })
     }
 
-    fn begin_data(
-        &mut self,
-        code: Data,
-        is_final: bool,
-        length: u64,
-        mask: Mask,
-    ) -> Result<State, Violation> {
-        let mut message = match (code, self.message) {
+    fn begin_data(&mut self, frame: DataFrame, mask: Mask) -> Result<State, Violation> {
+        let length = frame.length;
+        let mut message = match (frame.code, self.message) {
             (Data::Continue, Some(message)) => message,
             (Data::Continue, None) => {
                 return Err(Violation::protocol("continuation of no message"));
@@ -298,6 +422,7 @@ impl Decoder {
             (_, None) => Message {
                 bytes: 0,
                 frames: 0,
+                is_compressed: frame.is_compressed,
             },
         };
         message.bytes = message.bytes.saturating_add(length);
@@ -314,7 +439,9 @@ impl Decoder {
                 reason: "too many fragments",
             });
         }
-        self.message = (!is_final).then_some(message);
+        self.message = (!frame.is_final).then_some(message);
+        self.is_compressed = message.is_compressed;
+        self.is_last = frame.is_final;
         Ok(if length == 0 {
             State::Header
         } else {
@@ -373,6 +500,34 @@ fn close_code(payload: &[u8]) -> Result<Option<CloseCode>, Violation> {
         });
     }
     Ok(Some(code))
+}
+
+/// Appends a whole message that is compressed already, in frames of at most `max_bytes`.
+pub(crate) fn put_compressed(out: &mut Vec<u8>, payload: &[u8], max_bytes: usize) {
+    let mut rest = payload;
+    let mut is_first = true;
+    loop {
+        let (now, later) = rest.split_at(rest.len().min(max_bytes));
+        let header = FrameHeader {
+            is_final: later.is_empty(),
+            rsv1: is_first,
+            opcode: OpCode::Data(if is_first {
+                Data::Binary
+            } else {
+                Data::Continue
+            }),
+            ..FrameHeader::default()
+        };
+        header
+            .format(now.len() as u64, out)
+            .expect("a vector takes every byte");
+        out.extend_from_slice(now);
+        if later.is_empty() {
+            return;
+        }
+        is_first = false;
+        rest = later;
+    }
 }
 
 /// Appends the header of an unmasked frame that is a whole message.

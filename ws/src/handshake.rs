@@ -17,7 +17,11 @@ use tokio_tungstenite::tungstenite::{
     http::{HeaderMap, HeaderName, StatusCode, header},
 };
 
-use crate::{frame::Limits, origin::OriginRules, stream::WsStream};
+use crate::{
+    frame::{Limits, Rules},
+    origin::OriginRules,
+    stream::WsStream,
+};
 
 /// Most bytes of a request, its empty line included.
 const MAX_REQUEST_BYTES: usize = 16_384;
@@ -26,6 +30,7 @@ const BROWSER_FRAME_BYTES: usize = 4_096;
 /// Most payload of a frame to anybody else; longer lengths take longer headers.
 const FRAME_BYTES: usize = 65_535;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const NATS_NO_MASKING: HeaderName = HeaderName::from_static("nats-no-masking");
 /// Older drafts of the protocol called the origin this.
 const SEC_WEBSOCKET_ORIGIN: HeaderName = HeaderName::from_static("sec-websocket-origin");
 
@@ -40,6 +45,8 @@ pub struct Config {
     pub response_headers: HeaderMap,
     /// Bounds on messages.
     pub limits: Limits,
+    /// Clients may compress messages, and are sent compressed ones. Default false.
+    pub compression: bool,
 }
 
 /// A connection after its upgrade.
@@ -55,6 +62,7 @@ pub struct Upgraded<S> {
 #[derive(Clone)]
 pub struct HttpRequest {
     headers: HeaderMap,
+    rules: Rules,
 }
 
 impl std::fmt::Debug for HttpRequest {
@@ -106,6 +114,18 @@ impl HttpRequest {
         self.header("user-agent")
             .is_some_and(|agent| agent.contains("Mozilla/"))
     }
+
+    /// Whether it is Safari, and not one of the browsers that name it too.
+    fn is_safari(&self) -> bool {
+        let agent = self.header("user-agent").unwrap_or_default();
+        agent.contains("Mozilla/") && agent.contains("Version/") && agent.contains("Safari/")
+    }
+
+    /// What was agreed on for its frames.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
 }
 
 /// Why there is no WebSocket. The connection is closed.
@@ -150,8 +170,15 @@ where
     } else {
         FRAME_BYTES
     };
+    // Safari cannot put compressed fragments together.
+    let compressed_bytes = if request.is_safari() {
+        usize::MAX
+    } else {
+        frame_bytes
+    };
+    let rules = request.rules;
     Ok(Upgraded {
-        stream: WsStream::new(io, config.limits, frame_bytes),
+        stream: WsStream::new(io, config.limits, frame_bytes).with_rules(rules, compressed_bytes),
         request,
     })
 }
@@ -166,7 +193,8 @@ where
     };
     match outcome {
         Ok((request, accept)) => {
-            io.write_all(&switching(&accept, config)).await?;
+            io.write_all(&switching(&accept, config, request.rules))
+                .await?;
             io.flush().await?;
             Ok(request)
         }
@@ -294,9 +322,14 @@ fn check(bytes: &[u8], config: &Config) -> Result<(HttpRequest, String), Refusal
         ));
     }
     let accept = derive_accept_key(key.as_bytes());
+    let rules = Rules {
+        compression: config.compression && offers_compression(headers),
+        unmasked: single(headers, NATS_NO_MASKING) == Some("true"),
+    };
     Ok((
         HttpRequest {
             headers: request.into_parts().0.headers,
+            rules,
         },
         accept,
     ))
@@ -351,12 +384,55 @@ fn is_key(key: &str) -> bool {
         .is_ok_and(|nonce| nonce.len() == 16)
 }
 
-fn switching(accept: &str, config: &Config) -> Vec<u8> {
+/// Whether one of the client's offers of permessage-deflate is one this server can keep: any
+/// window of its own, and no limit on ours.
+fn offers_compression(headers: &HeaderMap) -> bool {
+    let values = headers
+        .get_all(header::SEC_WEBSOCKET_EXTENSIONS)
+        .into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .any(|offer| {
+            let mut parts = offer.split(';').map(str::trim);
+            let is_deflate = parts
+                .next()
+                .is_some_and(|name| name.eq_ignore_ascii_case("permessage-deflate"));
+            is_deflate && parts.all(is_acceptable)
+        })
+}
+
+fn is_acceptable(parameter: &str) -> bool {
+    let (name, value) = match parameter.split_once('=') {
+        Some((name, value)) => (name.trim(), Some(value.trim().trim_matches('"'))),
+        None => (parameter, None),
+    };
+    match (name.to_ascii_lowercase().as_str(), value) {
+        ("server_no_context_takeover" | "client_no_context_takeover", None) => true,
+        ("client_max_window_bits", None) => true,
+        ("client_max_window_bits", Some(bits)) => {
+            bits.parse().is_ok_and(|bits| (8..=15).contains(&bits))
+        }
+        ("server_max_window_bits", Some("15")) => true,
+        _ => false,
+    }
+}
+
+fn switching(accept: &str, config: &Config, rules: Rules) -> Vec<u8> {
     let mut response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n"
     )
     .into_bytes();
+    if rules.compression {
+        response.extend_from_slice(
+            b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+              client_no_context_takeover\r\n",
+        );
+    }
+    if rules.unmasked {
+        response.extend_from_slice(b"Nats-No-Masking: true\r\n");
+    }
     for (name, value) in &config.response_headers {
         response.extend_from_slice(name.as_str().as_bytes());
         response.extend_from_slice(b": ");
@@ -555,6 +631,52 @@ mod tests {
             let (request, _) = check(request.as_bytes(), &Config::default()).expect("valid");
             assert_eq!(request.forwarded_for(), None);
         }
+    }
+
+    #[test]
+    fn compression_is_agreed_on_where_it_is_offered_and_wanted() {
+        let wanted = Config {
+            compression: true,
+            ..Config::default()
+        };
+        let rules = |lines: &str, config: &Config| {
+            let (request, _) = check(with(lines).as_bytes(), config).expect("valid");
+            request.rules().compression
+        };
+        for offer in [
+            "permessage-deflate",
+            "permessage-deflate; client_max_window_bits",
+            "Permessage-Deflate;server_no_context_takeover; client_no_context_takeover",
+            "permessage-deflate; client_max_window_bits=10",
+            "x-webkit-deflate-frame, permessage-deflate",
+            "permessage-deflate; server_max_window_bits=10, permessage-deflate",
+        ] {
+            let line = format!("Sec-WebSocket-Extensions: {offer}");
+            assert!(rules(&line, &wanted), "{offer}");
+            assert!(!rules(&line, &Config::default()), "{offer}");
+        }
+        for offer in [
+            "",
+            "permessage-bzip2",
+            "permessage-deflate; server_max_window_bits=10",
+            "permessage-deflate; client_max_window_bits=16",
+            "permessage-deflate; nonsense",
+            "permessage-deflate; server_no_context_takeover=1",
+        ] {
+            let line = format!("Sec-WebSocket-Extensions: {offer}");
+            assert!(!rules(&line, &wanted), "{offer}");
+        }
+        let rules = Rules {
+            compression: true,
+            unmasked: true,
+        };
+        let answer = String::from_utf8(switching("x", &wanted, rules)).expect("text");
+        assert!(answer.contains(
+            "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+             client_no_context_takeover\r\nNats-No-Masking: true\r\n"
+        ));
+        let (request, _) = check(with("Nats-No-Masking: true").as_bytes(), &wanted).expect("valid");
+        assert!(request.rules().unmasked);
     }
 
     async fn exchange(pieces: &[&[u8]]) -> (Result<(), UpgradeError>, String) {

@@ -9,14 +9,15 @@
 //! socket put it, in the caller's buffer, so no number from the network sizes an allocation, and
 //! an idle connection costs a few hundred bytes.
 //!
-//! Compression is not offered.
+//! Messages may be compressed, each on its own; see the `deflate` module for its bounds.
 
+mod deflate;
 mod frame;
 mod handshake;
 mod origin;
 mod stream;
 
-pub use frame::{Control, Decoder, Limits, Violation};
+pub use frame::{Control, Decoder, Limits, Rules, Violation};
 pub use handshake::{Config, HttpRequest, UpgradeError, Upgraded, upgrade};
 pub use origin::{Origin, OriginError, OriginRules};
 pub use stream::WsStream;

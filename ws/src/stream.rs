@@ -15,12 +15,16 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{
     CloseCode, Control as ControlCode, Data, OpCode,
 };
 
+use crate::deflate::{self, Corrupt, Inflater};
 use crate::frame::{
-    Control, Decoder, Limits, MAX_CONTROL_BYTES, Violation, put_control, put_header,
+    Control, Decoder, Limits, MAX_CONTROL_BYTES, Rules, Violation, put_compressed, put_control,
+    put_header,
 };
 
 /// Pings answered per second; one more closes the connection.
 const MAX_PINGS_PER_SECOND: u32 = 10;
+/// Bytes read at a time where messages may be compressed.
+const CHUNK_BYTES: usize = 8 * 1024;
 /// Most slices of one vectored write.
 const MAX_SLICES: usize = 64;
 
@@ -51,6 +55,7 @@ pub struct WsStream<S> {
     /// Payload bytes the last frame header promised and that are not written.
     promised: usize,
     max_frame_bytes: usize,
+    compressed: Option<Box<Compressed>>,
     /// A write waits for the socket; its task, not the reader's, must be woken.
     is_writer_waiting: bool,
 }
@@ -94,8 +99,26 @@ impl<S> WsStream<S> {
             head_sent: 0,
             promised: 0,
             max_frame_bytes: max_frame_bytes.max(1),
+            compressed: None,
             is_writer_waiting: false,
         }
+    }
+
+    /// The same by these rules. Compressed messages are cut into frames of `max_compressed_bytes`.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules, max_compressed_bytes: usize) -> Self {
+        self.decoder = self.decoder.with_rules(rules);
+        self.compressed = rules.compression.then(|| {
+            Box::new(Compressed {
+                raw: Vec::new(),
+                at: 0,
+                part: None,
+                inflater: None,
+                made: 0,
+                max_frame_bytes: max_compressed_bytes.max(1),
+            })
+        });
+        self
     }
 
     /// The connection below.
@@ -121,6 +144,16 @@ impl<S> WsStream<S> {
 
     /// Takes frames apart in the caller's buffer; gives how many bytes of it are payload.
     fn receive(&mut self, bytes: &mut [u8]) -> usize {
+        let (decoder, mut controls) = self.receiver();
+        let (len, result) = decoder.decode(bytes, |control| controls.take(control));
+        if let Err(violation) = result {
+            self.violated(violation);
+        }
+        len
+    }
+
+    /// The decoder, and what its control frames are for.
+    fn receiver(&mut self) -> (&mut Decoder, Controls<'_>) {
         let Self {
             decoder,
             pings,
@@ -129,36 +162,25 @@ impl<S> WsStream<S> {
             close,
             ..
         } = self;
-        let (len, result) = decoder.decode(bytes, |control| {
-            match control {
-                Control::Pong => {}
-                Control::Ping(payload) => {
-                    pings.spend(Instant::now())?;
-                    *pong = Some(payload.to_vec());
-                }
-                Control::Close(code) => {
-                    *ended = Some(Ended::ByPeer);
-                    if !matches!(close, Close::Sent) {
-                        *close = Close::Now {
-                            code,
-                            reason: String::new(),
-                        };
-                    }
-                }
-            }
-            Ok(())
-        });
-        if let Err(violation) = result {
-            self.ended = Some(Ended::By(violation));
-            if !matches!(self.close, Close::Sent) {
-                let reason = violation.reason.to_owned();
-                self.close = Close::Now {
-                    code: Some(violation.code),
-                    reason,
-                };
-            }
+        let controls = Controls {
+            pings,
+            pong,
+            ended,
+            close,
+        };
+        (decoder, controls)
+    }
+
+    fn violated(&mut self, violation: Violation) {
+        self.decoder.end();
+        self.ended = Some(Ended::By(violation));
+        if !matches!(self.close, Close::Sent) {
+            let reason = violation.reason.to_owned();
+            self.close = Close::Now {
+                code: Some(violation.code),
+                reason,
+            };
         }
-        len
     }
 
     fn has_control_due(&self) -> bool {
@@ -238,6 +260,33 @@ impl<S: AsyncWrite + Unpin> WsStream<S> {
         }
     }
 
+    /// Takes bytes into a compressed message. It may lie in the head when this returns, and is
+    /// written before anything else, at the latest when the stream is flushed.
+    fn poll_compressed(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_head(cx))?;
+        let Some(compressed) = &self.compressed else {
+            return Poll::Ready(Ok(0));
+        };
+        let mut room = deflate::MAX_CHUNK;
+        let parts = bufs.iter().map(|buf| {
+            let part = &buf[..buf.len().min(room)];
+            room -= part.len();
+            part
+        });
+        let mut payload = Vec::new();
+        let mut taken = 0;
+        deflate::deflate(parts.inspect(|part| taken += part.len()), &mut payload);
+        put_compressed(&mut self.head, &payload, compressed.max_frame_bytes);
+        match self.poll_head(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(taken)),
+        }
+    }
+
     fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
@@ -251,6 +300,9 @@ impl<S: AsyncWrite + Unpin> WsStream<S> {
             self.queue_controls();
             if matches!(self.close, Close::Sent) {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            if self.compressed.is_some() && self.promised == 0 && total > deflate::MIN_BYTES {
+                return self.poll_compressed(cx, bufs);
             }
             self.begin_frame(total);
             if !self.inner.is_write_vectored() {
@@ -269,6 +321,119 @@ impl<S: AsyncWrite + Unpin> WsStream<S> {
                 return Poll::Ready(Ok(payload));
             }
         }
+    }
+}
+
+/// What control frames change.
+struct Controls<'s> {
+    pings: &'s mut PingBudget,
+    pong: &'s mut Option<Vec<u8>>,
+    ended: &'s mut Option<Ended>,
+    close: &'s mut Close,
+}
+
+impl Controls<'_> {
+    fn take(&mut self, control: Control<'_>) -> Result<(), Violation> {
+        match control {
+            Control::Pong => {}
+            Control::Ping(payload) => {
+                self.pings.spend(Instant::now())?;
+                *self.pong = Some(payload.to_vec());
+            }
+            Control::Close(code) => {
+                *self.ended = Some(Ended::ByPeer);
+                if !matches!(self.close, Close::Sent) {
+                    *self.close = Close::Now {
+                        code,
+                        reason: String::new(),
+                    };
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Messages on their way through a decompressor.
+#[derive(Debug)]
+struct Compressed {
+    /// What came from the socket; holds nothing while there is nothing to do.
+    raw: Vec<u8>,
+    /// How much of it is used.
+    at: usize,
+    /// The part of a message being given out.
+    part: Option<Pending>,
+    inflater: Option<Inflater>,
+    /// Bytes inflated from this message.
+    made: u64,
+    /// Most bytes of a frame of a compressed message to the client.
+    max_frame_bytes: usize,
+}
+
+/// A part of a message that lies in [`Compressed::raw`].
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    start: usize,
+    end: usize,
+    is_compressed: bool,
+    is_last: bool,
+}
+
+const TOO_LARGE: Violation = Violation {
+    code: CloseCode::Size,
+    reason: "message is too large",
+};
+const CORRUPT: Violation = Violation {
+    code: CloseCode::Invalid,
+    reason: "message cannot be inflated",
+};
+
+impl Compressed {
+    /// Gives out payload of the part at hand; 0 when it is used up.
+    fn give(&mut self, part: Pending, out: &mut [u8], limit: u64) -> Result<usize, Violation> {
+        let input = &self.raw[part.start..part.end];
+        if !part.is_compressed {
+            let len = input.len().min(out.len());
+            out[..len].copy_from_slice(&input[..len]);
+            let start = part.start + len;
+            self.part = (start < part.end).then_some(Pending { start, ..part });
+            return Ok(len);
+        }
+        let left = usize::try_from(limit - self.made).unwrap_or(usize::MAX);
+        // At the limit there must be nothing more to come.
+        let mut spill = [0];
+        let out = if left == 0 {
+            &mut spill
+        } else {
+            let room = out.len().min(left);
+            &mut out[..room]
+        };
+        let inflater = self.inflater.get_or_insert_with(Inflater::new);
+        let (taken, mut made) = inflater.inflate(input, out).map_err(|Corrupt| CORRUPT)?;
+        let start = part.start + taken;
+        self.part = Some(Pending { start, ..part });
+        if made < out.len() && start == part.end {
+            if part.is_last {
+                made += inflater
+                    .finish(&mut out[made..])
+                    .map_err(|Corrupt| CORRUPT)?;
+            }
+            if made < out.len() {
+                self.part = None;
+            }
+        } else if taken == 0 && made == 0 {
+            // There is room and there are bytes, and neither is used.
+            return Err(CORRUPT);
+        }
+        self.made += made as u64;
+        if self.made > limit {
+            return Err(TOO_LARGE);
+        }
+        if self.part.is_none() && part.is_last {
+            self.inflater = None;
+            self.made = 0;
+        }
+        Ok(made)
     }
 }
 
@@ -303,6 +468,81 @@ fn gather<'a>(
     count
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> WsStream<S> {
+    /// Reads where messages may be compressed; 0 at the end.
+    fn poll_inflated(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let Some(mut compressed) = self.compressed.take() else {
+            return Poll::Ready(Ok(0));
+        };
+        let outcome = self.poll_inflated_from(&mut compressed, cx, buf);
+        self.compressed = Some(compressed);
+        outcome
+    }
+
+    fn poll_inflated_from(
+        &mut self,
+        compressed: &mut Compressed,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            if let Some(part) = compressed.part {
+                let limit = self.decoder.limits().max_message_bytes;
+                match compressed.give(part, buf.initialize_unfilled(), limit) {
+                    Ok(0) => continue,
+                    Ok(len) => {
+                        buf.advance(len);
+                        return Poll::Ready(Ok(len));
+                    }
+                    Err(violation) => {
+                        self.violated(violation);
+                        return Poll::Ready(Ok(0));
+                    }
+                }
+            }
+            if compressed.at < compressed.raw.len() {
+                let start = compressed.at;
+                let (decoder, mut controls) = self.receiver();
+                let next = decoder.next_part(&mut compressed.raw[start..], &mut |control| {
+                    controls.take(control)
+                });
+                match next {
+                    Ok(part) => {
+                        compressed.at += part.taken;
+                        let has_end = part.is_compressed && part.is_last;
+                        compressed.part = (part.payload > 0 || has_end).then_some(Pending {
+                            start,
+                            end: start + part.payload,
+                            is_compressed: part.is_compressed,
+                            is_last: part.is_last,
+                        });
+                    }
+                    Err(violation) => self.violated(violation),
+                }
+                if self.ended.is_some() {
+                    return Poll::Ready(Ok(0));
+                }
+                continue;
+            }
+            compressed.raw = Vec::new();
+            compressed.at = 0;
+            self.try_controls(cx)?;
+            let mut chunk = [0; CHUNK_BYTES];
+            let mut space = ReadBuf::new(&mut chunk);
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut space))?;
+            if space.filled().is_empty() {
+                self.ended = Some(Ended::ByPeer);
+                return Poll::Ready(Ok(0));
+            }
+            compressed.raw.extend_from_slice(space.filled());
+        }
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WsStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -319,6 +559,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WsStream<S> {
                 }
                 None if buf.remaining() == 0 => return Poll::Ready(Ok(())),
                 None => {}
+            }
+            if this.compressed.is_some() {
+                if ready!(this.poll_inflated(cx, buf))? > 0 {
+                    this.try_controls(cx)?;
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
             }
             let before = buf.filled().len();
             ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
@@ -422,6 +669,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::deflate::tests::deflated;
     use crate::frame::tests::{close, frame};
 
     /// A stream and the client's end below it.
@@ -668,6 +916,248 @@ mod tests {
                 drop(server);
                 let bytes = receiving.await.expect("no panic");
                 assert_eq!(payload_of(&bytes, max_frame), writes.concat());
+            });
+        }
+    }
+
+    const COMPRESSED: Rules = Rules {
+        compression: true,
+        unmasked: false,
+    };
+
+    /// A stream with compression and the client's end below it.
+    fn compressed_pair(limits: Limits) -> (WsStream<DuplexStream>, DuplexStream) {
+        let (server, client) = duplex(1 << 20);
+        let server = WsStream::new(server, limits, 65_535).with_rules(COMPRESSED, 4_096);
+        (server, client)
+    }
+
+    /// A compressed message in one frame.
+    fn small(payload: &[u8]) -> Vec<u8> {
+        frame(0xc2, &deflated(payload))
+    }
+
+    #[tokio::test]
+    async fn compressed_and_plain_messages_mix() {
+        let (mut server, mut client) = compressed_pair(Limits::default());
+        let long = deflated(b"fragments of one message");
+        let (first, last) = long.split_at(5);
+        let bytes = [
+            small(b"one "),
+            frame(0x82, b"two "),
+            small(b""),
+            frame(0x42, first),
+            frame(0x89, b"now"),
+            frame(0x00, b""),
+            frame(0x00, last),
+            frame(0x80, b""),
+            small(b" end"),
+            close(1000, b""),
+        ]
+        .concat();
+        client.write_all(&bytes).await.expect("room");
+        let mut got = Vec::new();
+        server.read_to_end(&mut got).await.expect("a clean end");
+        assert_eq!(got, b"one two fragments of one message end");
+        server.shutdown().await.expect("open");
+        drop(server);
+        assert_eq!(rest(client).await, b"\x8a\x03now\x88\x02\x03\xe8");
+    }
+
+    /// The code of the violation that these bytes are.
+    async fn compressed_violation(bytes: &[u8], limits: Limits) -> CloseCode {
+        let (mut server, mut client) = compressed_pair(limits);
+        client.write_all(bytes).await.expect("room");
+        let mut got = Vec::new();
+        let error = server.read_to_end(&mut got).await.expect_err("a violation");
+        violation(&error).code
+    }
+
+    #[tokio::test]
+    async fn a_bomb_ends_at_the_limit() {
+        let limits = Limits {
+            max_message_bytes: 100_000,
+            ..Limits::default()
+        };
+        let bomb = small(&vec![0; 1 << 24]);
+        assert!(bomb.len() < 100_000);
+        assert_eq!(compressed_violation(&bomb, limits).await, CloseCode::Size);
+        // Cut into fragments it is the same.
+        let bytes = deflated(&vec![0; 1 << 24]);
+        let mut fragments = frame(0x42, &bytes[..1_000]);
+        for chunk in bytes[1_000..].chunks(1_000) {
+            fragments.extend(frame(0x00, chunk));
+        }
+        assert_eq!(
+            compressed_violation(&fragments, limits).await,
+            CloseCode::Size
+        );
+    }
+
+    #[tokio::test]
+    async fn what_does_not_inflate_ends_the_connection() {
+        let limits = Limits::default();
+        for payload in [&[0xff; 50][..], b"\x05abcdefgh"] {
+            let code = compressed_violation(&frame(0xc2, payload), limits).await;
+            assert_eq!(code, CloseCode::Invalid, "{payload:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bit_of_compression_has_its_place() {
+        let limits = Limits::default();
+        for bytes in [
+            frame(0xc9, b"ping"),
+            frame(0xc8, b""),
+            [frame(0x42, &[]), frame(0xc0, &[])].concat(),
+            frame(0xa2, b"x"),
+            frame(0x92, b"x"),
+        ] {
+            let code = compressed_violation(&bytes, limits).await;
+            assert_eq!(code, CloseCode::Protocol, "{bytes:x?}");
+        }
+        let (mut server, mut client) = pair();
+        client.write_all(&small(b"x")).await.expect("room");
+        let error = server.read_u8().await.expect_err("not agreed on");
+        assert_eq!(violation(&error).code, CloseCode::Protocol);
+    }
+
+    #[tokio::test]
+    async fn masks_may_be_left_out_where_that_was_agreed_on() {
+        let rules = Rules {
+            compression: false,
+            unmasked: true,
+        };
+        let (server, mut client) = duplex(1 << 10);
+        let mut server = WsStream::new(server, Limits::default(), 100).with_rules(rules, 100);
+        let bytes = [&[0x82, 2, b'h', b'i'][..], &frame(0x82, b"!")].concat();
+        client.write_all(&bytes).await.expect("room");
+        let mut got = [0; 3];
+        server.read_exact(&mut got).await.expect("both kinds");
+        assert_eq!(&got, b"hi!");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_message_is_cut_for_browsers_and_short_ones_are_left_alone() {
+        let (mut server, client) = compressed_pair(Limits::default());
+        server.write_all(&[b'x'; 64]).await.expect("room");
+        // Bytes that do not compress.
+        let mut state = 1_u64;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state.to_be_bytes()[0]
+        })
+        .take(10_000)
+        .collect();
+        server.write_all(&noise).await.expect("room");
+        server.flush().await.expect("room");
+        drop(server);
+        let bytes = rest(client).await;
+        assert_eq!(bytes[..2], [0x82, 64]);
+        let mut at = 66;
+        let mut heads = Vec::new();
+        let mut message = Vec::new();
+        while at < bytes.len() {
+            heads.push(bytes[at]);
+            let (len, head) = match bytes[at + 1] {
+                126 => (
+                    usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]])),
+                    4,
+                ),
+                len => (usize::from(len), 2),
+            };
+            assert!(len <= 4_096);
+            message.extend_from_slice(&bytes[at + head..at + head + len]);
+            at += head + len;
+        }
+        assert_eq!(heads, [0x42, 0x00, 0x80]);
+        let mut out = vec![0; 20_000];
+        let (_, made) = Inflater::new().inflate(&message, &mut out).expect("sound");
+        assert!(out[..made] == noise);
+    }
+
+    proptest! {
+        #[test]
+        fn compressed_streams_are_what_was_sent_however_they_are_cut(
+            frames in proptest::collection::vec(
+                (
+                    any::<bool>(),
+                    prop_oneof![
+                        proptest::collection::vec(any::<u8>(), 0..300),
+                        proptest::collection::vec(0_u8..2, 0..30_000),
+                    ],
+                ),
+                0..10,
+            ),
+            pipe in 1usize..200,
+            read in 1usize..500,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            runtime.expect("a runtime").block_on(async {
+                let (server, mut client) = duplex(pipe);
+                let mut server =
+                    WsStream::new(server, Limits::default(), 65_535).with_rules(COMPRESSED, 100);
+                let expected: Vec<u8> =
+                    frames.iter().flat_map(|(_, payload)| payload.clone()).collect();
+                let sending = tokio::spawn(async move {
+                    for (is_compressed, payload) in &frames {
+                        let bytes = if *is_compressed { small(payload) } else { frame(0x82, payload) };
+                        client.write_all(&bytes).await.expect("open");
+                    }
+                    client.write_all(&close(1000, b"")).await.expect("open");
+                    rest(client).await
+                });
+                let mut got = Vec::new();
+                let mut buf = vec![0; read];
+                loop {
+                    match server.read(&mut buf).await.expect("nothing wrong") {
+                        0 => break,
+                        len => got.extend_from_slice(&buf[..len]),
+                    }
+                }
+                assert!(got == expected);
+                server.shutdown().await.expect("open");
+                drop(server);
+                let answer = sending.await.expect("no panic");
+                assert!(answer.ends_with(b"\x88\x02\x03\xe8"));
+            });
+        }
+
+        #[test]
+        fn what_the_server_compresses_its_own_reader_understands(
+            writes in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 1..300),
+                    proptest::collection::vec(0_u8..2, 1..200_000),
+                ],
+                1..6,
+            ),
+            pipe in 1usize..5_000,
+            max_frame in 1usize..5_000,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            runtime.expect("a runtime").block_on(async {
+                let (server, client) = duplex(pipe);
+                let mut server =
+                    WsStream::new(server, Limits::default(), max_frame).with_rules(COMPRESSED, max_frame);
+                // The other end reads frames without masks.
+                let both = Rules { compression: true, unmasked: true };
+                let generous = Limits { spare_frames: u64::MAX / 2, ..Limits::default() };
+                let mut client = WsStream::new(client, generous, 100).with_rules(both, 100);
+                let reading = tokio::spawn(async move {
+                    let mut got = Vec::new();
+                    client.read_to_end(&mut got).await.expect("nothing wrong");
+                    got
+                });
+                for bytes in &writes {
+                    server.write_all(bytes).await.expect("open");
+                }
+                server.flush().await.expect("open");
+                server.shutdown().await.expect("open");
+                drop(server);
+                assert!(reading.await.expect("no panic") == writes.concat());
             });
         }
     }
