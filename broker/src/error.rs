@@ -15,6 +15,9 @@ pub enum CloseReason {
     /// No valid CONNECT in time.
     #[error("Authentication Timeout")]
     AuthenticationTimeout,
+    /// The TLS handshake failed, or took too long.
+    #[error("TLS Handshake Failure")]
+    TlsHandshakeError,
     /// Wrong or missing credentials.
     #[error("Authentication Failure")]
     AuthenticationViolation,
@@ -91,10 +94,13 @@ impl CloseReason {
         match error {
             WireError::AuthenticationTimeout => Self::AuthenticationTimeout,
             WireError::UserAuthenticationRevoked => Self::Revoked,
+            WireError::TlsRequired => Self::TlsHandshakeError,
             WireError::UserAuthenticationExpired | WireError::AccountAuthenticationExpired => {
                 Self::AuthenticationExpired
             }
-            WireError::MaxConnections => Self::MaxConnectionsExceeded,
+            WireError::MaxConnections | WireError::ConnectionThrottled => {
+                Self::MaxConnectionsExceeded
+            }
             WireError::MaxAccountConnections => Self::MaxAccountConnectionsExceeded,
             WireError::InvalidClientProtocol => Self::BadClientProtocolVersion,
             WireError::NoRespondersRequiresHeaders => Self::NoRespondersRequiresHeaders,
@@ -145,6 +151,9 @@ pub enum StartError {
     /// A thread or its runtime could not be made.
     #[error("cannot start a worker thread: {0}")]
     Worker(std::io::Error),
+    /// TLS cannot be set up as asked.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
     /// The options contradict each other.
     #[error("{0}")]
     Options(String),

@@ -25,6 +25,7 @@ pub mod server;
 mod shutdown;
 pub mod streams;
 pub mod system;
+pub mod tls;
 
 pub use run::{RunError, run};
 pub use server::NATS_VERSION;

@@ -107,11 +107,12 @@ fn start_logging(options: &LogOptions) -> Result<Logging, RunError> {
         // Standard error takes the line that says why.
         let to_stderr = Logging::start(&LogOptions {
             file: None,
+            syslog: None,
             ..options.clone()
         });
         debug_assert!(to_stderr.is_ok(), "standard error needs no opening");
         RunError::Log {
-            path: options.file.clone().unwrap_or_default(),
+            path: options.file.clone().unwrap_or_else(|| "syslog".into()),
             source,
         }
     })
@@ -133,7 +134,11 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     announce::start(&server, &settings);
 
     server.bind()?;
-    let monitor_listener = match &settings.monitor {
+    let monitor_address = settings
+        .monitor
+        .as_ref()
+        .or(settings.secure_monitor.as_ref());
+    let monitor_listener = match monitor_address {
         Some(at) => Some(listener::bind(&at.host, at.port)?.0),
         None => None,
     };
@@ -147,8 +152,11 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     let documents = Arc::clone(&monitor);
     let monitor = match monitor_listener {
         Some(listener) => {
-            let running = monitoring::start(listener, monitor).map_err(RunError::System)?;
-            tracing::info!("Starting http monitor on {}", running.address());
+            let tls = settings.secure_monitor.is_some();
+            let tls = tls.then(|| Arc::clone(&server.shared().tls().clients));
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let running = monitoring::start(listener, monitor, tls).map_err(RunError::System)?;
+            tracing::info!("Starting {scheme} monitor on {}", running.address());
             Some(running)
         }
         None => None,

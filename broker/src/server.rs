@@ -9,9 +9,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Instant;
 
+use arc_swap::{ArcSwap, Guard};
 use data_encoding::BASE32_NOPAD;
 use menes_auth::key::{KeyKind, Sealer, Signer};
 use menes_jetstream::ids::AccountName;
+use menes_protocol::error::WireError;
 use menes_protocol::info::Info;
 use parking_lot::Mutex;
 use rand::Rng;
@@ -23,12 +25,13 @@ use crate::account::description::AccountDescription;
 use crate::account::{Account, Accounts, SYSTEM_ACCOUNT, services};
 use crate::auth::Authenticator;
 use crate::auth::operator::Operator;
-use crate::config::options::{AuthOptions, Options};
+use crate::config::options::{AuthOptions, Options, TlsOptions};
 use crate::connection::client::{Client, ClientId, ConnectionObserver, TrafficCount};
 use crate::connection::closed::Closed;
 use crate::connection::counters::{CounterSums, Counters};
 use crate::connection::inbox::Inbox;
 use crate::connection::output::BufferPool;
+use crate::connection::secure::ClientDoor;
 use crate::connection::websocket::Upgrade;
 use crate::connection::worker::{self, Door, WorkerHandle};
 use crate::error::{CloseReason, StartError};
@@ -37,6 +40,7 @@ use crate::routing::{Equipment, Message, RouteBatch};
 use crate::shutdown::Shutdown;
 use crate::streams::ingest::IngestQueue;
 use crate::system::Port;
+use crate::tls::{Prepared, Tls, TlsError};
 
 /// The version announced in INFO: the nats-server whose behaviour this server has. Clients switch
 /// features on by it.
@@ -71,10 +75,47 @@ struct Addresses {
     websocket: Option<SocketAddr>,
 }
 
+/// TLS of the listeners, to be replaced while the server runs.
+#[derive(Debug, Default)]
+pub(crate) struct ListenerTls {
+    /// Of the client listeners, and of monitoring.
+    pub(crate) clients: Arc<Tls>,
+    /// Of the WebSocket listener.
+    pub(crate) websocket: Arc<Tls>,
+}
+
+impl ListenerTls {
+    fn replace(&self, prepared: PreparedTls) {
+        self.clients.replace(prepared.clients);
+        self.websocket.replace(prepared.websocket);
+    }
+}
+
+/// TLS of the listeners, made ready before anything changes.
+struct PreparedTls {
+    clients: Option<Prepared>,
+    websocket: Option<Prepared>,
+}
+
+impl PreparedTls {
+    fn new(options: &Options) -> Result<Self, TlsError> {
+        let prepare = |options: Option<&TlsOptions>| options.map(Prepared::new).transpose();
+        let of_websocket = options.websocket.as_ref().and_then(|ws| ws.tls.as_ref());
+        Ok(Self {
+            clients: prepare(options.tls.as_ref())?,
+            websocket: prepare(of_websocket)?,
+        })
+    }
+}
+
 /// What all threads of a server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    options: Options,
+    options: ArcSwap<Options>,
+    /// Counts changes of the options, so that those who keep some of them notice.
+    generation: AtomicU64,
+    no_fast_producer_stall: Arc<AtomicBool>,
+    tls: ListenerTls,
     hooks: Hooks,
     /// The key whose public half is the id.
     signer: Signer,
@@ -138,8 +179,13 @@ impl Shared {
             closed: Mutex::default(),
             is_lame_duck: AtomicBool::new(false),
             inboxes: (0..workers).map(|_| Inbox::default()).collect(),
+            no_fast_producer_stall: Arc::new(AtomicBool::new(
+                options.limits.no_fast_producer_stall,
+            )),
             system,
-            options,
+            options: ArcSwap::from_pointee(options),
+            generation: AtomicU64::new(0),
+            tls: ListenerTls::default(),
             hooks,
         }
     }
@@ -237,7 +283,7 @@ impl Shared {
                 account.had_slow_consumer();
             }
         }
-        let most = self.options.limits.max_closed_clients;
+        let most = self.options.load().limits.max_closed_clients;
         let mut all = self.closed.lock();
         while !all.is_empty() && all.len() >= most {
             all.pop_front();
@@ -269,8 +315,34 @@ impl Shared {
         traffic
     }
 
-    pub(crate) fn options(&self) -> &Options {
-        &self.options
+    /// What holds now.
+    pub(crate) fn options(&self) -> Guard<Arc<Options>> {
+        self.options.load()
+    }
+
+    /// Number of changes of the options so far.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    fn tls_of(&self, listener: SocketAddr) -> &Tls {
+        if self.websocket_address() == Some(listener) {
+            &self.tls.websocket
+        } else {
+            &self.tls.clients
+        }
+    }
+
+    /// Whether certificates say who the clients of a listener are.
+    pub(crate) fn maps_users(&self, listener: SocketAddr) -> bool {
+        let tls = self.tls_of(listener).current();
+        tls.is_some_and(|tls| tls.options().map_users)
+    }
+
+    /// TLS of the listeners.
+    pub(crate) fn tls(&self) -> &ListenerTls {
+        &self.tls
     }
 
     pub(crate) fn accounts(&self) -> &Accounts {
@@ -301,7 +373,7 @@ impl Shared {
     /// Notes a new connection. False when there are too many; then it was not noted.
     pub(crate) fn register(&self, worker: usize, client: &Arc<Client>) -> bool {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        if before >= self.options.limits.max_connections {
+        if before >= self.options.load().limits.max_connections {
             self.connections.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
@@ -348,7 +420,7 @@ impl Shared {
             ingest: self.hooks.ingest.clone(),
             system: Arc::clone(&self.system),
             server_name: self.name.as_str().into(),
-            no_fast_producer_stall: self.options.limits.no_fast_producer_stall,
+            no_fast_producer_stall: Arc::clone(&self.no_fast_producer_stall),
         })
     }
 
@@ -369,8 +441,15 @@ impl Shared {
 
     /// INFO as it is for every client of this listener.
     pub(crate) fn info(&self, listener: SocketAddr) -> Info {
-        let options = &self.options;
-        let advertised = options.client_advertise.clone();
+        let options = self.options.load();
+        let is_websocket = self.websocket_address() == Some(listener);
+        let tls = self.tls_of(listener).current();
+        let is_optional = options.allow_non_tls && !is_websocket;
+        let websocket = options.websocket.as_ref().filter(|_| is_websocket);
+        let advertised = match websocket {
+            Some(websocket) => websocket.advertise.clone(),
+            None => options.client_advertise.clone(),
+        };
         let (host, port) =
             advertised.unwrap_or_else(|| (listener.ip().to_string(), listener.port()));
         Info {
@@ -384,6 +463,9 @@ impl Shared {
             port,
             headers: !options.no_header_support,
             auth_required: self.operator().is_some() || self.auth.is_required(),
+            tls_required: tls.is_some() && !is_optional,
+            tls_verify: tls.as_ref().is_some_and(|tls| tls.options().verify),
+            tls_available: tls.is_some() && (is_optional || is_websocket),
             max_payload: i64::try_from(options.limits.max_payload).unwrap_or(i64::MAX),
             jetstream: options.jetstream,
             domain: options.domain.clone().unwrap_or_default(),
@@ -484,7 +566,9 @@ impl Server {
         if !self.listeners.is_empty() {
             return Ok(());
         }
-        let options = &self.shared.options;
+        let options = self.shared.options.load_full();
+        let tls = &self.shared.tls;
+        tls.replace(PreparedTls::new(&options)?);
         if options.ports.is_empty() {
             return Err(StartError::Options("no port to listen on".to_owned()));
         }
@@ -498,15 +582,24 @@ impl Server {
         }
         let mut listeners = Vec::new();
         let mut addresses = Addresses::default();
+        let door = Arc::new(ClientDoor {
+            tls: Arc::clone(&tls.clients),
+            allow_non_tls: options.allow_non_tls,
+            proxy_protocol: options.proxy_protocol,
+        });
         for &port in &options.ports {
             let (listener, address) = listener::bind(&options.host, port)?;
             addresses.clients.push(address);
-            listeners.push((listener, Door::Nats));
+            listeners.push((listener, Door::Nats(Arc::clone(&door))));
         }
         if let Some(websocket) = &options.websocket {
             let (listener, address) = listener::bind(&websocket.host, websocket.port)?;
             addresses.websocket = Some(address);
-            let upgrade = Upgrade::new(websocket, options.limits.max_payload);
+            let upgrade = Upgrade::new(
+                websocket,
+                options.limits.max_payload,
+                Arc::clone(&tls.websocket),
+            );
             listeners.push((listener, Door::WebSocket(Arc::new(upgrade))));
         }
         self.shared.addresses.get_or_init(|| addresses);
@@ -614,8 +707,8 @@ impl ServerHandle {
 
     /// What it was started with.
     #[must_use]
-    pub fn options(&self) -> &Options {
-        &self.shared.options
+    pub fn options(&self) -> Arc<Options> {
+        self.shared.options.load_full()
     }
 
     /// When it was started.
@@ -670,6 +763,58 @@ impl ServerHandle {
     pub fn kick(&self, client: ClientId) -> bool {
         let found = self.shared.client(client);
         found.is_some_and(|client| client.close(CloseReason::Kicked))
+    }
+
+    /// Puts other options into force, all of them or none: TLS with its files read anew, limits,
+    /// times, and what INFO says. Who may connect is [`ServerHandle::update_auth`]'s; where the
+    /// server listens does not change.
+    ///
+    /// # Errors
+    /// TLS that cannot be set up as asked. Nothing changed then.
+    pub fn reload(&self, options: Options) -> Result<(), TlsError> {
+        let shared = &self.shared;
+        shared.tls.replace(PreparedTls::new(&options)?);
+        let stall = options.limits.no_fast_producer_stall;
+        shared
+            .no_fast_producer_stall
+            .store(stall, Ordering::Relaxed);
+        let before = shared.options.swap(Arc::new(options));
+        shared.generation.fetch_add(1, Ordering::Relaxed);
+        let now = shared.options.load();
+        if before.announced() != now.announced() {
+            self.announce();
+        }
+        self.close_excess(now.limits.max_connections);
+        Ok(())
+    }
+
+    /// Sends INFO to every client that listens for it.
+    fn announce(&self) {
+        for client in self.shared.clients() {
+            if client.takes_info() {
+                let mut document = self.shared.info(client.listener());
+                document.client_id = client.id().0;
+                document.client_ip = client.shown_ip().to_string();
+                client.send_info(&document);
+            }
+        }
+    }
+
+    /// Closes the latest connections beyond a limit.
+    fn close_excess(&self, limit: usize) {
+        let mut clients = self.shared.clients();
+        if clients.len() <= limit {
+            return;
+        }
+        clients.sort_by_key(|client| client.id());
+        let excess = &clients[limit..];
+        for client in excess {
+            client.close_with(WireError::MaxConnections);
+        }
+        tracing::info!(
+            "Closed {} connections to fall within max_connections",
+            excess.len()
+        );
     }
 
     /// Replaces the rules of who may connect. Connections whose user is gone or changed are closed.

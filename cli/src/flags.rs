@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use menes_broker::config::options::{UserOptions, WebSocketOptions};
-use menes_broker::config::settings::{Address, Again, JetStreamSettings, Settings, load};
+use menes_broker::config::options::{CertificateFiles, TlsOptions, UserOptions, WebSocketOptions};
+use menes_broker::config::settings::{
+    Address, Again, JetStreamSettings, Settings, advertised, load,
+};
+use menes_broker::logging::{LogOptions, SyslogTarget};
 
 /// Other spellings of a flag, each with the one that the parser knows.
 const ALIASES: &[(&str, &str)] = &[
@@ -15,6 +18,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("server_name", "name"),
     ("P", "pid"),
     ("m", "http_port"),
+    ("ms", "https_port"),
     ("c", "config"),
     ("js", "jetstream"),
     ("sd", "store_dir"),
@@ -22,11 +26,13 @@ const ALIASES: &[(&str, &str)] = &[
     ("sl", "signal"),
     ("l", "log"),
     ("T", "logtime"),
+    ("s", "syslog"),
+    ("r", "remote_syslog"),
     ("D", "debug"),
     ("V", "trace"),
-    ("VV", "trace"),
+    ("VV", "trace_verbose"),
     ("DV", "debug_trace"),
-    ("DVV", "debug_trace"),
+    ("DVV", "debug_trace_verbose"),
     ("v", "version"),
     ("h", "help"),
 ];
@@ -36,21 +42,23 @@ const SWITCHES: &[&str] = &[
     "jetstream",
     "debug",
     "trace",
+    "trace_verbose",
     "debug_trace",
+    "debug_trace_verbose",
+    "syslog",
+    "help_tls",
     "version",
     "help",
     "t",
     "logtime",
     "no_logtime",
+    "tls",
+    "no_tls",
+    "tlsverify",
 ];
 
 /// Flags of nats-server that ask for something this version does not have.
 const NOT_BUILT: &[&str] = &[
-    "tls",
-    "tlscert",
-    "tlskey",
-    "tlsverify",
-    "tlscacert",
     "routes",
     "cluster",
     "cluster_name",
@@ -58,12 +66,6 @@ const NOT_BUILT: &[&str] = &[
     "cluster_advertise",
     "no_advertise",
     "connect_retries",
-    "ms",
-    "https_port",
-    "s",
-    "syslog",
-    "r",
-    "remote_syslog",
 ];
 
 /// A message broker that speaks NATS and Memphis and keeps every acknowledged message.
@@ -89,6 +91,27 @@ pub(crate) struct Flags {
     /// Port for monitoring, on the same address as clients; -1 takes any free one
     #[arg(long, allow_hyphen_values = true)]
     http_port: Option<i64>,
+    /// As --http_port, inside TLS
+    #[arg(long, allow_hyphen_values = true)]
+    https_port: Option<i64>,
+    /// Clients must use TLS
+    #[arg(long)]
+    tls: bool,
+    /// Clients do not use TLS, whatever the configuration says, also --tls=false
+    #[arg(long)]
+    no_tls: bool,
+    /// Certificate of the server, in PEM
+    #[arg(long, value_name = "FILE")]
+    tlscert: Option<PathBuf>,
+    /// Key of that certificate, in PEM
+    #[arg(long, value_name = "FILE")]
+    tlskey: Option<PathBuf>,
+    /// Clients must show a certificate
+    #[arg(long)]
+    tlsverify: bool,
+    /// Authorities that sign the certificates of clients, in PEM
+    #[arg(long, value_name = "FILE")]
+    tlscacert: Option<PathBuf>,
     /// Name of the server
     #[arg(long)]
     name: Option<String>,
@@ -137,9 +160,33 @@ pub(crate) struct Flags {
     /// Log every protocol line
     #[arg(long)]
     trace: bool,
-    /// Both
+    /// Log every protocol line, the system account's too
+    #[arg(long)]
+    trace_verbose: bool,
+    /// --debug and --trace
     #[arg(long)]
     debug_trace: bool,
+    /// --debug and --trace_verbose
+    #[arg(long)]
+    debug_trace_verbose: bool,
+    /// Bytes of a message shown in a trace; 0 for all
+    #[arg(long, value_name = "BYTES")]
+    max_traced_msg_len: Option<usize>,
+    /// Bytes after which the log file is moved aside; 0 for never
+    #[arg(long, value_name = "BYTES")]
+    log_size_limit: Option<u64>,
+    /// Log to the syslog of this machine
+    #[arg(long)]
+    syslog: bool,
+    /// Log to another syslog: udp://HOST:PORT, tcp://HOST:PORT or unix:///PATH
+    #[arg(long, value_name = "URL")]
+    remote_syslog: Option<String>,
+    /// Port for profiles, which this version does not serve
+    #[arg(long, value_name = "PORT", allow_hyphen_values = true)]
+    profile: Option<i64>,
+    /// Say what TLS can be told
+    #[arg(long)]
+    pub(crate) help_tls: bool,
     /// Send a signal to a running server: stop, quit, term, reopen, ldm, reload, with =PID or =FILE
     #[arg(long, value_name = "SIGNAL[=PID]")]
     pub(crate) signal: Option<String>,
@@ -188,7 +235,10 @@ impl Flags {
             settings.greets = true;
         }
         if let Some(file) = &self.config {
-            load(file, &mut settings)?;
+            load(file, &mut settings).map_err(|error| match face {
+                Face::Menes => error.explained(),
+                _ => error.to_string(),
+            })?;
         }
         self.apply(&mut settings)?;
         if let Some(streams) = &mut settings.jetstream
@@ -226,6 +276,9 @@ impl Flags {
             if let Some(monitor) = &mut settings.monitor {
                 monitor.host.clone_from(host);
             }
+            if let Some(monitor) = &mut settings.secure_monitor {
+                monitor.host.clone_from(host);
+            }
         }
         let host = settings.server.host.clone();
         if let Some(port) = self.port {
@@ -243,9 +296,19 @@ impl Flags {
         }
         if let Some(port) = self.http_port {
             settings.monitor = Some(Address {
+                host: host.clone(),
+                port: checked(port)?,
+            });
+        }
+        if let Some(port) = self.https_port {
+            settings.secure_monitor = Some(Address {
                 host,
                 port: checked(port)?,
             });
+            // It takes the place of the one that is there unasked.
+            if self.http_port.is_none() && settings.greets {
+                settings.monitor = None;
+            }
         }
         if let Some(name) = &self.name {
             settings.server.server_name = Some(name.clone());
@@ -257,12 +320,9 @@ impl Flags {
             streams.store_dir = Some(folder.clone());
         }
         self.apply_login(settings)?;
+        self.apply_tls(settings)?;
         if let Some(text) = &self.client_advertise {
-            let (host, port) = text.rsplit_once(':').unwrap_or((text, "4222"));
-            let port = port
-                .parse()
-                .map_err(|_| format!("{text:?} is no host and port"))?;
-            settings.server.client_advertise = Some((host.to_owned(), port));
+            settings.server.client_advertise = Some(advertised(text)?);
         }
         settings.pid_file = self.pid.clone().or_else(|| settings.pid_file.take());
         settings.ports_file_dir = self
@@ -270,9 +330,63 @@ impl Flags {
             .clone()
             .or_else(|| settings.ports_file_dir.take());
         settings.log.file = self.log.clone().or_else(|| settings.log.file.take());
-        settings.log.debug |= self.debug || self.debug_trace;
-        settings.log.trace |= self.trace || self.debug_trace;
-        settings.log.time = (settings.log.time || self.logtime) && !self.no_logtime;
+        self.apply_log(&mut settings.log)?;
+        if self.profile.is_some_and(|port| port != 0) {
+            let text = "--profile has no effect in this version";
+            settings.warnings.push(text.to_owned());
+        }
+        Ok(())
+    }
+
+    fn apply_log(&self, log: &mut LogOptions) -> Result<(), String> {
+        log.trace_verbose |= self.trace_verbose || self.debug_trace_verbose;
+        log.debug |= self.debug || self.debug_trace || self.debug_trace_verbose;
+        log.trace |= self.trace || self.debug_trace || log.trace_verbose;
+        log.time = (log.time || self.logtime) && !self.no_logtime;
+        log.max_traced = self.max_traced_msg_len.unwrap_or(log.max_traced);
+        log.size_limit = self.log_size_limit.unwrap_or(log.size_limit);
+        if self.syslog && log.syslog.is_none() {
+            log.syslog = Some(SyslogTarget::Local);
+        }
+        if let Some(url) = &self.remote_syslog {
+            log.syslog = Some(SyslogTarget::parse(url)?);
+        }
+        Ok(())
+    }
+
+    /// Flags about TLS replace what the file says as a whole, as in nats-server.
+    fn apply_tls(&self, settings: &mut Settings) -> Result<(), String> {
+        if self.no_tls {
+            settings.server.tls = None;
+            return Ok(());
+        }
+        let is_asked = self.tls
+            || self.tlsverify
+            || self.tlscert.is_some()
+            || self.tlskey.is_some()
+            || self.tlscacert.is_some();
+        if !is_asked {
+            return Ok(());
+        }
+        let cert_file = self
+            .tlscert
+            .clone()
+            .ok_or("TLS Server certificate must be present and valid")?;
+        let key_file = self
+            .tlskey
+            .clone()
+            .ok_or("TLS Server private key must be present and valid")?;
+        let options = TlsOptions {
+            certificates: vec![CertificateFiles {
+                cert_file,
+                key_file,
+            }],
+            ca_file: self.tlscacert.clone(),
+            verify: self.tlsverify,
+            ..TlsOptions::default()
+        };
+        menes_broker::tls::check(&options).map_err(|error| error.to_string())?;
+        settings.server.tls = Some(options);
         Ok(())
     }
 
@@ -327,6 +441,7 @@ fn normalise(arguments: &[String]) -> Result<Vec<String>, String> {
         if SWITCHES.contains(&name) {
             match value {
                 Some("false") if *name == *"logtime" => words.push("--no_logtime".to_owned()),
+                Some("false") if *name == *"tls" => words.push("--no_tls".to_owned()),
                 Some("false") => {}
                 _ => words.push(format!("--{name}")),
             }
@@ -419,10 +534,10 @@ mod tests {
         };
         assert!(Flags::parse_from(&words("--nonsense 1")).is_err());
         assert!(
-            Flags::parse_from(&words("--tls"))
+            Flags::parse_from(&words("--routes nats://a:1"))
                 .expect_err("refused")
                 .to_string()
-                .contains("--tls")
+                .contains("--routes")
         );
         let error = Flags::parse_from(&words("frobnicate")).expect_err("refused");
         assert!(

@@ -1,5 +1,6 @@
 //! `menes`: one file, called as itself or as `nats-server`.
 
+mod config;
 mod flags;
 mod signal;
 
@@ -16,6 +17,7 @@ Menes {}, a message broker: NATS, Memphis SDKs, and every acknowledged message k
 
   menes                  start a server with every door open and data in ./menes-data
   menes serve [FLAGS]    the same, as the flags say; `menes serve --help` lists them
+  menes config           check, show and explain configuration files
   menes version          print the version
 
 Called as nats-server, or with that server's flags first, it behaves as nats-server {NATS_VERSION}.
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
                 Face::Menes
             }
             None => Face::Menes,
+            Some("config") => return config::run(&arguments[1..]),
             Some("-h" | "--help" | "help") => return say(&usage()),
             Some("version" | "--version") => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -67,6 +70,9 @@ fn run(program: &str, arguments: &[String], face: Face) -> ExitCode {
     };
     if flags.version {
         return say(&format!("nats-server: v{NATS_VERSION}\n"));
+    }
+    if flags.help_tls {
+        return say(&help_tls());
     }
     if let Some(signal) = &flags.signal {
         return match signal::send(signal) {
@@ -95,6 +101,21 @@ fn run(program: &str, arguments: &[String], face: Face) -> ExitCode {
         // The log has said why.
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// What TLS can be told.
+fn help_tls() -> String {
+    let list = |names: Vec<&str>| names.join("\n    ");
+    let keys = menes_broker::config::reference::find("tls");
+    let keys = keys.iter().map(|entry| entry.key).collect();
+    format!(
+        "TLS is told about in the configuration, or by --tlscert, --tlskey, --tlscacert and \
+         --tlsverify.\n\nKeys, see `menes config explain KEY`:\n    {}\n\n\
+         Cipher suites:\n    {}\n\nCurve preferences:\n    {}\n",
+        list(keys),
+        list(menes_broker::tls::cipher_suites().collect()),
+        list(menes_broker::tls::curves().collect()),
+    )
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the person asked to see")]

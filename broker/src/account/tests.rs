@@ -48,7 +48,7 @@ fn batch() -> RouteBatch {
         ingest: None,
         system: Arc::new(Port::new(Account::for_tests())),
         server_name: "test".into(),
-        no_fast_producer_stall: false,
+        no_fast_producer_stall: Arc::default(),
     })
 }
 

@@ -10,6 +10,7 @@
 //! wait is a `Deferred`.
 
 pub mod callout;
+mod certificate;
 pub(crate) mod gate;
 pub mod operator;
 pub mod password;
@@ -31,6 +32,7 @@ use parking_lot::Mutex;
 use self::password::Secret;
 use self::permissions::Permissions;
 use crate::config::options::{AuthOptions, CalloutOptions, UserOptions};
+use crate::tls::CertificateName;
 
 /// What an accepted login means.
 #[derive(Clone, Debug)]
@@ -105,6 +107,8 @@ pub(crate) struct Attempt {
     pub(crate) cid: u64,
     /// How it is connected.
     pub(crate) connection: ConnectionType,
+    /// What its certificate calls it, where that says who it is.
+    pub(crate) certificate: Option<Vec<CertificateName>>,
 }
 
 /// The result of looking at credentials.
@@ -343,6 +347,9 @@ impl Rules {
         if let Some(key) = connect.nkey.as_deref().filter(|_| self.has_nkeys) {
             return self.check_nkey(key, attempt);
         }
+        if let Some(names) = &attempt.certificate {
+            return self.check_certificate(names, attempt.connection);
+        }
         if let Some(name) = connect.user.as_deref().filter(|_| !self.users.is_empty()) {
             let given = connect.pass.as_deref().unwrap_or_default();
             return self.check_user(name, given, attempt.connection);
@@ -491,6 +498,7 @@ mod tests {
 
     fn attempt(connect: Connect, address: IpAddr) -> Attempt {
         Attempt {
+            certificate: None,
             connect: Arc::new(connect),
             nonce: NONCE.into(),
             address,

@@ -48,6 +48,13 @@ pub struct Options {
     pub accounts: Vec<AccountDescription>,
     /// Accounts and users are what tokens say. Default none: they are what the configuration says.
     pub operator: Option<OperatorOptions>,
+    /// TLS of the client listeners. Default none.
+    pub tls: Option<TlsOptions>,
+    /// Clients may also speak in the clear where TLS is on. Default false.
+    pub allow_non_tls: bool,
+    /// Connections may begin with a line or header of a proxy (PROXY protocol 1 and 2) that tells
+    /// where the client is. Default false.
+    pub proxy_protocol: bool,
 }
 
 impl Default for Options {
@@ -70,7 +77,23 @@ impl Default for Options {
             auth: AuthOptions::default(),
             accounts: Vec::new(),
             operator: None,
+            tls: None,
+            allow_non_tls: false,
+            proxy_protocol: false,
         }
+    }
+}
+
+impl Options {
+    /// What INFO says of them.
+    pub(crate) fn announced(&self) -> impl PartialEq + use<> {
+        (
+            self.client_advertise.clone(),
+            self.limits.max_payload,
+            self.tls.is_some(),
+            self.tls.as_ref().is_some_and(|tls| tls.verify),
+            self.allow_non_tls,
+        )
     }
 }
 
@@ -85,6 +108,31 @@ pub struct WebSocketOptions {
     pub origins: OriginRules,
     /// Time for the upgrade. Default 2 s.
     pub handshake_timeout: Duration,
+    /// TLS of this listener. Default none.
+    pub tls: Option<TlsOptions>,
+    /// Messages may be compressed. Default false.
+    pub compression: bool,
+    /// Headers to add to the answer of an upgrade.
+    pub headers: Vec<(String, String)>,
+    /// Host and port announced to clients in place of the listener's.
+    pub advertise: Option<(String, u16)>,
+    /// Time between two pings. Default that of other clients.
+    pub ping_interval: Option<Duration>,
+    /// Cookies that may stand in for what CONNECT lacks.
+    pub cookies: CookieNames,
+}
+
+/// Names of cookies that hold credentials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CookieNames {
+    /// A user JWT.
+    pub jwt: Option<String>,
+    /// A user name.
+    pub user: Option<String>,
+    /// A password.
+    pub password: Option<String>,
+    /// A token.
+    pub token: Option<String>,
 }
 
 impl WebSocketOptions {
@@ -96,8 +144,89 @@ impl WebSocketOptions {
             port,
             origins: OriginRules::default(),
             handshake_timeout: Duration::from_secs(2),
+            tls: None,
+            compression: false,
+            headers: Vec::new(),
+            advertise: None,
+            ping_interval: None,
+            cookies: CookieNames::default(),
         }
     }
+}
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Certificates with their keys; the one for the name the client asks for is used, else the
+    /// first.
+    pub certificates: Vec<CertificateFiles>,
+    /// Authorities that sign clients' certificates, in PEM. Default those of the operating system.
+    pub ca_file: Option<PathBuf>,
+    /// Clients must show a certificate. Default false.
+    pub verify: bool,
+    /// The certificate says which user a client is. Default false.
+    pub map_users: bool,
+    /// Time for the handshake. Default 2 s.
+    pub timeout: Duration,
+    /// Whether the handshake comes before INFO. Default never.
+    pub handshake_first: HandshakeFirst,
+    /// SHA-256 of the public keys clients may have, in lower-case hexadecimal; empty for any.
+    pub pinned_certs: Vec<String>,
+    /// Oldest version spoken. Default 1.2.
+    pub min_version: TlsVersion,
+    /// Cipher suites of TLS 1.2, by their names at IANA. Default all there are.
+    pub cipher_suites: Option<Vec<String>>,
+    /// Groups for the key exchange, by Go's names, the best first.
+    pub curve_preferences: Option<Vec<String>>,
+    /// Handshakes begun per second; more are refused. Default no limit.
+    pub connection_rate_limit: Option<u32>,
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        Self {
+            certificates: Vec::new(),
+            ca_file: None,
+            verify: false,
+            map_users: false,
+            timeout: Duration::from_secs(2),
+            handshake_first: HandshakeFirst::Never,
+            pinned_certs: Vec::new(),
+            min_version: TlsVersion::Tls12,
+            cipher_suites: None,
+            curve_preferences: None,
+            connection_rate_limit: None,
+        }
+    }
+}
+
+/// A certificate chain and the key of its first certificate, both in PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the server's own certificate first.
+    pub cert_file: PathBuf,
+    /// The key.
+    pub key_file: PathBuf,
+}
+
+/// Who begins on a connection with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandshakeFirst {
+    /// The server, with INFO in the clear.
+    Never,
+    /// The client, with the handshake.
+    Always,
+    /// The client within this time, else the server.
+    Within(Duration),
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// 1.2
+    Tls12,
+    /// 1.3
+    Tls13,
 }
 
 /// Bounds on what one connection may do.
@@ -150,6 +279,17 @@ pub struct Timing {
     pub first_ping: Duration,
     /// Longest time a socket may take no bytes at all. Default 10 s.
     pub write_deadline: Duration,
+    /// What is done then. Default to close the connection.
+    pub write_timeout: WriteTimeout,
+}
+
+/// What is done about a connection whose socket took nothing for the write deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteTimeout {
+    /// It is closed.
+    Close,
+    /// It is noted, and has as much time again.
+    Retry,
 }
 
 impl Default for Timing {
@@ -160,6 +300,7 @@ impl Default for Timing {
             ping_max: 2,
             first_ping: Duration::from_secs(2),
             write_deadline: Duration::from_secs(10),
+            write_timeout: WriteTimeout::Close,
         }
     }
 }

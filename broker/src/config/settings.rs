@@ -12,15 +12,16 @@ use menes_jetstream::ids::AccountName;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
+use super::diagnostic;
 use super::digest::digest;
-use super::grammar::{self, Environment};
-use super::options::{Options, ResolverOptions, UserOptions};
+use super::grammar::{self, ConfigError, Environment, Map};
+use super::options::{Options, ResolverOptions, Timing, UserOptions};
 use super::sections;
 use crate::account::SYSTEM_ACCOUNT;
 use crate::logging::LogOptions;
 
 /// Everything a server is started with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The core server.
     pub server: Options,
@@ -32,6 +33,10 @@ pub struct Settings {
     pub account_limits: BTreeMap<String, AccountLimits>,
     /// Monitoring listener.
     pub monitor: Option<Address>,
+    /// Monitoring listener inside TLS; there may be one of both.
+    pub secure_monitor: Option<Address>,
+    /// Time for a valid CONNECT, where it was given. Default 2 s, or 1 s more than TLS has.
+    pub auth_timeout: Option<Duration>,
     /// Path before those of the monitoring listener, as `/menes`. Default none.
     pub http_base_path: String,
     /// The second client port, where Memphis SDKs look; 0 takes any free port.
@@ -40,6 +45,11 @@ pub struct Settings {
     pub pid_file: Option<PathBuf>,
     /// Folder for the file that lists the ports.
     pub ports_file_dir: Option<PathBuf>,
+    /// Failed attempts to connect to another server after which it is reported again. Default
+    /// 3,600.
+    pub connect_error_reports: i64,
+    /// The same for one that was connected before. Default 1.
+    pub reconnect_error_reports: i64,
     /// The log.
     pub log: LogOptions,
     /// How connections are closed before the server is replaced.
@@ -54,6 +64,33 @@ pub struct Settings {
     pub again: Option<Again>,
     /// What the configuration says that an operator should know.
     pub warnings: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server: Options::default(),
+            jetstream: None,
+            jetstream_accounts: Vec::new(),
+            account_limits: BTreeMap::new(),
+            monitor: None,
+            secure_monitor: None,
+            auth_timeout: None,
+            http_base_path: String::new(),
+            memphis_port: None,
+            pid_file: None,
+            ports_file_dir: None,
+            connect_error_reports: 3600,
+            reconnect_error_reports: 1,
+            log: LogOptions::default(),
+            lame_duck: LameDuck::default(),
+            greets: false,
+            config_file: None,
+            config_digest: None,
+            again: None,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// Makes settings anew, see [`Settings::again`].
@@ -138,16 +175,90 @@ impl Environment for World {
     }
 }
 
+/// `host` or `host:port` that clients are told; the port of clients is meant where there is none.
+///
+/// # Errors
+/// What is wrong, for people.
+pub fn advertised(text: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("{text:?} is no host with or without a port");
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.starts_with('[') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = port.map_or(Ok(0), |port| port.parse::<i32>().map_err(|_| wrong()))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    match port {
+        -1 | 0 => Ok((host.to_owned(), CLIENT_PORT)),
+        _ => u16::try_from(port)
+            .map(|port| (host.to_owned(), port))
+            .map_err(|_| wrong()),
+    }
+}
+
+/// Where clients look unless told otherwise.
+const CLIENT_PORT: u16 = 4222;
+
+/// Why a configuration file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// It cannot be read.
+    Unreadable(String),
+    /// What is wrong with it.
+    Mistakes(Vec<ConfigError>),
+}
+
+impl LoadError {
+    /// Every mistake with the line it stands in, for people.
+    #[must_use]
+    pub fn explained(&self) -> String {
+        match self {
+            Self::Unreadable(what) => format!("error: {what}\n"),
+            Self::Mistakes(mistakes) => {
+                let shown: Vec<String> = mistakes.iter().map(diagnostic::explain).collect();
+                shown.join("\n")
+            }
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    /// One line for each mistake, as nats-server has them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(what) => f.write_str(what),
+            Self::Mistakes(mistakes) => {
+                let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+/// The tree of a configuration file, with what it includes.
+///
+/// # Errors
+/// A file that cannot be read, or is not in the grammar.
+pub fn parse(path: &Path) -> Result<Map, LoadError> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        LoadError::Unreadable(format!(
+            "error opening config file {}: {error}",
+            path.display()
+        ))
+    })?;
+    grammar::parse(&text, &path.display().to_string(), &World)
+        .map_err(|error| LoadError::Mistakes(vec![error]))
+}
+
 /// Reads a configuration file into `settings`.
 ///
 /// # Errors
-/// For people: the file that cannot be read, or the first mistake with its place.
-pub fn load(path: &Path, settings: &mut Settings) -> Result<(), String> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("error opening config file {}: {error}", path.display()))?;
-    let map = grammar::parse(&text, &path.display().to_string(), &World)
-        .map_err(|error| error.to_string())?;
-    sections::apply(&map, settings).map_err(|error| error.to_string())?;
+/// A file that cannot be read, or every mistake in it.
+pub fn load(path: &Path, settings: &mut Settings) -> Result<(), LoadError> {
+    let map = parse(path)?;
+    sections::apply(&map, settings).map_err(LoadError::Mistakes)?;
     settings.config_file = Some(path.to_owned());
     settings.config_digest = Some(digest(&map));
     Ok(())
@@ -180,6 +291,7 @@ impl Settings {
                 self.lame_duck.grace, self.lame_duck.duration
             ));
         }
+        self.validate_tls()?;
         if self.jetstream.is_none()
             && let Some(account) = self.jetstream_accounts.first()
         {
@@ -261,6 +373,25 @@ impl Settings {
                     .to_owned(),
             );
         }
+        Ok(())
+    }
+
+    fn validate_tls(&mut self) -> Result<(), String> {
+        if let (Some(plain), Some(secure)) = (&self.monitor, &self.secure_monitor) {
+            return Err(format!(
+                "can't specify both HTTP ({}) and HTTPs ({}) ports",
+                plain.port, secure.port
+            ));
+        }
+        let tls = self.server.tls.as_ref();
+        if self.secure_monitor.is_some() && tls.is_none() {
+            return Err("TLS cert and key required for HTTPS".to_owned());
+        }
+        self.server.timing.auth_timeout = match (self.auth_timeout, tls) {
+            (Some(given), _) => given,
+            (None, Some(tls)) => tls.timeout + Duration::from_secs(1),
+            (None, None) => Timing::default().auth_timeout,
+        };
         Ok(())
     }
 

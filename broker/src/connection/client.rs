@@ -4,11 +4,12 @@
 //! to put bytes for it, who it is, what it subscribed to, and what it has sent and received.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io::IoSlice;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::task::Waker;
+use std::sync::{Arc, OnceLock};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use menes_jetstream::ids::AccountName;
@@ -19,12 +20,14 @@ use parking_lot::{Mutex, RwLock};
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::output::{Buffers, ByteQueue};
+use super::websocket::Cookies;
 use crate::account::Account;
 use crate::auth::Grant;
 use crate::auth::permissions::{Permissions, ResponseGrants};
 use crate::error::CloseReason;
 use crate::routing::Subscription;
 use crate::routing::hash::BytesHash;
+use crate::tls::Secured;
 
 /// Number of a connection, never used twice by a server. The `cid` of connz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -192,6 +195,12 @@ impl Endpoint {
 pub struct Client {
     id: ClientId,
     endpoint: Endpoint,
+    /// Its address, where a proxy told it.
+    proxied: OnceLock<SocketAddr>,
+    secured: OnceLock<Box<Secured>>,
+    /// Where a proxy in front of WebSocket says it comes from.
+    forwarded: OnceLock<IpAddr>,
+    cookies: OnceLock<Box<Cookies>>,
     started: SystemTime,
     started_instant: Instant,
     max_pending: usize,
@@ -291,6 +300,10 @@ impl Client {
         Self {
             id,
             endpoint,
+            proxied: OnceLock::new(),
+            secured: OnceLock::new(),
+            forwarded: OnceLock::new(),
+            cookies: OnceLock::new(),
             started: SystemTime::now(),
             started_instant: Instant::now(),
             max_pending,
@@ -323,7 +336,48 @@ impl Client {
     /// Where it comes from.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.endpoint.address
+        let proxied = self.proxied.get().copied();
+        proxied.unwrap_or(self.endpoint.address)
+    }
+
+    /// A proxy said where it comes from.
+    pub(crate) fn now_at(&self, address: SocketAddr) {
+        self.proxied.get_or_init(|| address);
+    }
+
+    /// The address to show: with `X-Forwarded-For` the one in it, which anybody can make up.
+    #[must_use]
+    pub fn shown_ip(&self) -> IpAddr {
+        let forwarded = self.forwarded.get().copied();
+        forwarded
+            .unwrap_or_else(|| self.address().ip())
+            .to_canonical()
+    }
+
+    /// The request for its upgrade said where it comes from.
+    pub(crate) fn now_forwarded_for(&self, ip: IpAddr) {
+        self.forwarded.get_or_init(|| ip);
+    }
+
+    /// Credentials that came with its upgrade.
+    pub(crate) fn cookies(&self) -> Option<&Cookies> {
+        self.cookies.get().map(AsRef::as_ref)
+    }
+
+    /// Its upgrade brought these.
+    pub(crate) fn now_has(&self, cookies: Cookies) {
+        self.cookies.get_or_init(|| Box::new(cookies));
+    }
+
+    /// What its TLS handshake agreed on; `None` in the clear.
+    #[must_use]
+    pub fn secured(&self) -> Option<&Secured> {
+        self.secured.get().map(AsRef::as_ref)
+    }
+
+    /// Its TLS handshake is done.
+    pub(crate) fn is_secured(&self, secured: Secured) {
+        self.secured.get_or_init(|| Box::new(secured));
     }
 
     /// How it is connected.
@@ -362,7 +416,7 @@ impl Client {
             id: self.id,
             account,
             identity,
-            address: self.endpoint.address,
+            address: self.address(),
             transport: self.endpoint.transport,
             started: self.started,
         }
@@ -682,7 +736,8 @@ impl Client {
         self.close_with(WireError::AuthorizationViolation);
     }
 
-    fn close_with(&self, error: WireError<'_>) {
+    /// Ends the connection and says why.
+    pub(crate) fn close_with(&self, error: WireError<'_>) {
         let mut line = ByteQueue::default();
         error.encode(line.tail());
         self.send(&mut line);
@@ -718,6 +773,15 @@ impl Client {
     /// `count` bytes left, or were thrown away.
     pub(crate) fn wrote(&self, count: usize) {
         self.pending.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Waits until the connection ends, as its reader.
+    pub(crate) async fn closed(&self) -> CloseReason {
+        poll_fn(|cx| match self.poll_closed(End::Reader, cx.waker()) {
+            Some(reason) => Poll::Ready(reason),
+            None => Poll::Pending,
+        })
+        .await
     }
 
     /// Why the connection ended; while it has not, `waker` is woken when it does.

@@ -15,7 +15,9 @@ pub mod counters;
 pub(crate) mod inbox;
 pub mod limits;
 pub(crate) mod output;
+mod proxy;
 mod reader;
+pub(crate) mod secure;
 mod session;
 pub(crate) mod websocket;
 pub(crate) mod worker;
@@ -34,6 +36,7 @@ use self::closed::Closed;
 use self::session::Session;
 use self::worker::Worker;
 use self::writer::SharedSocket;
+use crate::error::CloseReason;
 
 /// Serves one client connection over TCP until it ends.
 pub(crate) async fn serve_tcp(
@@ -50,55 +53,105 @@ pub(crate) async fn serve_tcp(
 }
 
 /// Serves one client connection until it ends.
-async fn serve<R, W>(worker: Rc<Worker>, client: Arc<Client>, mut read: R, write: W)
+async fn serve<R, W>(worker: Rc<Worker>, client: Arc<Client>, read: R, write: W)
 where
     R: AsyncRead + Unpin + 'static,
     W: AsyncWrite + Unpin + 'static,
 {
-    let shared = Arc::clone(worker.shared());
-    let address = client.address();
-    let admitted = shared.register(worker.index(), &client);
+    let mut opened = open(&worker, &client);
+    opened.session.greet();
+    converse(worker, client, opened, read, write).await;
+}
+
+/// A connection that is known to the server.
+struct Opened {
+    session: Session,
+    /// False when there are too many: it is only told so.
+    is_admitted: bool,
+}
+
+fn open(worker: &Rc<Worker>, client: &Arc<Client>) -> Opened {
+    let is_admitted = worker.shared().register(worker.index(), client);
     tracing::debug!(
         "{} - cid:{} - Client connection created",
-        address,
+        client.address(),
         client.id().0
     );
+    Opened {
+        session: Session::new(Rc::clone(worker), Arc::clone(client)),
+        is_admitted,
+    }
+}
+
+/// Speaks with a client until the connection ends.
+async fn converse<R, W>(
+    worker: Rc<Worker>,
+    client: Arc<Client>,
+    mut opened: Opened,
+    mut read: R,
+    write: W,
+) where
+    R: AsyncRead + Unpin + 'static,
+    W: AsyncWrite + Unpin + 'static,
+{
     let written =
         tokio::task::spawn_local(writer::run(write, Arc::clone(&client), Rc::clone(&worker)));
-    let mut session = Session::new(Rc::clone(&worker), Arc::clone(&client));
-    session.greet();
-    let reason = if admitted {
-        reader::run(&mut session, &mut read).await
+    let session = &mut opened.session;
+    let reason = if opened.is_admitted {
+        reader::run(session, &mut read).await
     } else {
         session.refuse_connection()
     };
-    client.close(reason);
-    let reason = client.close_reason().unwrap_or(reason);
-    let closed = admitted.then(|| Closed::now(&client, reason));
-    session.end(reason);
+    let was_refused = session.was_refused();
+    let left = leave(&client, opened, reason);
     if written.await.is_err() {
         tracing::error!(
             "{} - cid:{} - the writer of a connection failed",
-            address,
+            client.address(),
             client.id().0
         );
     }
-    if session.was_refused() && !reason.drops_output() {
+    if was_refused && !left.reason.drops_output() {
         linger(&mut read).await;
     }
+    forget(&worker, &client, left);
+}
+
+/// Ends a connection that never came to speak.
+fn end(worker: &Worker, client: &Arc<Client>, opened: Opened, reason: CloseReason) {
+    let left = leave(client, opened, reason);
+    forget(worker, client, left);
+}
+
+/// How a connection ended.
+struct Left {
+    reason: CloseReason,
+    /// What is remembered of it; nothing when it was not admitted.
+    closed: Option<Closed>,
+}
+
+fn leave(client: &Arc<Client>, mut opened: Opened, reason: CloseReason) -> Left {
+    client.close(reason);
+    let reason = client.close_reason().unwrap_or(reason);
+    let closed = opened.is_admitted.then(|| Closed::now(client, reason));
+    opened.session.end(reason);
+    Left { reason, closed }
+}
+
+fn forget(worker: &Worker, client: &Client, left: Left) {
     tracing::debug!(
         "{} - cid:{} - Client connection closed: {}",
-        address,
+        client.address(),
         client.id().0,
-        reason
+        left.reason
     );
-    shared.system().disconnected(&client, reason);
-    if let Some(closed) = closed {
+    let shared = worker.shared();
+    shared.system().disconnected(client, left.reason);
+    if let Some(closed) = left.closed {
         shared.unregister(worker.index(), client.id());
         shared.note_closed(closed);
     }
 }
-
 /// Reads and drops what a refused client still sends: closing a socket with unread bytes resets the
 /// connection, and the client would not see why.
 async fn linger<R: AsyncRead + Unpin>(read: &mut R) {

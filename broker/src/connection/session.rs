@@ -16,13 +16,14 @@ use menes_protocol::parser::client::{ClientOp, ClientParser, Publish};
 use menes_protocol::subject;
 use rand::Rng;
 
-use super::client::{Client, Identity};
+use super::client::{Client, Identity, Transport};
 use super::worker::Worker;
 use crate::account::Account;
 use crate::account::mapping::Mapped;
 use crate::auth::gate::{self, Deferred, Outcome};
 use crate::auth::permissions::{Permissions, PublishCache};
 use crate::auth::{Attempt, Grant, Login};
+use crate::config::options::{Options, Timing};
 use crate::error::CloseReason;
 use crate::routing::{Flushed, Message, RouteBatch, Subscription};
 use crate::server::Shared;
@@ -71,6 +72,8 @@ pub(super) struct Session {
     first_pong_sent: bool,
     refused: bool,
     pings: Pings,
+    /// The options that `parser` goes by.
+    generation: u64,
 }
 
 /// Who the connection acts as.
@@ -107,11 +110,9 @@ enum Flow {
 impl Session {
     /// A conversation that begins.
     pub(super) fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
+        let generation = worker.shared().generation();
         let options = worker.shared().options();
-        let limits = Limits {
-            max_control_line: options.limits.max_control_line,
-            max_payload: options.limits.max_payload,
-        };
+        let limits = parser_limits(&options);
         let now = Instant::now();
         let timing = options.timing;
         let must_log_in = worker.shared().must_log_in();
@@ -142,6 +143,7 @@ impl Session {
                 last_in: now,
                 deadline,
             },
+            generation,
             worker,
             client,
         };
@@ -154,10 +156,21 @@ impl Session {
     /// Who it is without credentials, if it may be someone.
     fn anonymous(&self) -> Option<Login> {
         let shared = self.worker.shared();
-        if shared.operator().is_some() {
+        if shared.operator().is_some() || self.is_mapped() {
             return None;
         }
         shared.auth().anonymous(self.client.transport().into())
+    }
+
+    /// The protocol begins now: the time for TLS does not count.
+    pub(super) fn begin(&mut self) {
+        let timing = self.worker.shared().options().timing;
+        self.pings.deadline = Instant::now()
+            + if self.worker.shared().must_log_in() {
+                timing.auth_timeout
+            } else {
+                first_ping(timing.first_ping)
+            };
     }
 
     /// The connection.
@@ -200,7 +213,7 @@ impl Session {
     }
 
     /// Sends an error and gives the reason for closing that goes with it.
-    fn refuse(&mut self, error: WireError<'_>) -> CloseReason {
+    pub(super) fn refuse(&mut self, error: WireError<'_>) -> CloseReason {
         let worker = Rc::clone(&self.worker);
         let mut batch = worker.batch();
         let reason = self.refuse_in(&mut batch, error);
@@ -218,6 +231,9 @@ impl Session {
     /// next.
     pub(super) fn handle_bytes(&mut self, bytes: &[u8]) -> (usize, Step) {
         let worker = Rc::clone(&self.worker);
+        if self.generation != worker.shared().generation() {
+            self.adopt_options();
+        }
         let mut batch = worker.batch();
         let mut tally = Tally::default();
         let mut flushed = Flushed::default();
@@ -257,6 +273,20 @@ impl Session {
         drop(batch);
         self.arrived(&tally);
         (used, self.after(step, flushed))
+    }
+
+    /// The options have changed.
+    #[cold]
+    fn adopt_options(&mut self) {
+        let shared = self.worker.shared();
+        self.generation = shared.generation();
+        let mut limits = parser_limits(&shared.options());
+        let of_account = self
+            .bound
+            .as_ref()
+            .and_then(|bound| bound.account.limits().max_payload);
+        limits.max_payload = limits.max_payload.min(of_account.unwrap_or(usize::MAX));
+        self.parser.set_limits(limits);
     }
 
     fn arrived(&mut self, tally: &Tally) {
@@ -334,6 +364,13 @@ impl Session {
 
     fn error(&self, batch: &mut RouteBatch, error: WireError<'_>) {
         error.encode(batch.line_to(&self.client));
+    }
+}
+
+fn parser_limits(options: &Options) -> Limits {
+    Limits {
+        max_control_line: options.limits.max_control_line,
+        max_payload: options.limits.max_payload,
     }
 }
 
@@ -645,6 +682,19 @@ impl Session {
         self.pings.deadline = Instant::now() + first_ping(first);
     }
 
+    /// Times of this connection; WebSocket has an interval of its own.
+    fn timing(&self) -> Timing {
+        let options = self.worker.shared().options();
+        let websocket = options.websocket.as_ref();
+        let own = websocket
+            .filter(|_| self.client.transport() == Transport::WebSocket)
+            .and_then(|websocket| websocket.ping_interval);
+        Timing {
+            ping_interval: own.unwrap_or(options.timing.ping_interval),
+            ..options.timing
+        }
+    }
+
     /// Called when [`Session::deadline`] has passed.
     pub(super) fn handle_deadline(&mut self) -> Step {
         if self.bound.is_none() {
@@ -655,7 +705,7 @@ impl Session {
         if self.expires.is_some_and(|expires| expires <= now) {
             return Step::Close(self.refuse(WireError::UserAuthenticationExpired));
         }
-        let timing = self.worker.shared().options().timing;
+        let timing = self.timing();
         self.pings.deadline = now + timing.ping_interval;
         let is_measured = self
             .pings
@@ -729,8 +779,8 @@ impl Session {
             Some(before) => before.and_then(json),
             None => Connect::parse(json),
         };
-        let connect = match parsed {
-            Ok(connect) => Arc::new(connect),
+        let mut connect = match parsed {
+            Ok(connect) => connect,
             Err(error) => {
                 tracing::debug!(
                     "{} - cid:{} - {error}",
@@ -740,6 +790,9 @@ impl Session {
                 return Flow::Stop(Step::Close(CloseReason::ProtocolViolation));
             }
         };
+        if let Some(cookies) = self.client.cookies() {
+            cookies.fill(&mut connect);
+        }
         if self.connect_received {
             self.drop_subscriptions();
         }
@@ -748,6 +801,7 @@ impl Session {
         if self.client.rtt().is_none() {
             self.client.measured_rtt(self.client.age());
         }
+        let connect = Arc::new(connect);
         self.connected = Some(Arc::clone(&connect));
         let attempt = Attempt {
             connect: Arc::clone(&connect),
@@ -755,7 +809,17 @@ impl Session {
             address: self.client.address().ip(),
             cid: self.client.id().0,
             connection: self.client.transport().into(),
+            certificate: self.is_mapped().then(|| {
+                let secured = self.client.secured();
+                secured.map(|tls| tls.names.clone()).unwrap_or_default()
+            }),
         };
+        if let (Some(_), Some(user)) = (&attempt.certificate, &connect.user) {
+            tracing::warn!(
+                "User {} found in connect proto, but user required from cert",
+                Quoted(user.as_bytes())
+            );
+        }
         match gate::decide(self.worker.shared(), attempt) {
             Outcome::Accepted(login) => self.log_in(batch, login, &connect),
             Outcome::Refused => Flow::Stop(Step::Close(self.refuse_login(batch, Some(&connect)))),
@@ -826,6 +890,12 @@ impl Session {
         self.announce();
         self.ok(batch);
         Flow::Next
+    }
+
+    /// Whether the client's certificate says who it is.
+    fn is_mapped(&self) -> bool {
+        let shared = self.worker.shared();
+        shared.maps_users(self.client.listener()) && shared.auth().has_rules()
     }
 
     /// From now on the connection acts as `login`. False when its account takes no more
@@ -944,7 +1014,11 @@ impl Session {
         if !is_connect_info {
             self.nonce.as_ref().clone_into(&mut document.nonce);
         }
-        document.client_ip = self.client.address().ip().to_canonical().to_string();
+        let is_proxy = !is_connect_info && self.worker.shared().options().proxy_protocol;
+        if !is_proxy {
+            document.client_ip = self.client.shown_ip().to_string();
+        }
+        document.tls_required |= self.client.secured().is_some_and(|tls| tls.is_first);
         if is_connect_info && let Some(bound) = &self.bound {
             document.connect_info = true;
             if let Some(limit) = bound.account.limits().max_payload {

@@ -4,7 +4,7 @@
 //! accepted and stays there: its reads, its parsing and its writes happen on that thread, with the
 //! worker's read buffer and [`RouteBatch`]. What crosses threads are queued bytes and wakes.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +23,9 @@ use tokio::task::{JoinError, JoinSet};
 use super::client::{Client, Endpoint, Transport};
 use super::counters::Counters;
 use super::limits::READ_BYTES;
+use super::secure::{self, ClientDoor};
 use super::websocket::{self, Upgrade};
+use crate::config::options::WriteTimeout;
 use crate::error::StartError;
 use crate::routing::RouteBatch;
 use crate::server::Shared;
@@ -35,6 +37,8 @@ pub(crate) struct Worker {
     counters: Arc<Counters>,
     batch: RefCell<RouteBatch>,
     read_buffer: RefCell<Vec<u8>>,
+    /// The deadline for writing, and the options it was taken from.
+    write_deadline: Cell<(u64, Duration)>,
 }
 
 impl Worker {
@@ -43,6 +47,10 @@ impl Worker {
         let batch = shared.route_batch(Some(index), Arc::clone(&counters));
         Self {
             index,
+            write_deadline: Cell::new((
+                shared.generation(),
+                shared.options().timing.write_deadline,
+            )),
             shared,
             counters,
             batch: RefCell::new(batch),
@@ -95,8 +103,20 @@ impl Worker {
         self.batch.borrow_mut().buffers().put(buffer);
     }
 
+    /// Whether a socket that took nothing in time has as much time again.
+    pub(super) fn retries_writes(&self) -> bool {
+        self.shared.options().timing.write_timeout == WriteTimeout::Retry
+    }
+
     pub(super) fn write_deadline(&self) -> Duration {
-        self.shared.options().timing.write_deadline
+        let generation = self.shared.generation();
+        let (known, deadline) = self.write_deadline.get();
+        if known == generation {
+            return deadline;
+        }
+        let deadline = self.shared.options().timing.write_deadline;
+        self.write_deadline.set((generation, deadline));
+        deadline
     }
 }
 
@@ -104,7 +124,7 @@ impl Worker {
 #[derive(Clone, Debug)]
 pub(crate) enum Door {
     /// NATS.
-    Nats,
+    Nats(Arc<ClientDoor>),
     /// NATS inside WebSocket frames.
     WebSocket(Arc<Upgrade>),
 }
@@ -228,7 +248,12 @@ fn accept(worker: &Rc<Worker>, accepted: Accepted, connections: &mut JoinSet<()>
     };
     let worker = Rc::clone(worker);
     match door {
-        Door::Nats => connections.spawn_local(super::serve_tcp(worker, stream, address, listener)),
+        Door::Nats(door) if door.is_plain() => {
+            connections.spawn_local(super::serve_tcp(worker, stream, address, listener))
+        }
+        Door::Nats(door) => {
+            connections.spawn_local(secure::serve(worker, stream, door, address, listener))
+        }
         Door::WebSocket(upgrade) => {
             connections.spawn_local(websocket::serve(worker, stream, upgrade, address, listener))
         }

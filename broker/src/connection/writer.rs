@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -60,6 +60,24 @@ where
     }
 }
 
+/// Writes what is queued for `client` now, before its writer runs.
+pub(super) async fn flush<W>(
+    stream: &mut W,
+    client: &Client,
+    worker: &Worker,
+) -> Result<(), CloseReason>
+where
+    W: AsyncWrite + Unpin,
+{
+    let mut queue = ByteQueue::default();
+    let deadline = worker.write_deadline();
+    while matches!(client.take_output(&mut queue, Waker::noop()), Taken::Bytes) {
+        write_all(stream, &mut queue, client, worker, deadline).await?;
+        worker.recycle(queue.take_buffer());
+    }
+    Ok(())
+}
+
 fn report_deadline(client: &Client, worker: &Worker, deadline: Duration, left: usize) {
     worker.counters().slow_by_time();
     tracing::info!(
@@ -96,6 +114,10 @@ where
                     poll_write(stream, queue, cx).map_ok(Some)
                 });
                 match timeout_at(Instant::now() + limit, blocked).await {
+                    Err(_) if !is_closing && worker.retries_writes() => {
+                        report_deadline(client, worker, deadline, queue.len());
+                        continue;
+                    }
                     Err(_) => return Err(CloseReason::SlowConsumerWriteDeadline),
                     Ok(Ok(None)) => {
                         if client.close_reason().is_some_and(CloseReason::drops_output) {
@@ -117,7 +139,14 @@ where
             }
         }
     }
-    Ok(())
+    // Plain sockets hold nothing back; TLS may.
+    match poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_flush(cx))).await {
+        Poll::Ready(flushed) => flushed.map_err(|_| CloseReason::WriteError),
+        Poll::Pending => match timeout_at(Instant::now() + deadline, stream.flush()).await {
+            Err(_) => Err(CloseReason::SlowConsumerWriteDeadline),
+            Ok(flushed) => flushed.map_err(|_| CloseReason::WriteError),
+        },
+    }
 }
 
 fn poll_write<W>(stream: &mut W, queue: &ByteQueue, cx: &mut Context<'_>) -> Poll<io::Result<usize>>

@@ -16,6 +16,7 @@ use crate::account::GLOBAL_ACCOUNT;
 use crate::auth::Grant;
 use crate::connection::client::{Client, Transport};
 use crate::connection::closed::Closed;
+use crate::tls::PeerCertificate;
 
 #[derive(Serialize)]
 pub(super) struct Connz<'a> {
@@ -61,6 +62,14 @@ struct Connection {
     #[serde(skip_serializing_if = "String::is_empty")]
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tls_version: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cipher_suite: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tls_peer_certs: Vec<PeerCertificate>,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_first: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     authorized_user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<String>,
@@ -76,6 +85,11 @@ struct Connection {
     name_tag: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -363,6 +377,7 @@ impl Source {
         let grant = identity.grant.as_deref().filter(|_| options.with_auth);
         let traffic = client.traffic().count();
         let account = self.account();
+        let secured = client.secured();
         let subscriptions = || match self {
             Self::Open(client) => client.subscriptions(),
             Self::Closed(closed) => closed.subscriptions.clone(),
@@ -390,7 +405,7 @@ impl Source {
                 Transport::Nats => "nats",
                 Transport::WebSocket => "websocket",
             },
-            ip: client.address().ip().to_canonical().to_string(),
+            ip: client.shown_ip().to_string(),
             port: client.address().port(),
             start: self.start(),
             last_activity: self.last_activity(),
@@ -409,6 +424,13 @@ impl Source {
             name: identity.name.clone(),
             lang: identity.lang.clone(),
             version: identity.version.clone(),
+            tls_version: secured.map(|tls| tls.version),
+            tls_cipher_suite: secured.map(|tls| tls.cipher_suite),
+            tls_peer_certs: secured
+                .filter(|_| options.with_auth)
+                .map(|tls| tls.certificates.clone())
+                .unwrap_or_default(),
+            tls_first: secured.is_some_and(|tls| tls.is_first),
             authorized_user: options
                 .with_auth
                 .then(|| identity.user.as_deref().map(ToOwned::to_owned))

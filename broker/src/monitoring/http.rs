@@ -17,10 +17,11 @@ use axum::routing::any;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::{Answer, Monitor};
+use crate::tls::Tls;
 
 /// Connections served at a time; others wait.
 const MAX_CONNECTIONS: usize = 256;
@@ -50,13 +51,14 @@ impl RunningMonitor {
     }
 }
 
-/// Starts serving.
+/// Starts serving, inside TLS if there is one.
 pub(crate) fn start(
     listener: std::net::TcpListener,
     monitor: Arc<Monitor>,
+    tls: Option<Arc<Tls>>,
 ) -> io::Result<RunningMonitor> {
     let address = listener.local_addr()?;
-    monitor.serves_at(address.port());
+    monitor.serves_at(address.port(), tls.is_some());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -68,7 +70,7 @@ pub(crate) fn start(
     thread::Builder::new()
         .name("menes-monitor".to_owned())
         .spawn(move || {
-            runtime.block_on(serve(listener, monitor, stopping));
+            runtime.block_on(serve(listener, monitor, tls, stopping));
             // Requests that are under way end with the runtime.
         })?;
     Ok(RunningMonitor {
@@ -77,7 +79,12 @@ pub(crate) fn start(
     })
 }
 
-async fn serve(listener: TcpListener, monitor: Arc<Monitor>, mut stopping: watch::Receiver<()>) {
+async fn serve(
+    listener: TcpListener,
+    monitor: Arc<Monitor>,
+    tls: Option<Arc<Tls>>,
+    mut stopping: watch::Receiver<()>,
+) {
     let router = Router::new().fallback_service(any(handle).with_state(monitor));
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -95,18 +102,38 @@ async fn serve(listener: TcpListener, monitor: Arc<Monitor>, mut stopping: watch
             }
         };
         let service = TowerToHyperService::new(router.clone());
+        let tls = tls.clone();
         tokio::spawn(async move {
-            let connection = http1::Builder::new()
-                .title_case_headers(true)
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .max_buf_size(MAX_HEAD_BYTES)
-                .max_headers(MAX_HEADERS)
-                .serve_connection(TokioIo::new(stream), service);
             // What goes wrong is between the peer and itself; it has been answered if it could be.
-            drop(tokio::time::timeout(CONNECTION_TIMEOUT, connection).await);
+            drop(tokio::time::timeout(CONNECTION_TIMEOUT, converse(stream, tls, service)).await);
             drop(permit);
         });
+    }
+}
+
+async fn converse(stream: TcpStream, tls: Option<Arc<Tls>>, service: TowerToHyperService<Router>) {
+    let mut http = http1::Builder::new();
+    http.title_case_headers(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS);
+    let outcome = match tls.and_then(|tls| tls.current()) {
+        None => http.serve_connection(TokioIo::new(stream), service).await,
+        Some(tls) => {
+            let limit = tls.options().timeout;
+            let handshake = tls.open_acceptor().accept(stream);
+            match tokio::time::timeout(limit, handshake).await {
+                Ok(Ok(stream)) => http.serve_connection(TokioIo::new(stream), service).await,
+                Ok(Err(error)) => {
+                    return tracing::debug!("Monitoring TLS handshake error: {error}");
+                }
+                Err(_) => return tracing::debug!("Monitoring TLS handshake timeout"),
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::trace!("Monitoring connection ended: {error}");
     }
 }
 

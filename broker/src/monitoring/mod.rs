@@ -71,6 +71,8 @@ pub(crate) struct Monitor {
     http_host: String,
     /// The port taken, once there is one.
     http_port: AtomicU16,
+    /// The same inside TLS.
+    https_port: AtomicU16,
     config_digest: String,
     started: Timestamp,
     process: Process,
@@ -222,9 +224,11 @@ impl Monitor {
             http_host: settings
                 .monitor
                 .as_ref()
+                .or(settings.secure_monitor.as_ref())
                 .map(|at| at.host.clone())
                 .unwrap_or_default(),
             http_port: AtomicU16::new(0),
+            https_port: AtomicU16::new(0),
             config_digest: settings.config_digest.clone().unwrap_or_default(),
             started: now(),
             process: Process::new(shared.started()),
@@ -234,8 +238,13 @@ impl Monitor {
     }
 
     /// Where HTTP is served, for varz.
-    fn serves_at(&self, port: u16) {
-        self.http_port.store(port, Ordering::Relaxed);
+    fn serves_at(&self, port: u16, is_secure: bool) {
+        let place = if is_secure {
+            &self.https_port
+        } else {
+            &self.http_port
+        };
+        place.store(port, Ordering::Relaxed);
     }
 
     /// What a GET of `path` shows.

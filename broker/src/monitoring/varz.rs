@@ -9,7 +9,8 @@ use menes_jetstream::engine::Figures;
 use serde::Serialize;
 
 use super::text::{Seconds, nanos, uptime};
-use super::{DataStats, Monitor, now};
+use super::{DataStats, Monitor, now, timestamp};
+use crate::config::options::TlsOptions;
 use crate::config::settings::JetStreamSettings;
 use crate::server::{API_LEVEL, GO_VERSION, NATS_VERSION};
 
@@ -26,10 +27,14 @@ pub(super) struct Varz<'a> {
     menes_version: &'static str,
     proto: u8,
     go: &'static str,
-    host: &'a str,
+    host: String,
     port: u16,
     #[serde(skip_serializing_if = "is_false")]
     auth_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_required: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    tls_verify: bool,
     max_connections: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_subscriptions: Option<usize>,
@@ -47,9 +52,9 @@ pub(super) struct Varz<'a> {
     gateway: Off,
     leaf: Off,
     mqtt: Off,
-    websocket: WebSocket<'a>,
+    websocket: WebSocket,
     jetstream: JetStream,
-    tls_timeout: u8,
+    tls_timeout: Seconds,
     write_deadline: u64,
     start: Timestamp,
     now: Timestamp,
@@ -78,14 +83,16 @@ pub(super) struct Varz<'a> {
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Timestamp,
     config_digest: &'a str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    tags: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: &'a BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
     system_account: &'a str,
     slow_consumer_stats: ByKind,
     stale_connection_stats: ByKind,
     disk_io_wait_stats: DiskWaits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert_not_after: Option<Timestamp>,
 }
 
 /// Counts by what a connection is.
@@ -107,9 +114,9 @@ struct DiskWaits {
 }
 
 #[derive(Default, Serialize)]
-struct WebSocket<'a> {
+struct WebSocket {
     #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
+    host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -296,6 +303,7 @@ impl Monitor {
     pub(super) fn varz(&self) -> Varz<'_> {
         let shared = &self.shared;
         let options = shared.options();
+        let tls = shared.tls().clients.current();
         let counters = shared.counter_sums();
         let traffic = counters.traffic;
         let slow = counters.slow_consumers_pending + counters.slow_consumers_deadline;
@@ -307,9 +315,11 @@ impl Monitor {
             menes_version: env!("CARGO_PKG_VERSION"),
             proto: 1,
             go: GO_VERSION,
-            host: &options.host,
+            host: options.host.clone(),
             port: client.map_or(0, |address| address.port()),
             auth_required: shared.auth().is_required(),
+            tls_required: tls.is_some() && !options.allow_non_tls,
+            tls_verify: tls.as_ref().is_some_and(|tls| tls.options().verify),
             max_connections: options.limits.max_connections,
             max_subscriptions: options.limits.max_subscriptions,
             ping_interval: nanos(options.timing.ping_interval),
@@ -317,7 +327,7 @@ impl Monitor {
             http_host: &self.http_host,
             http_port: self.http_port.load(Ordering::Relaxed),
             http_base_path: &self.base_path,
-            https_port: 0,
+            https_port: self.https_port.load(Ordering::Relaxed),
             auth_timeout: Seconds(options.timing.auth_timeout),
             max_control_line: options.limits.max_control_line,
             max_payload: options.limits.max_payload,
@@ -328,7 +338,10 @@ impl Monitor {
             mqtt: Off {},
             websocket: self.websocket(),
             jetstream: self.jetstream(),
-            tls_timeout: 2,
+            tls_timeout: Seconds(tls.as_ref().map_or_else(
+                || TlsOptions::default().timeout,
+                |tls| tls.options().timeout,
+            )),
             write_deadline: nanos(options.timing.write_deadline),
             start: self.started,
             now: now(),
@@ -357,27 +370,29 @@ impl Monitor {
             http_req_stats: self.requests.lock().clone(),
             config_load_time: self.started,
             config_digest: &self.config_digest,
-            tags: &options.tags,
-            metadata: &options.metadata,
+            tags: options.tags.clone(),
+            metadata: options.metadata.clone(),
             system_account: shared.accounts().system().name().as_str(),
             slow_consumer_stats: ByKind::of_clients(slow),
             stale_connection_stats: ByKind::of_clients(counters.stale_connections),
             disk_io_wait_stats: DiskWaits::default(),
+            tls_cert_not_after: tls.and_then(|tls| tls.expires()).map(timestamp),
         }
     }
 
-    fn websocket(&self) -> WebSocket<'_> {
-        let Some(options) = &self.shared.options().websocket else {
+    fn websocket(&self) -> WebSocket {
+        let options = self.shared.options();
+        let Some(options) = &options.websocket else {
             return WebSocket::default();
         };
         WebSocket {
-            host: Some(&options.host),
+            host: Some(options.host.clone()),
             port: self
                 .shared
                 .websocket_address()
                 .map(|address| address.port()),
             handshake_timeout: Some(nanos(options.handshake_timeout)),
-            no_tls: true,
+            no_tls: options.tls.is_none(),
             same_origin: options.origins.same_origin,
         }
     }

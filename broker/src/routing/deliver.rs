@@ -5,6 +5,7 @@ mod traced;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -110,8 +111,8 @@ pub(crate) struct Equipment {
     pub(crate) system: Arc<Port>,
     /// Name of the server.
     pub(crate) server_name: Arc<str>,
-    /// See [`Limits`](crate::config::options::Limits).
-    pub(crate) no_fast_producer_stall: bool,
+    /// See [`Limits`](crate::config::options::Limits); it may change.
+    pub(crate) no_fast_producer_stall: Arc<AtomicBool>,
 }
 
 impl RouteBatch {
@@ -431,6 +432,8 @@ struct Stage {
     /// Size of the last batch for the engine, to make the next one at once as large.
     ingest_bytes: usize,
     system: Arc<Port>,
+    no_fast_producer_stall: Arc<AtomicBool>,
+    /// The same, as it was at the last flush.
     drop_when_behind: bool,
 }
 
@@ -462,7 +465,8 @@ impl Stage {
             ingest: Vec::new(),
             ingest_bytes: 0,
             system: equipment.system,
-            drop_when_behind: equipment.no_fast_producer_stall,
+            drop_when_behind: equipment.no_fast_producer_stall.load(Ordering::Relaxed),
+            no_fast_producer_stall: equipment.no_fast_producer_stall,
         }
     }
 
@@ -601,6 +605,7 @@ impl Stage {
 
     /// Hands over what is gathered for clients; returns one that is far behind, if there is one.
     fn flush(&mut self) -> Option<Arc<Client>> {
+        self.drop_when_behind = self.no_fast_producer_stall.load(Ordering::Relaxed);
         let mut behind: Option<Arc<Client>> = None;
         if self.index.capacity() > 16 * self.slots.len().max(INDEXED) {
             self.index = HashMap::default();

@@ -45,6 +45,31 @@ pub(super) struct Addresses {
     pub(super) memphis: Option<SocketAddr>,
     pub(super) websocket: Option<SocketAddr>,
     pub(super) monitoring: Option<SocketAddr>,
+    pub(super) schemes: Schemes,
+}
+
+/// How the URLs of the listeners begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schemes {
+    pub(super) nats: &'static str,
+    pub(super) websocket: &'static str,
+    pub(super) monitoring: &'static str,
+}
+
+impl Schemes {
+    fn of(settings: &Settings) -> Self {
+        let pick = |is_secure, secure, plain| if is_secure { secure } else { plain };
+        let websocket = settings.server.websocket.as_ref();
+        Self {
+            nats: pick(
+                settings.server.tls.is_some() && !settings.server.allow_non_tls,
+                "tls",
+                "nats",
+            ),
+            websocket: pick(websocket.is_some_and(|ws| ws.tls.is_some()), "wss", "ws"),
+            monitoring: pick(settings.secure_monitor.is_some(), "https", "http"),
+        }
+    }
 }
 
 impl Addresses {
@@ -62,6 +87,7 @@ impl Addresses {
             memphis,
             websocket: server.websocket_address(),
             monitoring,
+            schemes: Schemes::of(settings),
         }
     }
 }
@@ -69,7 +95,8 @@ impl Addresses {
 /// The lines that tools wait for before they connect.
 pub(super) fn listeners(addresses: &Addresses) {
     if let Some(address) = addresses.websocket {
-        tracing::info!("Listening for websocket clients on ws://{address}");
+        let scheme = addresses.schemes.websocket;
+        tracing::info!("Listening for websocket clients on {scheme}://{address}");
     }
     for address in addresses.nats.iter().chain(&addresses.memphis) {
         tracing::info!("Listening for client connections on {address}");
@@ -79,16 +106,22 @@ pub(super) fn listeners(addresses: &Addresses) {
 /// Where a person finds what.
 pub(super) fn greet(addresses: &Addresses) {
     for address in &addresses.nats {
-        tracing::info!("  clients      {}", url("nats", *address));
+        tracing::info!("  clients      {}", url(addresses.schemes.nats, *address));
     }
     if let Some(address) = addresses.memphis {
         tracing::info!("  Memphis SDKs {}", reachable(address));
     }
     if let Some(address) = addresses.websocket {
-        tracing::info!("  WebSocket    {}", url("ws", address));
+        tracing::info!(
+            "  WebSocket    {}",
+            url(addresses.schemes.websocket, address)
+        );
     }
     if let Some(address) = addresses.monitoring {
-        tracing::info!("  monitoring   {}", url("http", address));
+        tracing::info!(
+            "  monitoring   {}",
+            url(addresses.schemes.monitoring, address)
+        );
     }
 }
 

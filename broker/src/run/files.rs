@@ -34,22 +34,27 @@ struct Ports {
 impl PortsFile {
     /// Writes `<name of the executable>_<pid>.ports` into `folder`. The file appears complete.
     pub(super) fn write(folder: &Path, addresses: &Addresses) -> io::Result<Self> {
+        let schemes = addresses.schemes;
         let ports = Ports {
-            nats: addresses.nats.iter().map(|at| url("nats", *at)).collect(),
+            nats: addresses
+                .nats
+                .iter()
+                .map(|at| url(schemes.nats, *at))
+                .collect(),
             monitoring: addresses
                 .monitoring
                 .iter()
-                .map(|at| url("http", *at))
+                .map(|at| url(schemes.monitoring, *at))
                 .collect(),
             websocket: addresses
                 .websocket
                 .iter()
-                .map(|at| url("ws", *at))
+                .map(|at| url(schemes.websocket, *at))
                 .collect(),
             memphis: addresses
                 .memphis
                 .iter()
-                .map(|at| url("nats", *at))
+                .map(|at| url(schemes.nats, *at))
                 .collect(),
         };
         let name = format!("{}_{}", executable(), std::process::id());
@@ -83,6 +88,7 @@ fn executable() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::announce::Schemes;
     use super::*;
 
     #[test]
@@ -93,6 +99,11 @@ mod tests {
             memphis: Some(([127, 0, 0, 1], 6666).into()),
             websocket: None,
             monitoring: Some(([10, 1, 2, 3], 8222).into()),
+            schemes: Schemes {
+                nats: "nats",
+                websocket: "ws",
+                monitoring: "http",
+            },
         };
         let file = PortsFile::write(folder.path(), &addresses).expect("written");
         let name = file

@@ -1,35 +1,35 @@
 //! Reading the configuration again while the server runs.
 //!
-//! The log and who may connect can change. A reload that would change anything else is refused as a
-//! whole, and says what.
+//! A reload takes effect as a whole or not at all. What may change is the table below; whatever
+//! else differs refuses the reload, by the name nats-server has for it.
 
-use crate::config::settings::Settings;
-use crate::logging::Logging;
+use std::fmt::Debug;
+
+use crate::config::settings::{JetStreamSettings, Settings};
+use crate::logging::{LogOptions, Logging};
 use crate::server::ServerHandle;
 
 /// Reads the settings anew and applies them, or says why not and leaves everything as it is.
 ///
 /// # Errors
-/// What is wrong, for people; it is in the log as well.
+/// Why nothing changed, for people. It is logged already.
 pub(super) fn reload(
     server: &ServerHandle,
     settings: &mut Settings,
     logging: &Logging,
 ) -> Result<(), String> {
-    match try_reload(server, settings, logging) {
+    let outcome = try_reload(server, settings, logging);
+    match &outcome {
         Ok(changes) => {
             for change in changes {
                 tracing::info!("Reloaded: {change}");
             }
             let digest = settings.config_digest.as_deref().unwrap_or_default();
             tracing::info!("Reloaded server configuration ({digest})");
-            Ok(())
         }
-        Err(error) => {
-            tracing::error!("Failed to reload server configuration: {error}");
-            Err(error)
-        }
+        Err(error) => tracing::error!("Failed to reload server configuration: {error}"),
     }
+    outcome.map(drop)
 }
 
 fn try_reload(
@@ -43,107 +43,240 @@ fn try_reload(
         );
     };
     let fresh = again.make()?;
-    if let Some(refusal) = first_fixed_change(settings, &fresh) {
+    if let Some(refusal) = first_refusal(settings, &fresh) {
         return Err(refusal);
     }
-    let mut changes = log_changes(settings, &fresh);
-    if !changes.is_empty() {
-        logging
-            .apply(&fresh.log)
-            .map_err(|error| format!("the log file cannot be opened: {error}"))?;
+    let changes = changes(settings, &fresh);
+    // What may fail comes first, and what cannot last.
+    let log_before = settings.log.clone();
+    if settings.log != fresh.log {
+        apply_log(logging, &fresh.log)?;
     }
-    if format!("{:?}", settings.server.auth) != format!("{:?}", fresh.server.auth) {
+    let mut options = fresh.server.clone();
+    // What the start made of the settings stays.
+    let now = server.options();
+    options.ports.clone_from(&now.ports);
+    options.jetstream = now.jetstream;
+    options.domain.clone_from(&now.domain);
+    if let Err(error) = server.reload(options) {
+        apply_log(logging, &log_before)?;
+        return Err(error.to_string());
+    }
+    if written(&settings.server.auth) != written(&fresh.server.auth) {
         server.update_auth(fresh.server.auth.clone());
-        settings.server.auth.clone_from(&fresh.server.auth);
-        // The values are secrets.
-        changes.push("authorization".to_owned());
     }
     if settings.server.accounts != fresh.server.accounts {
         server.update_accounts(fresh.server.accounts.clone());
-        settings.server.accounts.clone_from(&fresh.server.accounts);
-        changes.push("accounts".to_owned());
     }
     for warning in &fresh.warnings {
         tracing::warn!("{warning}");
     }
-    settings.log = fresh.log;
-    settings.lame_duck = fresh.lame_duck;
-    settings.config_digest = fresh.config_digest;
+    let greets = settings.greets;
+    *settings = fresh;
+    settings.greets = greets;
     Ok(changes)
 }
 
-fn log_changes(old: &Settings, new: &Settings) -> Vec<String> {
-    let (old, new) = (&old.log, &new.log);
-    let mut changes = Vec::new();
-    let mut note = |name: &str, is_changed: bool, value: &dyn std::fmt::Display| {
-        if is_changed {
-            changes.push(format!("{name} = {value}"));
-        }
-    };
-    note("debug", old.debug != new.debug, &new.debug);
-    note("trace", old.trace != new.trace, &new.trace);
-    note("logtime", old.time != new.time, &new.time);
-    let file = new
-        .file
+fn apply_log(logging: &Logging, options: &LogOptions) -> Result<(), String> {
+    logging
+        .apply(options)
+        .map_err(|error| format!("the log cannot be opened: {error}"))
+}
+
+/// A setting, and what a reload does about it.
+struct Setting {
+    /// Its field in nats-server.
+    name: &'static str,
+    /// Its value, to be compared and shown.
+    value: fn(&Settings) -> String,
+    on_change: OnChange,
+}
+
+/// What a reload does about a setting that differs.
+#[derive(Clone, Copy)]
+enum OnChange {
+    /// It takes effect, and is logged by this name with its value.
+    Takes(&'static str),
+    /// It takes effect, and is logged by this name alone: the value is a secret, or long.
+    TakesSilently(&'static str),
+    /// It refuses the reload.
+    Refuses,
+    /// It refuses the reload in these words.
+    RefusesSaying(&'static str),
+}
+
+use OnChange::{Refuses, RefusesSaying, Takes, TakesSilently};
+
+fn written(value: &dyn Debug) -> String {
+    format!("{value:?}")
+}
+
+fn shown<T: std::fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+fn streams<T: Debug>(settings: &Settings, pick: fn(&JetStreamSettings) -> T) -> String {
+    settings
+        .jetstream
         .as_ref()
-        .map_or_else(|| "stderr".to_owned(), |f| f.display().to_string());
-    note("log_file", old.file != new.file, &file);
+        .map_or_else(|| "None".to_owned(), |streams| written(&pick(streams)))
+}
+
+macro_rules! settings {
+    ($($name:literal, $on_change:expr, |$s:ident| $value:expr;)*) => {
+        &[$(Setting { name: $name, value: |$s| $value, on_change: $on_change }),*]
+    };
+}
+
+/// Every setting there is. A test holds it against the keys of a configuration.
+const SETTINGS: &[Setting] = settings! {
+    "Host", Refuses, |s| s.server.host.clone();
+    "Port", Refuses, |s| written(&s.server.ports);
+    "MemphisPort", Refuses, |s| written(&s.memphis_port);
+    "ClientAdvertise", Takes("client_advertise"), |s| {
+        shown(s.server.client_advertise.as_ref().map(|(host, port)| format!("{host}:{port}")))
+    };
+    "ServerName", Refuses, |s| s.server.server_name.clone().unwrap_or_default();
+    "Tags", TakesSilently("tags"), |s| written(&s.server.tags);
+    "Metadata", TakesSilently("metadata"), |s| written(&s.server.metadata);
+    "Accounts", TakesSilently("accounts"), |s| written(&s.server.accounts);
+    "TrustedOperators", Refuses, |s| written(&s.server.operator);
+    "AccountLimits", Refuses, |s| written(&s.account_limits);
+    "AuthCallout", TakesSilently("auth callout"), |s| written(&s.server.auth.callout);
+    "SystemAccount", Refuses, |s| s.server.system_account.clone().unwrap_or_default();
+    "NoHeaderSupport", Refuses, |s| s.server.no_header_support.to_string();
+    "ProxyProtocol", Refuses, |s| s.server.proxy_protocol.to_string();
+    "MaxConn", Takes("max_connections"), |s| s.server.limits.max_connections.to_string();
+    "MaxSubs", Refuses, |s| s.server.limits.max_subscriptions.unwrap_or(0).to_string();
+    "MaxSubTokens", Refuses, |s| s.server.limits.max_sub_tokens.unwrap_or(0).to_string();
+    "MaxControlLine", Takes("max_control_line"), |s| s.server.limits.max_control_line.to_string();
+    "MaxPayload", Takes("max_payload"), |s| s.server.limits.max_payload.to_string();
+    "MaxPending", Refuses, |s| s.server.limits.max_pending.to_string();
+    "MaxClosedClients", Refuses, |s| s.server.limits.max_closed_clients.to_string();
+    "NoFastProducerStall", Takes("no_fast_producer_stall"), |s| {
+        s.server.limits.no_fast_producer_stall.to_string()
+    };
+    "PingInterval", Takes("ping_interval"), |s| written(&s.server.timing.ping_interval);
+    "MaxPingsOut", Takes("ping_max"), |s| s.server.timing.ping_max.to_string();
+    "WriteDeadline", Takes("write_deadline"), |s| written(&s.server.timing.write_deadline);
+    "WriteTimeout", Refuses, |s| written(&s.server.timing.write_timeout).to_lowercase();
+    "AuthTimeout", Takes("authorization timeout"), |s| written(&s.server.timing.auth_timeout);
+    "Users", TakesSilently("authorization users"), |s| written(&s.server.auth.users);
+    "Authorization", TakesSilently("authorization token"), |s| written(&s.server.auth.token);
+    "NoAuthUser", Takes("no_auth_user"), |s| shown(s.server.auth.no_auth_user.as_ref());
+    "TLSConfig", TakesSilently("tls"), |s| {
+        written(&s.server.tls.as_ref().map(|tls| {
+            (&tls.certificates, &tls.ca_file, tls.verify, tls.min_version)
+        }))
+    };
+    "TLSCiphers", TakesSilently("tls ciphers and curves"), |s| {
+        written(&s.server.tls.as_ref().map(|tls| (&tls.cipher_suites, &tls.curve_preferences)))
+    };
+    "TLSTimeout", Takes("tls timeout"), |s| {
+        shown(s.server.tls.as_ref().map(|tls| tls.timeout.as_secs_f64()))
+    };
+    "TLSPinnedCerts", TakesSilently("pinned_certs"), |s| {
+        written(&s.server.tls.as_ref().map(|tls| &tls.pinned_certs))
+    };
+    "TLSHandshakeFirst", Takes("Client TLS handshake first"), |s| {
+        written(&s.server.tls.as_ref().map(|tls| tls.handshake_first))
+    };
+    "TLSMap", Refuses, |s| s.server.tls.as_ref().is_some_and(|tls| tls.map_users).to_string();
+    "TLSRateLimit", Refuses, |s| {
+        let limit = s.server.tls.as_ref().and_then(|tls| tls.connection_rate_limit);
+        limit.unwrap_or(0).to_string()
+    };
+    "AllowNonTLS", Refuses, |s| s.server.allow_non_tls.to_string();
+    "Websocket", Refuses, |s| {
+        let mut options = s.server.websocket.clone();
+        if let Some(tls) = options.as_mut().and_then(|options| options.tls.as_mut()) {
+            *tls = crate::config::options::TlsOptions { map_users: tls.map_users, ..Default::default() };
+        }
+        written(&options)
+    };
+    "WebsocketTLS", TakesSilently("websocket tls"), |s| {
+        written(&s.server.websocket.as_ref().map(|websocket| &websocket.tls))
+    };
+    "HTTPHost", Refuses, |s| shown(s.monitor.as_ref().map(|at| &at.host));
+    "HTTPPort", Refuses, |s| shown(s.monitor.as_ref().map(|at| at.port));
+    "HTTPSPort", Refuses, |s| written(&s.secure_monitor);
+    "HTTPBasePath", Refuses, |s| s.http_base_path.clone();
+    "JetStream", Refuses, |s| s.jetstream.is_some().to_string();
+    "JetStreamAccounts", Refuses, |s| written(&s.jetstream_accounts);
+    "StoreDir", RefusesSaying("config reload not supported for jetstream storage directory"), |s| {
+        streams(s, |streams| streams.store_dir.clone())
+    };
+    "JetStreamMaxMemory", RefusesSaying("config reload not supported for jetstream max memory and max store"), |s| {
+        streams(s, |streams| streams.max_memory)
+    };
+    "JetStreamMaxStore", RefusesSaying("config reload not supported for jetstream max memory and max store"), |s| {
+        streams(s, |streams| streams.max_file)
+    };
+    "JetStreamDomain", Refuses, |s| streams(s, |streams| streams.domain.clone());
+    "PidFile", Takes("pid_file"), |s| shown(s.pid_file.as_ref().map(|path| path.display()));
+    "PortsFileDir", Refuses, |s| shown(s.ports_file_dir.as_ref().map(|path| path.display()));
+    "LameDuckDuration", Refuses, |s| written(&s.lame_duck.duration);
+    "LameDuckGracePeriod", Refuses, |s| written(&s.lame_duck.grace);
+    "ConnectErrorReports", Takes("connect_error_reports"), |s| s.connect_error_reports.to_string();
+    "ReconnectErrorReports", Takes("reconnect_error_reports"), |s| {
+        s.reconnect_error_reports.to_string()
+    };
+    "Debug", Takes("debug"), |s| s.log.debug.to_string();
+    "Trace", Takes("trace"), |s| s.log.trace.to_string();
+    "TraceVerbose", Takes("trace_verbose"), |s| s.log.trace_verbose.to_string();
+    "TraceHeaders", Takes("trace_headers"), |s| s.log.trace_headers.to_string();
+    "MaxTracedMsgLen", Takes("max_traced_msg_len"), |s| s.log.max_traced.to_string();
+    "Logtime", Takes("logtime"), |s| s.log.time.to_string();
+    "LogtimeUTC", Takes("logtime_utc"), |s| s.log.utc.to_string();
+    "LogFile", Takes("log_file"), |s| shown(s.log.file.as_ref().map(|path| path.display()));
+    "LogSizeLimit", Refuses, |s| s.log.size_limit.to_string();
+    "LogMaxFiles", Refuses, |s| s.log.max_files.to_string();
+    "Syslog", Takes("syslog"), |s| written(&s.log.syslog);
+};
+
+/// The first setting that differs and may not.
+fn first_refusal(old: &Settings, new: &Settings) -> Option<String> {
+    SETTINGS.iter().find_map(|setting| {
+        let (was, is) = ((setting.value)(old), (setting.value)(new));
+        match setting.on_change {
+            _ if was == is => None,
+            Takes(_) | TakesSilently(_) => None,
+            Refuses => Some(format!(
+                "config reload not supported for {}: old={was}, new={is}",
+                setting.name
+            )),
+            RefusesSaying(words) => Some(words.to_owned()),
+        }
+    })
+}
+
+/// What differs and may, as it is logged.
+fn changes(old: &Settings, new: &Settings) -> Vec<String> {
+    let differs = |setting: &&Setting| (setting.value)(old) != (setting.value)(new);
+    let mut changes: Vec<String> = SETTINGS
+        .iter()
+        .filter(differs)
+        .filter_map(|setting| match setting.on_change {
+            Takes(name) => Some(format!("{name} = {}", (setting.value)(new))),
+            TakesSilently("tls") => Some(format!("tls = {}", enabled(new))),
+            TakesSilently(name) => Some(name.to_owned()),
+            Refuses | RefusesSaying(_) => None,
+        })
+        .collect();
+    // The files may be others under the same names.
+    if new.server.tls.is_some() && !changes.iter().any(|change| change.starts_with("tls = ")) {
+        changes.push(format!("tls = {}", enabled(new)));
+    }
     changes
 }
 
-/// What cannot change while the server runs, by name and value.
-fn fixed(settings: &Settings) -> Vec<(&'static str, String)> {
-    let server = &settings.server;
-    let show = |value: &dyn std::fmt::Debug| format!("{value:?}");
-    vec![
-        ("Host", show(&server.host)),
-        ("Port", show(&server.ports)),
-        ("MemphisPort", show(&settings.memphis_port)),
-        ("ClientAdvertise", show(&server.client_advertise)),
-        ("ServerName", show(&server.server_name)),
-        ("SystemAccount", show(&server.system_account)),
-        ("Tags", show(&server.tags)),
-        ("Metadata", show(&server.metadata)),
-        ("NoHeaderSupport", show(&server.no_header_support)),
-        ("SystemAccount", show(&server.system_account)),
-        ("Operator", show(&server.operator)),
-        ("Limits", show(&server.limits)),
-        ("Timing", show(&server.timing)),
-        ("Websocket", show(&server.websocket)),
-        ("HTTPHost", show(&settings.monitor)),
-        ("HTTPBasePath", show(&settings.http_base_path)),
-        ("JetStream", show(&settings.jetstream)),
-        ("PidFile", show(&settings.pid_file)),
-        ("PortsFileDir", show(&settings.ports_file_dir)),
-    ]
-}
-
-fn first_fixed_change(old: &Settings, new: &Settings) -> Option<String> {
-    fixed(old)
-        .into_iter()
-        .zip(fixed(new))
-        .find(|((_, old), (_, new))| old != new)
-        .map(|((name, old), (_, new))| {
-            format!("config reload not supported for {name}: old={old}, new={new}")
-        })
+fn enabled(settings: &Settings) -> &'static str {
+    if settings.server.tls.is_some() {
+        "enabled"
+    } else {
+        "disabled"
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_change_is_named_with_both_values() {
-        let old = Settings::default();
-        let mut new = Settings::default();
-        assert_eq!(first_fixed_change(&old, &new), None);
-        new.log.debug = true;
-        assert_eq!(first_fixed_change(&old, &new), None);
-        assert_eq!(log_changes(&old, &new), ["debug = true"]);
-        new.server.host = "127.0.0.1".to_owned();
-        assert_eq!(
-            first_fixed_change(&old, &new).as_deref(),
-            Some("config reload not supported for Host: old=\"0.0.0.0\", new=\"127.0.0.1\"")
-        );
-    }
-}
+mod tests;

@@ -23,15 +23,15 @@ const BINARY_SNAPSHOTS: u64 = 2;
 #[derive(Debug, Serialize)]
 pub(crate) struct ServerInfo<'a> {
     name: &'a str,
-    host: &'a str,
+    host: String,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<&'a str>,
+    domain: Option<String>,
     ver: &'static str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    tags: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: &'a BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
     jetstream: bool,
     flags: u64,
     seq: u64,
@@ -44,12 +44,12 @@ impl<'a> ServerInfo<'a> {
         let options = shared.options();
         Self {
             name: shared.name(),
-            host: &options.host,
+            host: options.host.clone(),
             id: shared.id(),
-            domain: options.domain.as_deref(),
+            domain: options.domain.clone(),
             ver: NATS_VERSION,
-            tags: &options.tags,
-            metadata: &options.metadata,
+            tags: options.tags.clone(),
+            metadata: options.metadata.clone(),
             jetstream: options.jetstream,
             flags: if options.jetstream {
                 JETSTREAM | BINARY_SNAPSHOTS

@@ -355,9 +355,10 @@ impl System {
         match asked {
             Asked::Statsz => self.answer_statsz(&request),
             Asked::Id => {
+                let options = self.shared.options();
                 let document = ServerId {
                     name: self.shared.name(),
-                    host: &self.shared.options().host,
+                    host: &options.host,
                     id: self.shared.id(),
                 };
                 self.reply(&request, &document);

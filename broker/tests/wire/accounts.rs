@@ -17,6 +17,7 @@ fn try_configured(text: &str) -> Result<Options, String> {
     write!(file, "listen: \"127.0.0.1:-1\"\n{text}").expect("it can be written");
     let mut settings = Settings::default();
     load(file.path(), &mut settings)
+        .map_err(|error| error.to_string())
         .and_then(|()| settings.validate())
         .map_err(|error| error.replace(&file.path().display().to_string(), "conf"))?;
     Ok(settings.server)

@@ -2,10 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use menes_broker::config::options::{AuthOptions, Options, UserOptions};
 use menes_broker::server::{Hooks, Server, ServerHandle};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// Longest time to wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -105,8 +107,48 @@ impl Drop for Running {
     }
 }
 
+/// What bytes travel over.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Wire {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 pub(crate) struct Peer {
-    stream: TcpStream,
+    stream: Wire,
     buffer: Vec<u8>,
     pub(crate) info: String,
 }
@@ -116,9 +158,35 @@ impl Peer {
         let stream = TcpStream::connect(address).expect("the server listens");
         stream.set_nodelay(true).expect("a TCP option");
         Self {
-            stream,
+            stream: Wire::Plain(stream),
             buffer: Vec::new(),
             info: String::new(),
+        }
+    }
+
+    /// Makes a TLS handshake, as `localhost`, with what was read so far left behind.
+    pub(crate) fn secure(self, config: Arc<ClientConfig>) -> std::io::Result<Self> {
+        let Wire::Plain(mut socket) = self.stream else {
+            panic!("it is secured already");
+        };
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let name = "localhost".try_into().expect("a name");
+        let mut connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket)?;
+        }
+        Ok(Self {
+            stream: Wire::Tls(Box::new(StreamOwned::new(connection, socket))),
+            buffer: Vec::new(),
+            info: self.info,
+        })
+    }
+
+    /// What its handshake agreed on.
+    pub(crate) fn connection(&self) -> Option<&ClientConnection> {
+        match &self.stream {
+            Wire::Plain(_) => None,
+            Wire::Tls(stream) => Some(&stream.conn),
         }
     }
 
@@ -139,7 +207,7 @@ impl Peer {
         let left = limit
             .saturating_duration_since(Instant::now())
             .max(Duration::from_millis(1));
-        self.stream.set_read_timeout(Some(left))?;
+        self.stream.socket().set_read_timeout(Some(left))?;
         let mut chunk = [0; 65536];
         let count = self.stream.read(&mut chunk)?;
         self.buffer.extend_from_slice(&chunk[..count]);
@@ -220,7 +288,7 @@ impl Peer {
             match self.fill(limit) {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return,
+                Err(error) if is_end(&error) => return,
                 Err(error) => panic!("not closed: {error}"),
             }
         }
@@ -233,12 +301,20 @@ impl Peer {
             match self.fill(limit) {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) if is_end(&error) => break,
                 Err(error) => panic!("not closed: {error}"),
             }
         }
         std::mem::take(&mut self.buffer)
     }
+}
+
+/// Whether the connection is over, in order or not.
+fn is_end(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+    )
 }
 
 fn show(bytes: &[u8]) -> String {

@@ -7,3 +7,5 @@ mod credentials;
 mod engine;
 mod harness;
 mod logins;
+mod proxies;
+mod tls;

@@ -19,7 +19,7 @@ pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), 
             "user" | "username" => single.user = text(node)?,
             "pass" | "password" => single.password = text(node)?,
             "token" => settings.server.auth.token = Some(text(node)?),
-            "timeout" => settings.server.timing.auth_timeout = duration(node)?,
+            "timeout" => settings.auth_timeout = Some(duration(node)?),
             "users" => {
                 for node in list(node)? {
                     users.push(user(node, None)?);

@@ -20,7 +20,10 @@ impl Environment for Nothing {
 fn read(text: &str) -> Result<Settings, String> {
     let mut settings = Settings::default();
     let map = grammar::parse(text, "t.conf", &Nothing).map_err(|error| error.to_string())?;
-    apply(&map, &mut settings).map_err(|error| error.to_string())?;
+    apply(&map, &mut settings).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })?;
     Ok(settings)
 }
 
@@ -71,9 +74,17 @@ fn mistakes_name_place_and_remedy() {
         "t.conf:1:7: expected a whole number, found text"
     );
     assert!(
-        read("tls { cert_file: a }")
+        read("cluster { port: 1 }")
             .expect_err("refused")
             .contains("not supported by this version")
+    );
+    // Every mistake is told, not only the first.
+    assert_eq!(
+        read("port: foo\ndebug: 1\nnonsense: 2\nno_header_support: 1").expect_err("refused"),
+        "t.conf:1:7: expected a whole number, found text\n\
+         t.conf:2:8: expected true or false, found a whole number\n\
+         t.conf:3:1: unknown field \"nonsense\"\n\
+         t.conf:4:20: expected true or false, found a whole number"
     );
     assert!(
         read("websocket { port: 1 }")

@@ -1,10 +1,12 @@
 //! `websocket`.
 
-use menes_ws::Origin;
+use menes_ws::{HeaderName, HeaderValue, Origin};
 
 use super::super::grammar::{ConfigError, Node};
 use super::super::options::WebSocketOptions;
 use super::super::settings::Settings;
+use super::advertised;
+use super::tls::tls;
 use super::values::{
     address, boolean, duration, key, map, not_built, port, text, texts, unknown, wrong,
 };
@@ -33,29 +35,59 @@ pub(super) fn websocket(node: &Node, settings: &mut Settings) -> Result<(), Conf
                 }
             }
             "handshake_timeout" => listener.handshake_timeout = duration(node)?,
-            "compression" => {
-                if boolean(node)? {
-                    settings.warnings.push(format!(
-                        "{}: compression is not offered, clients speak without",
-                        field.place
-                    ));
-                }
-            }
-            "advertise" | "ping_interval" | "headers" => settings.warnings.push(format!(
-                "{}: {:?} has no effect in this version",
-                field.place, field.key
-            )),
-            "tls" | "authorization" | "jwt_cookie" | "user_cookie" | "pass_cookie"
-            | "token_cookie" | "no_auth_user" => return Err(not_built(field)),
+            "compression" => listener.compression = boolean(node)?,
+            "advertise" => listener.advertise = Some(advertised(node)?),
+            "ping_interval" => listener.ping_interval = Some(duration(node)?),
+            "headers" => listener.headers = headers(node)?,
+            "jwt_cookie" => listener.cookies.jwt = Some(text(node)?),
+            "user_cookie" => listener.cookies.user = Some(text(node)?),
+            "pass_cookie" => listener.cookies.password = Some(text(node)?),
+            "token_cookie" => listener.cookies.token = Some(text(node)?),
+            "tls" => listener.tls = Some(tls(node, &mut settings.warnings)?),
+            "authorization" | "no_auth_user" => return Err(not_built(field)),
             _ => unknown(field)?,
         }
     }
-    if !plain {
+    if listener.tls.is_none() && !plain {
         return Err(wrong(
             node,
-            "websocket requires TLS configuration or no_tls: true; TLS is not supported by this version",
+            "websocket requires TLS configuration, or no_tls: true",
         ));
     }
     settings.server.websocket = Some(listener);
     Ok(())
+}
+
+/// Headers for the answer of an upgrade; those that the protocol needs itself cannot be set.
+fn headers(node: &Node) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut headers = Vec::new();
+    for field in &map(node)?.fields {
+        let name = key(field);
+        let refuse = |what: &str| {
+            let what = format!("websocket: invalid header {:?}{what}", field.key);
+            Err(wrong(&field.node, &what))
+        };
+        if [
+            "host",
+            "content-length",
+            "connection",
+            "upgrade",
+            "nats-no-masking",
+        ]
+        .contains(&name.as_str())
+        {
+            return refuse(" not allowed");
+        }
+        if name.starts_with("sec-websocket-") {
+            return refuse(", \"Sec-WebSocket-\" prefix not allowed");
+        }
+        let value = text(&field.node)?;
+        if HeaderName::from_bytes(name.as_bytes()).is_err()
+            || HeaderValue::from_str(&value).is_err()
+        {
+            return refuse("");
+        }
+        headers.push((field.key.clone(), value));
+    }
+    Ok(headers)
 }

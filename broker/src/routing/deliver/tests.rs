@@ -15,7 +15,7 @@ fn batch(ingest: Option<Arc<IngestQueue>>) -> RouteBatch {
         ingest,
         system: Arc::new(Port::new(Account::for_tests())),
         server_name: "test".into(),
-        no_fast_producer_stall: false,
+        no_fast_producer_stall: Arc::default(),
     })
 }
 

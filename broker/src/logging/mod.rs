@@ -4,17 +4,23 @@
 //! [4711] 2026/11/22 10:00:00.000000 [INF] Server is ready
 //! ```
 //!
-//! Times are UTC. `debug!` lines appear with `-D`, `trace!` lines with `-V`. Control characters are
+//! Times are local ones unless UTC is asked for. `debug!` lines appear with `-D`, `trace!` lines with `-V`. Control characters are
 //! written as escapes: a client chooses its own name, and must not choose lines of this log. A log
-//! file is opened again when the server is told to, so that it can be moved away underneath.
+//! file is opened again when the server is told to, so that it can be moved away underneath, and
+//! moved aside by itself when it has grown to its limit.
+
+mod sink;
+mod syslog;
 
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
+use arc_swap::ArcSwapOption;
+use jiff::Zoned;
+use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::subscriber::Interest;
@@ -25,6 +31,17 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter}
 use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use self::sink::Sink;
+pub use self::syslog::SyslogTarget;
+
+/// The time of a line.
+const TIME: &str = "%Y/%m/%d %H:%M:%S%.6f";
+
+/// The time here.
+fn local_now() -> Zoned {
+    Zoned::now()
+}
 
 /// Target of lines that end the server, printed as `[FTL]`.
 pub const FATAL: &str = "fatal";
@@ -40,6 +57,20 @@ pub struct LogOptions {
     pub trace: bool,
     /// Begin lines with the time. Default true.
     pub time: bool,
+    /// That time is UTC. Default false: the local one.
+    pub utc: bool,
+    /// Bytes after which the file is moved aside; 0, the default, for never.
+    pub size_limit: u64,
+    /// Files kept, the one written to included; 0, the default, for all.
+    pub max_files: usize,
+    /// A syslog in place of standard error. Default none.
+    pub syslog: Option<SyslogTarget>,
+    /// Bytes of a message shown in a trace; 0, the default, for all.
+    pub max_traced: usize,
+    /// Traces show headers without payloads. Default false.
+    pub trace_headers: bool,
+    /// Traces show the system account too. Default false.
+    pub trace_verbose: bool,
 }
 
 impl Default for LogOptions {
@@ -49,6 +80,13 @@ impl Default for LogOptions {
             debug: false,
             trace: false,
             time: true,
+            utc: false,
+            size_limit: 0,
+            max_files: 0,
+            syslog: None,
+            max_traced: 0,
+            trace_headers: false,
+            trace_verbose: false,
         }
     }
 }
@@ -88,12 +126,7 @@ impl Logging {
     /// # Errors
     /// When it cannot be opened; the old one stays in use.
     pub fn reopen(&self) -> io::Result<()> {
-        let mut sink = self.shared.sink.lock();
-        if let Sink::File { path, .. } = &*sink {
-            let fresh = Sink::open(Some(path))?;
-            *sink = fresh;
-        }
-        Ok(())
+        self.shared.sink.lock().reopen()
     }
 
     /// Logs as these options say from now on.
@@ -101,7 +134,7 @@ impl Logging {
     /// # Errors
     /// When the file cannot be opened; nothing changes then.
     pub fn apply(&self, options: &LogOptions) -> io::Result<()> {
-        let fresh = Sink::open(options.file.as_deref())?;
+        let fresh = Sink::open(options)?;
         *self.shared.sink.lock() = fresh;
         self.shared.set(options);
         tracing::callsite::rebuild_interest_cache();
@@ -126,6 +159,9 @@ struct Shared {
     /// 0 to 2: info, debug, trace.
     level: AtomicU8,
     time: AtomicBool,
+    utc: AtomicBool,
+    /// What lines begin with where they go to a syslog.
+    syslog: ArcSwapOption<syslog::Header>,
     colour: AtomicBool,
     sink: Mutex<Sink>,
 }
@@ -135,8 +171,10 @@ impl Shared {
         let shared = Self {
             level: AtomicU8::new(0),
             time: AtomicBool::new(true),
+            utc: AtomicBool::new(false),
+            syslog: ArcSwapOption::empty(),
             colour: AtomicBool::new(false),
-            sink: Mutex::new(Sink::open(options.file.as_deref())?),
+            sink: Mutex::new(Sink::open(options)?),
         };
         shared.set(options);
         Ok(shared)
@@ -150,7 +188,12 @@ impl Shared {
         };
         self.level.store(level, Ordering::Relaxed);
         self.time.store(options.time, Ordering::Relaxed);
-        let colour = options.file.is_none() && rustix::termios::isatty(io::stderr());
+        self.utc.store(options.utc, Ordering::Relaxed);
+        let target = options.syslog.as_ref().filter(|_| options.file.is_none());
+        let header = target.map(|target| Arc::new(syslog::Header::new(target)));
+        let is_stderr = options.file.is_none() && header.is_none();
+        self.syslog.store(header);
+        let colour = is_stderr && rustix::termios::isatty(io::stderr());
         self.colour.store(colour, Ordering::Relaxed);
     }
 
@@ -196,26 +239,6 @@ impl<S> Filter<S> for OwnLevel {
     }
 }
 
-/// Where lines go.
-#[derive(Debug)]
-enum Sink {
-    Stderr,
-    File { path: PathBuf, file: File },
-}
-
-impl Sink {
-    fn open(path: Option<&Path>) -> io::Result<Self> {
-        let Some(path) = path else {
-            return Ok(Self::Stderr);
-        };
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self::File {
-            path: path.to_owned(),
-            file,
-        })
-    }
-}
-
 struct Output(Arc<Shared>);
 
 impl<'a> MakeWriter<'a> for Output {
@@ -229,17 +252,11 @@ impl<'a> MakeWriter<'a> for Output {
 /// A line comes as one write.
 impl Write for &Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut *self.0.sink.lock() {
-            Sink::Stderr => io::stderr().write(bytes),
-            Sink::File { file, .. } => file.write(bytes),
-        }
+        self.0.sink.lock().write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut *self.0.sink.lock() {
-            Sink::Stderr => io::stderr().flush(),
-            Sink::File { file, .. } => file.flush(),
-        }
+        self.0.sink.lock().flush()
     }
 }
 
@@ -273,10 +290,20 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        let metadata = event.metadata();
+        if let Some(header) = &*self.shared.syslog.load() {
+            let is_fatal = metadata.target() == FATAL;
+            header.write(&mut writer, *metadata.level(), is_fatal)?;
+            return write_text(&mut writer, event);
+        }
         write!(writer, "[{}] ", self.pid)?;
         if self.shared.time.load(Ordering::Relaxed) {
-            let now = jiff::Timestamp::now();
-            write!(writer, "{} ", now.strftime("%Y/%m/%d %H:%M:%S%.6f"))?;
+            let now = if self.shared.utc.load(Ordering::Relaxed) {
+                local_now().with_time_zone(TimeZone::UTC)
+            } else {
+                local_now()
+            };
+            write!(writer, "{} ", now.strftime(TIME))?;
         }
         let (label, colour) = label(event.metadata());
         if self.shared.colour.load(Ordering::Relaxed) {
@@ -284,12 +311,16 @@ where
         } else {
             write!(writer, "[{label}] ")?;
         }
-        let mut text = Text::default();
-        event.record(&mut text);
-        escape(&mut writer, &text.message)?;
-        escape(&mut writer, &text.fields)?;
-        writer.write_char('\n')
+        write_text(&mut writer, event)
     }
+}
+
+fn write_text(writer: &mut Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    let mut text = Text::default();
+    event.record(&mut text);
+    escape(writer, &text.message)?;
+    escape(writer, &text.fields)?;
+    writer.write_char('\n')
 }
 
 /// Writes text with its control characters escaped.
@@ -404,14 +435,51 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_utc_with_microseconds() {
-        let text = logged(LogOptions::default(), || tracing::info!("x"));
-        let time = text.strip_suffix(" [INF] x\n").expect("a line");
-        let shape: String = time
-            .chars()
-            .map(|c| if c.is_ascii_digit() { '0' } else { c })
-            .collect();
-        assert_eq!(shape, "0000/00/00 00:00:00.000000");
+    fn the_time_has_microseconds_and_is_utc_on_request() {
+        for utc in [false, true] {
+            let options = LogOptions {
+                utc,
+                ..LogOptions::default()
+            };
+            let text = logged(options, || tracing::info!("x"));
+            let time = text.strip_suffix(" [INF] x\n").expect("a line");
+            let shape: String = time
+                .chars()
+                .map(|c| if c.is_ascii_digit() { '0' } else { c })
+                .collect();
+            assert_eq!(shape, "0000/00/00 00:00:00.000000");
+            let read = jiff::civil::DateTime::strptime(TIME, time).expect("a time");
+            let zone = if utc {
+                TimeZone::UTC
+            } else {
+                TimeZone::system()
+            };
+            let read = read.to_zoned(zone).expect("a time that exists").timestamp();
+            let age = jiff::Timestamp::now().duration_since(read);
+            assert!(age.as_secs().abs() < 60, "{time} is {age:?} old");
+        }
+    }
+
+    #[test]
+    fn a_syslog_takes_the_place_of_standard_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
+        let options = LogOptions {
+            syslog: Some(SyslogTarget::Unix(path)),
+            ..LogOptions::default()
+        };
+        let shared = Arc::new(Shared::new(&options).expect("a syslog"));
+        tracing::subscriber::with_default(subscriber(&shared), || {
+            tracing::info!("Server is ready");
+        });
+        let mut bytes = [0; 200];
+        let count = socket.recv(&mut bytes).expect("a line");
+        let line = String::from_utf8_lossy(&bytes[..count]).into_owned();
+        assert!(
+            line.starts_with("<5>20") && line.ends_with("]: Server is ready\n"),
+            "{line}"
+        );
     }
 
     #[test]
