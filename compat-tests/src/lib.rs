@@ -18,6 +18,7 @@
 //! | `MENES_SEED` | seed of the kill loop's random moments, printed by every run |
 //! | `MENES_CACHE`, `CHROMIUM` | where `scripts/setup-clients.sh` keeps clients; the browser |
 
+pub mod certificates;
 pub mod comparison;
 pub mod connect;
 pub mod differential;

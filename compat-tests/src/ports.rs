@@ -10,7 +10,10 @@ use serde_json::Value;
 
 /// The ports a server listens on, by face: `nats`, `memphis`, `websocket`, `monitoring`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ports(BTreeMap<String, u16>);
+pub(crate) struct Ports {
+    ports: BTreeMap<String, u16>,
+    schemes: BTreeMap<String, String>,
+}
 
 impl Ports {
     /// Reads the first complete ports file of a folder; `None` while there is none.
@@ -31,12 +34,32 @@ impl Ports {
         let ports = faces
             .iter()
             .filter_map(|(face, listed)| Some((face.clone(), port_of(listed)?)));
-        Some(Self(ports.collect()))
+        let schemes = faces
+            .iter()
+            .filter_map(|(face, listed)| Some((face.clone(), scheme_of(listed)?)));
+        Some(Self {
+            ports: ports.collect(),
+            schemes: schemes.collect(),
+        })
+    }
+
+    /// The URL of a face on the loopback address.
+    pub(crate) fn url_of(&self, face: &str) -> Option<String> {
+        let scheme = self.schemes.get(face).map_or(face, String::as_str);
+        Some(format!("{scheme}://127.0.0.1:{}", self.of(face)?))
     }
 
     /// The port of a face.
     pub(crate) fn of(&self, face: &str) -> Option<u16> {
-        self.0.get(face).copied()
+        self.ports.get(face).copied()
+    }
+}
+
+fn scheme_of(listed: &Value) -> Option<String> {
+    match listed {
+        Value::Array(several) => several.iter().find_map(scheme_of),
+        Value::String(url) => url.split_once("://").map(|(scheme, _)| scheme.to_owned()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
 }
 

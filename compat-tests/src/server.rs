@@ -70,6 +70,19 @@ pub struct Login {
     pub password: String,
 }
 
+impl Login {
+    /// The section of a configuration that lets this user in.
+    #[must_use]
+    pub fn section(&self) -> String {
+        let Self { user, password } = self;
+        // Memphis knows a user by two names; nats-server needs both spelt out.
+        format!(
+            "authorization {{ users: [ {{user: \"{user}\", password: \"{password}\"}}, \
+             {{user: \"{user}$1\", password: \"{password}\"}} ] }}\n"
+        )
+    }
+}
+
 impl Default for Login {
     fn default() -> Self {
         Self {
@@ -257,12 +270,38 @@ impl TestServer {
         format!("nats://127.0.0.1:{}", self.port("nats"))
     }
 
-    /// `ws://127.0.0.1:<port>`; only if the options asked for it.
+    /// `ws://127.0.0.1:<port>`, or `wss` where the configuration gives its listener TLS; only if
+    /// the options asked for it.
     #[must_use]
     pub fn websocket_url(&self) -> Option<String> {
-        self.ports
-            .of("websocket")
-            .map(|port| format!("ws://127.0.0.1:{port}"))
+        self.ports.url_of("websocket")
+    }
+
+    /// Has the server read another configuration, and gives what its log says about that.
+    ///
+    /// # Errors
+    ///
+    /// If it does not run, or says nothing.
+    pub fn reload(&mut self, config: &str) -> Result<String> {
+        self.options.config = Some(config.to_owned());
+        fs::write(self.config_path(), config)?;
+        let before = self.log().len();
+        let process = self.process.as_ref().context("the server does not run")?;
+        kill_process(pid_of(process), Signal::HUP).context("SIGHUP")?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        loop {
+            let log = self.log();
+            let fresh = log.get(before..).unwrap_or_default();
+            if fresh.contains("Reloaded server configuration")
+                || fresh.contains("Failed to reload server configuration")
+            {
+                return Ok(fresh.to_owned());
+            }
+            if Instant::now() >= deadline {
+                bail!("the server did not reload\n{}", self.log_tail());
+            }
+            thread::sleep(POLL);
+        }
     }
 
     /// The port for Memphis SDKs; only if the options asked for it.
@@ -304,6 +343,10 @@ impl TestServer {
         let lines: Vec<&str> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(60)..];
         format!("--- end of the server's log\n{}\n---", tail.join("\n"))
+    }
+
+    fn config_path(&self) -> PathBuf {
+        self.folder.path().join("server.conf")
     }
 
     fn log_path(&self) -> PathBuf {
@@ -377,7 +420,7 @@ impl TestServer {
         command.arg("serve");
         match &self.options.config {
             Some(text) => {
-                let path = self.folder.path().join("server.conf");
+                let path = self.config_path();
                 fs::write(&path, text)?;
                 command.arg("-c").arg(path);
             }
@@ -392,7 +435,7 @@ impl TestServer {
     }
 
     fn reference_command(&self) -> Result<Command> {
-        let path = self.folder.path().join("reference.conf");
+        let path = self.config_path();
         fs::write(&path, self.reference_config())?;
         let mut command = Command::new(Tools::find()?.path("nats_server")?);
         command.arg("-c").arg(path);
@@ -403,12 +446,7 @@ impl TestServer {
         if let Some(text) = &self.options.config {
             return text.clone();
         }
-        let Login { user, password } = self.login();
-        // Memphis knows a user by two names; nats-server needs both spelt out.
-        let mut config = format!(
-            "authorization {{ users: [ {{user: \"{user}\", password: \"{password}\"}}, \
-             {{user: \"{user}$1\", password: \"{password}\"}} ] }}\n"
-        );
+        let mut config = self.login().section();
         if self.options.websocket {
             let port = self.wanted("websocket");
             config += &format!("websocket {{ host: \"127.0.0.1\", port: {port}, no_tls: true }}\n");

@@ -49,8 +49,8 @@ fn feed(compressor: &mut Compress, mut input: &[u8], flush: FlushCompress, out: 
             .expect("a compressor that was reset takes every byte");
         let taken = usize::try_from(compressor.total_in() - before).unwrap_or(input.len());
         input = &input[taken..];
-        let has_room = out.len() < out.capacity();
-        if (input.is_empty() && has_room) || matches!(status, Status::BufError) && has_room {
+        let is_done = input.is_empty() || matches!(status, Status::BufError);
+        if is_done && out.len() < out.capacity() {
             return;
         }
     }

@@ -20,9 +20,10 @@ func core(nc *nats.Conn) {
 }
 
 func logins() {
-	_, err := nats.Connect(os.Getenv("NATS_URL"), nats.UserInfo(os.Getenv("NATS_USER"), "wrong"))
+	wrong := nats.UserInfo(os.Getenv("NATS_USER"), "wrong")
+	_, err := nats.Connect(os.Getenv("NATS_URL"), append(transport(), wrong)...)
 	check("wrong password", errors.Is(err, nats.ErrAuthorization), true)
-	_, err = nats.Connect(os.Getenv("NATS_URL"))
+	_, err = nats.Connect(os.Getenv("NATS_URL"), transport()...)
 	check("no password", errors.Is(err, nats.ErrAuthorization), true)
 }
 

@@ -42,7 +42,23 @@ func main() {
 
 func connect(options ...nats.Option) *nats.Conn {
 	login := nats.UserInfo(os.Getenv("NATS_USER"), os.Getenv("NATS_PASSWORD"))
-	return must(nats.Connect(os.Getenv("NATS_URL"), append([]nats.Option{login}, options...)...))
+	all := append(transport(), login)
+	return must(nats.Connect(os.Getenv("NATS_URL"), append(all, options...)...))
+}
+
+// transport is what the environment says about TLS.
+func transport() []nats.Option {
+	var all []nats.Option
+	if authority := os.Getenv("NATS_CA"); authority != "" {
+		all = append(all, nats.RootCAs(authority))
+	}
+	if certificate := os.Getenv("NATS_CERT"); certificate != "" {
+		all = append(all, nats.ClientCert(certificate, os.Getenv("NATS_KEY")))
+	}
+	if os.Getenv("TLS_FIRST") == "1" {
+		all = append(all, nats.TLSHandshakeFirst())
+	}
+	return all
 }
 
 // must ends the scenario on an error.

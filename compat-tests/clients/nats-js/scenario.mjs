@@ -65,7 +65,14 @@ export async function take(iterable, count, limit = 5000) {
 /** Connects as the server's user: over TCP, or over WebSocket if TRANSPORT is ws. */
 export function connect(options = {}) {
   const overWebSocket = process.env.TRANSPORT === "ws";
+  const tls = !overWebSocket && process.env.NATS_CA ? {
+    tls: {
+      caFile: process.env.NATS_CA, certFile: process.env.NATS_CERT, keyFile: process.env.NATS_KEY,
+      handshakeFirst: process.env.TLS_FIRST === "1",
+    },
+  } : {};
   return (overWebSocket ? wsconnect : tcpConnect)({
+    ...tls,
     servers: overWebSocket ? process.env.WS_URL : process.env.NATS_URL,
     user: process.env.NATS_USER,
     pass: process.env.NATS_PASSWORD,

@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import re
+import ssl
 import sys
 
 import nats
@@ -102,10 +103,21 @@ async def eventually(label, probe, limit=5.0):
         await asyncio.sleep(0.01)
 
 
+def tls_context():
+    """Trusts the authority in NATS_CA and shows the certificate in NATS_CERT."""
+    context = ssl.create_default_context(cafile=os.environ["NATS_CA"])
+    if "NATS_CERT" in os.environ:
+        context.load_cert_chain(os.environ["NATS_CERT"], os.environ["NATS_KEY"])
+    return context
+
+
 async def connect(**options):
     """Connects as the server's user."""
     options.setdefault("user", os.environ["NATS_USER"])
     options.setdefault("password", os.environ["NATS_PASSWORD"])
+    if "NATS_CA" in os.environ:
+        options.setdefault("tls", tls_context())
+        options.setdefault("tls_handshake_first", os.environ.get("TLS_FIRST") == "1")
     return await nats.connect(os.environ["NATS_URL"], **options)
 
 

@@ -1,0 +1,156 @@
+//! TLS with every client: the scenarios of the plain tests, over an encrypted connection.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::StreamExt;
+use menes_compat_tests::certificates::Certificates;
+use menes_compat_tests::scenario::Scenario;
+use menes_compat_tests::{Login, ServerOptions, TestServer, connect};
+
+/// A server that wants certificates, and says more about TLS.
+fn server(certificates: &Certificates, more: &str) -> Result<TestServer> {
+    let keys = certificates.server_keys();
+    let options =
+        ServerOptions::default().with_config(&config(&format!("tls {{ {keys}, {more} }}")));
+    TestServer::start(options)
+}
+
+/// A configuration that lets the tests' user in and says this.
+fn config(more: &str) -> String {
+    Login::default().section() + more
+}
+
+fn run(scenario: Scenario, more: &str) -> Result<()> {
+    let certificates = Certificates::new()?;
+    let server = server(&certificates, more)?;
+    certificates.given_to(scenario).run(&server)?;
+    Ok(())
+}
+
+#[test]
+fn nats_py_over_tls() -> Result<()> {
+    run(Scenario::new("nats-py/core.py"), "verify: true")?;
+    run(Scenario::new("nats-py/streams.py"), "verify: true")
+}
+
+#[test]
+fn nats_py_with_the_handshake_first() -> Result<()> {
+    let first = Scenario::new("nats-py/core.py").variable("TLS_FIRST", "1");
+    run(first.clone(), "handshake_first: true")?;
+    run(first, "handshake_first: auto")?;
+    run(Scenario::new("nats-py/core.py"), "handshake_first: auto")
+}
+
+#[test]
+fn nats_js_over_tls() -> Result<()> {
+    run(Scenario::new("nats-js/core.mjs"), "verify: true")?;
+    run(
+        Scenario::new("nats-js/jetstream.mjs"),
+        "min_version: \"1.3\"",
+    )
+}
+
+#[test]
+fn nats_js_with_the_handshake_first() -> Result<()> {
+    let first = Scenario::new("nats-js/core.mjs").variable("TLS_FIRST", "1");
+    run(first, "handshake_first: true")
+}
+
+#[test]
+fn nats_go_over_tls() -> Result<()> {
+    run(Scenario::new("nats-go").argument("core"), "verify: true")?;
+    run(
+        Scenario::new("nats-go").argument("jetstream"),
+        "verify: true",
+    )
+}
+
+#[test]
+fn nats_go_with_the_handshake_first() -> Result<()> {
+    let first = Scenario::new("nats-go")
+        .argument("core")
+        .variable("TLS_FIRST", "1");
+    run(first.clone(), "handshake_first: true")?;
+    run(first, "handshake_first: 500ms")
+}
+
+#[test]
+fn the_nats_command_over_tls() -> Result<()> {
+    run(Scenario::new("nats-cli/core.sh"), "verify: true")?;
+    run(Scenario::new("nats-cli/streams.sh"), "verify: true")
+}
+
+#[test]
+fn nats_js_over_websocket_inside_tls() -> Result<()> {
+    let certificates = Certificates::new()?;
+    let keys = certificates.server_keys();
+    let options = ServerOptions::default()
+        .with_websocket()
+        .with_config(&format!(
+            "websocket {{ port: -1, compression: true, tls {{ {keys} }} }}"
+        ));
+    let server = TestServer::start(options)?;
+    let url = server.websocket_url().context("it was asked for")?;
+    ensure!(url.starts_with("wss://"), "{url}");
+    for script in ["nats-js/core.mjs", "nats-js/jetstream.mjs"] {
+        let scenario = Scenario::new(script).variable("TRANSPORT", "ws");
+        certificates.given_to(scenario).run(&server)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn async_nats_over_tls_survives_a_reload_of_the_certificate() -> Result<()> {
+    let certificates = Certificates::new()?;
+    let mut server = server(&certificates, "verify: true")?;
+    let (certificate, key) = certificates.client();
+    let options = |authority| {
+        connect::options(&server)
+            .add_root_certificates(authority)
+            .add_client_certificate(certificate.clone(), key.clone())
+            .require_tls(true)
+    };
+    let client = options(certificates.authority())
+        .connect(server.url())
+        .await?;
+    let mut subscriber = client.subscribe("a").await?;
+    client.publish("a", "before".into()).await?;
+    let next = tokio::time::timeout(Duration::from_secs(5), subscriber.next());
+    ensure!(next.await?.context("open")?.payload == "before");
+
+    let other = Certificates::new()?;
+    let strangers = options(other.authority()).connect(server.url()).await;
+    ensure!(
+        strangers.is_err(),
+        "a certificate of another authority was accepted"
+    );
+    // The server shows the other certificate from now on, and asks for none.
+    let keys = other.server_keys();
+    let said = server.reload(&config(&format!("tls {{ {keys} }}")))?;
+    ensure!(said.contains("Reloaded: tls = enabled"), "{said}");
+    let fresh = connect::options(&server)
+        .add_root_certificates(other.authority())
+        .require_tls(true)
+        .connect(server.url())
+        .await?;
+    fresh.publish("a", "after".into()).await?;
+    fresh.flush().await?;
+    let next = tokio::time::timeout(Duration::from_secs(5), subscriber.next());
+    ensure!(
+        next.await?
+            .context("the old connection is still open")?
+            .payload
+            == "after"
+    );
+
+    // A reload that fails changes nothing.
+    let said = server.reload(&config("tls { cert_file: nowhere, key_file: nowhere }"))?;
+    ensure!(
+        said.contains("Failed to reload server configuration"),
+        "{said}"
+    );
+    fresh.publish("a", "still".into()).await?;
+    fresh.flush().await?;
+    Ok(())
+}
