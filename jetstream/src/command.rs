@@ -83,6 +83,14 @@ pub enum StreamCommand {
         /// Until when; [`Timestamp::ZERO`] to go on.
         until: Timestamp,
     },
+    /// Has a consumer begin again, forgetting every delivery and ack.
+    ResetConsumer {
+        /// Its name.
+        name: String,
+        /// The next message; behind the ack floor if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start: Option<StreamSeq>,
+    },
     /// Removes a consumer and its position.
     DeleteConsumer {
         /// Its name.
@@ -95,13 +103,6 @@ pub enum StreamCommand {
     HandedOver {
         /// The entries that ended the deliveries, and the places in them.
         ends: Vec<(u64, u32)>,
-    },
-    /// Lets a consumer begin again at a sequence; what is pending is forgotten.
-    ResetConsumer {
-        /// Its name.
-        name: String,
-        /// The next message it sees.
-        start: StreamSeq,
     },
 }
 

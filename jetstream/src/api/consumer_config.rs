@@ -187,7 +187,17 @@ pub fn create(
     if let Some((_, current)) = &current {
         config.pause_until = current.pause_until;
     }
+    let is_threshold_open =
+        config.inactive_threshold <= 0 && stream.consumer_limits.inactive_threshold <= 0;
     let mut config = validate(config, pedantic, stream, bounds)?;
+    if is_threshold_open && let Some((_, current)) = &current {
+        // What the consumer is so far decides, whatever name it is given now.
+        config.inactive_threshold = if current.durable_name.is_some() {
+            0
+        } else {
+            DEFAULT_INACTIVE_THRESHOLD
+        };
+    }
     metadata::stamp_consumer(&mut config);
     if let Some((name, current)) = current {
         return change(name, current, config, action, stream, consumers);

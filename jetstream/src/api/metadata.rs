@@ -35,6 +35,12 @@ impl Identity {
         metadata.insert(SERVER_VERSION.to_owned(), self.version.clone());
         metadata.insert(SERVER_LEVEL.to_owned(), self.level.to_string());
     }
+
+    /// Takes them out again, for answers that show what is stored.
+    pub fn hide(metadata: &mut Metadata) {
+        metadata.remove(SERVER_VERSION);
+        metadata.remove(SERVER_LEVEL);
+    }
 }
 
 /// Bytes of all keys and values.

@@ -22,7 +22,8 @@ pub(super) fn position(
     let start = match config.deliver_policy {
         DeliverPolicy::All => first,
         DeliverPolicy::New => after_last,
-        DeliverPolicy::Last => source.last_matching(filters)?.unwrap_or(after_last),
+        // Without a match the reference begins where the stream does.
+        DeliverPolicy::Last => source.last_matching(filters)?.unwrap_or(first),
         DeliverPolicy::LastPerSubject if source.keeps_one_per_subject() => first,
         DeliverPolicy::LastPerSubject => {
             let seqs = source.last_per_subject(filters)?;

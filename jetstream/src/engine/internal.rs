@@ -254,7 +254,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 consumer: name,
                 start,
             } => {
-                let command = StreamCommand::ResetConsumer { name, start };
+                let command = StreamCommand::ResetConsumer {
+                    name,
+                    start: Some(start),
+                };
                 self.propose_for(account, &stream, command, origin.clone())
             }
             InternalCall::PauseConsumer {

@@ -15,6 +15,7 @@ use crate::api::response::{self, Page};
 use crate::api::stream_config;
 use crate::api::{ApiError, Call, metadata};
 use crate::command::{MetaCommand, StreamCommand};
+use crate::consumer::config::DeliverPolicy;
 use crate::consumer::{AckToken, Consumer, ConsumerConfig, ConsumerInfo, Turn, parse_flow_subject};
 use crate::ids::{AccountName, GroupId, StreamSeq};
 use crate::ports::{LogStore, Outbox, Outgoing, StateStore, StoreError};
@@ -214,8 +215,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 let streams = names.get(page.range()).unwrap_or_default();
                 let streams = streams
                     .iter()
-                    .map(|(_, group)| self.info_of(*group, now))
-                    .collect::<Result<_, _>>()?;
+                    .map(|(_, group)| {
+                        let mut info = self.info_of(*group, now)?;
+                        // Lists show what is stored.
+                        metadata::Identity::hide(&mut info.config.metadata);
+                        Ok(info)
+                    })
+                    .collect::<Result<_, ApiError>>()?;
                 let answer = response::StreamList {
                     page,
                     streams,
@@ -273,9 +279,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.propose_create_consumer(account, stream, endpoint, wanted, origin, now, out)?;
             }
             Call::ConsumerInfo { stream, consumer } => {
-                if !body.is_empty() && !is_nothing(body) {
-                    return Err(ApiError::request_not_empty());
-                }
+                require_empty(body)?;
                 self.stream_config(account, stream)?;
                 let (group, id) = self
                     .find(account, stream, consumer)
@@ -304,7 +308,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 let page = Page::new(ids.len(), wanted.offset, response::LIST_LIMIT);
                 let mut consumers = Vec::new();
                 for id in ids.get(page.range()).unwrap_or_default() {
-                    consumers.push(self.consumer_info(group, *id, now, out)?);
+                    let mut info = self.consumer_info(group, *id, now, out)?;
+                    if let Some(config) = &mut info.config {
+                        metadata::Identity::hide(&mut config.metadata);
+                    }
+                    consumers.push(info);
                 }
                 let answer = response::ConsumerList {
                     page,
@@ -329,6 +337,41 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 };
                 self.propose_stream(group, command, origin);
             }
+            Call::ConsumerUnpin { stream, consumer } => {
+                let wanted = request::parse_unpin(body)?;
+                self.stream_config(account, stream)?;
+                let (group, id) = self
+                    .find(account, stream, consumer)
+                    .ok_or_else(ApiError::consumer_not_found)?;
+                let is_known = self
+                    .consumer_config(group, consumer)
+                    .is_some_and(|config| config.priority_groups.contains(&wanted));
+                if !is_known {
+                    return Err(ApiError::priority_group_unknown());
+                }
+                self.with_consumer(group, id, now, out, Consumer::unpin);
+                self.ready.insert((group, id));
+                self.reply(request, call, &response::Empty {}, now, out);
+            }
+            Call::ConsumerReset { stream, consumer } => {
+                let start = if body.is_empty() {
+                    None
+                } else {
+                    request::parse_reset(body)?
+                };
+                let Some((group, _)) = self.find(account, stream, consumer) else {
+                    no_responders(request, out);
+                    return Ok(());
+                };
+                if let Some(start) = start {
+                    self.check_reset(group, consumer, start)?;
+                }
+                let command = StreamCommand::ResetConsumer {
+                    name: consumer.to_owned(),
+                    start,
+                };
+                self.propose_stream(group, command, origin);
+            }
             Call::StreamLeaderStepDown { .. }
             | Call::ConsumerLeaderStepDown { .. }
             | Call::StreamPeerRemove { .. }
@@ -343,8 +386,6 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             Call::StreamRestore { .. }
             | Call::StreamPeerEvacuate { .. }
             | Call::StreamCancelMove { .. }
-            | Call::ConsumerUnpin { .. }
-            | Call::ConsumerReset { .. }
             | Call::ConsumerPeerRemove { .. }
             | Call::ConsumerPeerEvacuate { .. }
             | Call::ServerEvacuate
@@ -514,6 +555,41 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(())
     }
 
+    fn consumer_config(&self, group: GroupId, name: &str) -> Option<&ConsumerConfig> {
+        let target = self.groups.get(&group)?;
+        target.consumers.get(name).map(Consumer::config)
+    }
+
+    /// A consumer may not be set to before where its configuration has it begin.
+    fn check_reset(
+        &mut self,
+        group: GroupId,
+        name: &str,
+        start: StreamSeq,
+    ) -> Result<(), ApiError> {
+        let Some(config) = self.consumer_config(group, name) else {
+            return Err(ApiError::consumer_not_found());
+        };
+        match config.deliver_policy {
+            DeliverPolicy::All => Ok(()),
+            DeliverPolicy::ByStartSequence if start.0 >= config.opt_start_seq => Ok(()),
+            DeliverPolicy::ByStartSequence => Err(ApiError::reset_invalid("below start seq")),
+            DeliverPolicy::ByStartTime => {
+                let time = config.opt_start_time.unwrap_or(Timestamp::ZERO);
+                let first = self.with_view(group, |target, view| {
+                    self::start(&target.stream, Start::Time(time), view)
+                })?;
+                if start < first {
+                    return Err(ApiError::reset_invalid("below start time"));
+                }
+                Ok(())
+            }
+            DeliverPolicy::Last | DeliverPolicy::New | DeliverPolicy::LastPerSubject => {
+                Err(ApiError::reset_invalid("not allowed"))
+            }
+        }
+    }
+
     pub(super) fn propose_delete_consumer(
         &mut self,
         account: &AccountName,
@@ -600,6 +676,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 } else {
                     response::ok(call, &response::ConsumerBody { info: Some(info) })
                 }
+            }
+            Applied::Reset(group, id, start) => {
+                let answer = response::ConsumerReset {
+                    info: Some(self.consumer_info(group, id, now, out)?),
+                    reset_seq: start.0,
+                };
+                response::ok(call, &answer)
             }
         })
     }
@@ -718,7 +801,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .ok_or_else(ApiError::stream_not_found)?;
         let config = target.stream.config().clone();
         // As the reference server shows a stream in which nothing was ever stored.
-        if state.last_seq == 0 && state.first_seq == 1 {
+        if state.last_seq == 0 && state.first_seq == 1 && target.stream.config().first_seq == 0 {
             state.first_seq = 0;
         }
         state.consumer_count = target.consumers.len() as u64;
@@ -867,6 +950,8 @@ pub(crate) enum Applied {
     Stream(GroupId),
     /// The consumer as it is now.
     Consumer(GroupId, u32),
+    /// The same, and its next message.
+    Reset(GroupId, u32, StreamSeq),
 }
 
 /// The consumers of a stream, as the rules ask about them.
@@ -963,17 +1048,8 @@ fn not_built() -> ApiError {
     }
 }
 
-/// A body that says nothing, in one of the ways clients say it.
-fn is_nothing(body: &[u8]) -> bool {
-    matches!(body.trim_ascii(), b"" | b"{}" | b"null")
-}
-
 fn require_empty(body: &[u8]) -> Result<(), ApiError> {
-    if is_nothing(body) {
-        Ok(())
-    } else {
-        Err(ApiError::request_not_empty())
-    }
+    request::expect_empty(body)
 }
 
 /// Answers as if nobody subscribed to the subject of the request.

@@ -127,6 +127,10 @@ impl<'a> Directives<'a> {
         if self.ttl.eq_ignore_ascii_case(b"never") {
             return Ok(Some(Ttl::Never));
         }
+        // A duration as well as a number, and as such too short.
+        if matches!(self.ttl, b"0" | b"+0" | b"-0") {
+            return Err(ApiError::message_ttl_invalid());
+        }
         let seconds = match number(self.ttl) {
             Some(seconds) => Some(seconds),
             None => std::str::from_utf8(self.ttl)

@@ -38,6 +38,7 @@ fn nonsense_gets_the_answer_of_the_reference_server() {
         ("CONSUMER.INFO.S.C", r#"{"a":1}"#, 10038),
         ("CONSUMER.DELETE.S.D", "", 10014),
         ("CONSUMER.DELETE.S.C", "xx", 10038),
+        ("CONSUMER.DELETE.S.C", "null", 10038),
         ("CONSUMER.PAUSE.S.D", "", 10014),
     ] {
         let answer = server.call(what, body);

@@ -192,6 +192,96 @@ fn a_stream_takes_no_more_consumers_than_it_may_have() {
 }
 
 #[test]
+fn a_reset_consumer_begins_again() {
+    for storage in ["file", "memory"] {
+        let mut server = Server::new();
+        server.stream("S", &["s.>"], &format!(r#","storage":"{storage}""#));
+        server.consumer("S", "C", "");
+        for _ in 0..4 {
+            server.store("s.a");
+        }
+        let got = server.pull("S", "C", 3);
+        ack_all(&mut server, &got[..1]);
+        let reset = server.must("CONSUMER.RESET.S.C", "");
+        assert_eq!(
+            (&reset["reset_seq"], &reset["num_pending"]),
+            (&2.into(), &3.into())
+        );
+        assert_eq!(reset["num_ack_pending"], 0, "{reset}");
+        let again = server.pull("S", "C", 4);
+        assert_eq!(again.iter().map(seq_of).collect::<Vec<_>>(), [2, 3, 4]);
+        let reset = server.must("CONSUMER.RESET.S.C", r#"{"seq":1}"#);
+        assert_eq!(reset["reset_seq"], 1);
+        assert_eq!(
+            server
+                .pull("S", "C", 1)
+                .iter()
+                .map(seq_of)
+                .collect::<Vec<_>>(),
+            [1]
+        );
+    }
+}
+
+#[test]
+fn a_consumer_is_not_reset_to_before_its_start() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.consumer(
+        "S",
+        "C",
+        r#","deliver_policy":"by_start_sequence","opt_start_seq":5"#,
+    );
+    server.consumer("S", "N", r#","deliver_policy":"new""#);
+    for (what, body, expected) in [
+        ("CONSUMER.RESET.S.C", r#"{"seq":4}"#, 10204),
+        ("CONSUMER.RESET.S.N", r#"{"seq":1}"#, 10204),
+        ("CONSUMER.RESET.S.C", "x", 10025),
+    ] {
+        let answer = server.call(what, body);
+        assert_eq!(code(&answer), expected, "{what} {body}: {answer}");
+    }
+    server.must("CONSUMER.RESET.S.C", r#"{"seq":5}"#);
+    server.must("CONSUMER.RESET.S.N", "");
+}
+
+#[test]
+fn unpinning_wants_a_group_of_the_consumer() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.consumer(
+        "S",
+        "C",
+        r#","priority_policy":"pinned_client","priority_groups":["g"]"#,
+    );
+    for (body, expected) in [
+        ("", 10025),
+        (r#"{"group":"h"}"#, 10160),
+        (r#"{"group":"a b"}"#, 10162),
+    ] {
+        let answer = server.call("CONSUMER.UNPIN.S.C", body);
+        assert_eq!(code(&answer), expected, "{body}: {answer}");
+    }
+    server.must("CONSUMER.UNPIN.S.C", r#"{"group":"g"}"#);
+}
+
+#[test]
+fn lists_show_configurations_as_they_are_stored() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.consumer("S", "C", "");
+    let streams = server.must("STREAM.LIST", "");
+    let consumers = server.must("CONSUMER.LIST.S", "");
+    for config in [
+        &streams["streams"][0]["config"],
+        &consumers["consumers"][0]["config"],
+    ] {
+        let metadata = config["metadata"].as_object().expect("an object");
+        assert_eq!(metadata.keys().collect::<Vec<_>>(), ["_nats.req.level"]);
+    }
+}
+
+#[test]
 fn a_pause_and_a_change_at_once_both_hold() {
     let mut server = Server::new();
     server.stream("S", &["s.>"], "");

@@ -206,12 +206,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(Ok(Applied::Consumer(group, id)))
     }
 
+    /// Has a consumer begin again at `start`, or behind its ack floor.
     pub(super) fn reset_consumer(
         &mut self,
         entry: &Entry,
         location: Option<EntryLocation>,
         name: &str,
-        start: StreamSeq,
+        start: Option<StreamSeq>,
     ) -> Outcome {
         let group = entry.group;
         let Some(target) = self.groups.get_mut(&group) else {
@@ -227,12 +228,28 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             &self.state
         };
         let mut txn = Txn::new(base);
+        let start = start
+            .unwrap_or_else(|| consumer.ack_floor().stream.next())
+            .max(StreamSeq(1));
         consumer.reset(start);
         consumer.write_rows(group, &mut txn);
         let id = consumer.id();
+        let filters = consumer.filters().clone();
+        let mut removed = Vec::new();
+        if target.stream.config().retention == Retention::Interest {
+            // It no longer wants what it leaves out.
+            let mut cx = stream::Context {
+                txn: &mut txn,
+                log: &self.log,
+                cache: &mut self.cache,
+                segments: &mut self.segments,
+            };
+            drop_unwanted(target, &filters, &mut cx, &mut removed)?;
+        }
         self.commit(entry, location, txn.into_writes())?;
+        self.announce_removed(group, &removed);
         self.ready.insert((group, id));
-        Ok(Ok(Applied::Consumer(group, id)))
+        Ok(Ok(Applied::Reset(group, id, start)))
     }
 
     pub(super) fn delete_consumer(

@@ -381,13 +381,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 StreamCommand::PauseConsumer { name, until } => {
                     self.pause_consumer(entry, location, &name, until, now, out)?
                 }
+                StreamCommand::ResetConsumer { name, start } => {
+                    self.reset_consumer(entry, location, &name, start)?
+                }
                 StreamCommand::DeleteConsumer { name, id } => {
                     self.delete_consumer(entry, location, &name, id, now, out)?
                 }
                 StreamCommand::HandedOver { ends } => self.hand_over(entry, location, &ends)?,
-                StreamCommand::ResetConsumer { name, start } => {
-                    self.reset_consumer(entry, location, &name, start)?
-                }
             }
         } else {
             self.skip(entry, location)?;
