@@ -23,6 +23,7 @@ normalise() {
         -e 's/(Client ID: )[0-9]+/\1<number>/' \
         -e 's/(Version: )[0-9a-z.-]+/\1<version>/' \
         -e 's/("_nats.ver": )"[^"]*"/\1"<version>"/' \
+        -e 's/("_nats.level": )"[^"]*"/\1"<level>"/' -e 's/(hosted at level )[0-9]+/\1<level>/' \
         -e "s#${SCENARIO_DIR}#<folder>#g" \
         -e 's/_INBOX\.[A-Za-z0-9.]+/<inbox>/g' \
         -e 's/[─━]+/─/g' -e 's/ +/ /g' -e 's/ +$//'
