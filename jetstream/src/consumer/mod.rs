@@ -419,7 +419,8 @@ impl Consumer {
 
     /// Takes note of a stored message. True when it may now be delivered.
     ///
-    /// Every message of an entry is announced, in order, before what the entry removed.
+    /// Every message of an entry that it may want is announced, in order, before what the entry
+    /// removed; those its filters do not match need not be.
     pub fn message_stored(&mut self, seq: StreamSeq, subject: &[u8]) -> bool {
         if seq.0 <= self.count.through && self.count.is_exact {
             return false;

@@ -24,6 +24,7 @@ mod accounts;
 mod additions;
 mod advisory;
 mod apply;
+mod audience;
 mod deliver;
 mod direct;
 pub mod ended;
@@ -43,6 +44,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::accounts::{AccountSlot, Accounts, Claim};
+use self::audience::Audience;
 use self::ended::Ended;
 use self::meta::Meta;
 use self::reclaim::Reclaim;
@@ -263,6 +265,7 @@ pub(crate) struct StreamGroup {
     pub(crate) stream: Stream,
     pub(crate) consumers: BTreeMap<String, Consumer>,
     pub(crate) names: BTreeMap<u32, String>,
+    pub(crate) audience: Audience,
     pub(crate) next_consumer: u32,
     pub(crate) in_memory: bool,
     slot: AccountSlot,
@@ -305,6 +308,7 @@ impl StreamGroup {
             stream,
             consumers: BTreeMap::new(),
             names: BTreeMap::new(),
+            audience: Audience::default(),
             next_consumer: 1,
             next_index: applied_index + 1,
             waiting: 0,
@@ -321,12 +325,14 @@ impl StreamGroup {
     pub(crate) fn insert_consumer(&mut self, consumer: Consumer) {
         self.next_consumer = self.next_consumer.max(consumer.id() + 1);
         self.names.insert(consumer.id(), consumer.name().to_owned());
+        self.audience.insert(consumer.id(), consumer.filters());
         self.consumers.insert(consumer.name().to_owned(), consumer);
     }
 
     pub(crate) fn remove_consumer(&mut self, name: &str) -> Option<Consumer> {
         let consumer = self.consumers.remove(name)?;
         self.names.remove(&consumer.id());
+        self.audience.remove(consumer.id(), consumer.filters());
         Some(consumer)
     }
 }

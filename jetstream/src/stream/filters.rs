@@ -83,6 +83,12 @@ impl Filters {
         self.list.is_empty()
     }
 
+    /// The subjects that are wanted, if they are a list without wildcards.
+    pub(crate) fn literals(&self) -> Option<impl Iterator<Item = &[u8]>> {
+        let is_list = !self.list.is_empty() && self.list.iter().all(Filter::is_literal);
+        is_list.then(|| self.list.iter().map(|filter| &*filter.pattern))
+    }
+
     /// Whether a subject is wanted.
     #[must_use]
     pub fn matches(&self, subject: &[u8]) -> bool {

@@ -178,8 +178,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         consumer.update_config(config.clone(), &mut view)?;
         consumer.write_rows(group, &mut txn);
         let (id, created) = (consumer.id(), consumer.created());
-        let lost_interest = old_filters != *consumer.filters()
-            && target.stream.config().retention == Retention::Interest;
+        let filters = consumer.filters().clone();
+        if old_filters != filters {
+            target.audience.remove(id, &old_filters);
+            target.audience.insert(id, &filters);
+        }
+        let lost_interest =
+            old_filters != filters && target.stream.config().retention == Retention::Interest;
         let mut removed = Vec::new();
         if lost_interest {
             let mut cx = stream::Context {

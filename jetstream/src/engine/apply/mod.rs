@@ -12,7 +12,7 @@ pub(super) use self::consumers::is_logged;
 use super::{Application, Completion, Context, Engine, StreamGroup, ended, meta};
 use crate::api::{self, ApiError};
 use crate::command::StreamCommand;
-use crate::consumer::{self, Proposed};
+use crate::consumer::{self, Consumer, Proposed};
 use crate::ids::{GroupId, StreamSeq};
 use crate::ports::{
     Entry, EntryKind, EntryLocation, LogStore, Outbox, Outgoing, StateStore, StoreError,
@@ -77,9 +77,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let StreamGroup {
             stream,
             consumers,
+            names,
+            audience,
             in_memory,
             ..
         } = target;
+        let wants = |subject: &[u8], id| {
+            let consumer = names.get(&id).and_then(|name| consumers.get(name));
+            consumer.is_some_and(|consumer| consumer.filters().matches(subject))
+        };
         let base: &dyn StateStore = if *in_memory {
             &self.volatile
         } else {
@@ -101,7 +107,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             at,
             entry.index,
             &entry.payload,
-            &mut |subject| consumers.values().any(|c| c.filters().matches(subject)),
+            &mut |subject| audience.of(subject).any(|id| wants(subject, id)),
             &mut cx,
             &mut outcomes,
             &mut removed,
@@ -139,16 +145,27 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(target) = self.groups.get_mut(&entry.group) else {
             return;
         };
-        if target.consumers.is_empty() {
+        let StreamGroup {
+            consumers,
+            names,
+            audience,
+            ..
+        } = target;
+        if consumers.is_empty() {
             return;
         }
         let spans = record::records(&entry.payload).into_iter().flatten();
         for (span, outcome) in spans.zip(outcomes) {
             if let PublishOutcome::Stored { seq, .. } = outcome {
                 let subject = span.subject(&entry.payload);
-                for consumer in target.consumers.values_mut() {
-                    if consumer.message_stored(*seq, subject) && !consumer.is_unheard() {
-                        self.ready.insert((entry.group, consumer.id()));
+                for id in audience.of(subject) {
+                    let name = names.get(&id);
+                    let consumer = name.and_then(|name| consumers.get_mut(name));
+                    let is_ready = |consumer: &mut Consumer| {
+                        consumer.message_stored(*seq, subject) && !consumer.is_unheard()
+                    };
+                    if consumer.is_some_and(is_ready) {
+                        self.ready.insert((entry.group, id));
                     }
                 }
             }
