@@ -73,6 +73,16 @@ fn nats_py_advisories() -> Result<()> {
 }
 
 #[test]
+fn nats_py_batches() -> Result<()> {
+    same("nats-py/batches.py")
+}
+
+#[test]
+fn nats_command_backups() -> Result<()> {
+    same("nats-cli/backups.sh")
+}
+
+#[test]
 fn nats_command_core() -> Result<()> {
     same("nats-cli/core.sh")
 }

@@ -24,3 +24,8 @@ fn streams_and_consumers() -> Result<()> {
 fn buckets() -> Result<()> {
     run("nats-cli/buckets.sh")
 }
+
+#[test]
+fn backups() -> Result<()> {
+    run("nats-cli/backups.sh")
+}

@@ -49,3 +49,8 @@ fn subjects() -> Result<()> {
 fn origins() -> Result<()> {
     run("nats-py/origins.py")
 }
+
+#[test]
+fn batches() -> Result<()> {
+    run("nats-py/batches.py")
+}

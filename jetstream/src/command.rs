@@ -22,6 +22,22 @@ pub enum MetaCommand {
         config: Box<StreamConfig>,
         /// Time of the proposal.
         now: Timestamp,
+        /// It is filled from a backup and captures nothing until that is done.
+        #[serde(default, skip_serializing_if = "is_false")]
+        restoring: bool,
+    },
+    /// A stream has everything that its backup held.
+    FinishRestore {
+        /// Owner.
+        account: AccountName,
+        /// Name of the stream.
+        name: String,
+        /// The last sequence it had given.
+        last: StreamSeq,
+        /// When it had given it.
+        last_time: Timestamp,
+        /// Time of the proposal.
+        now: Timestamp,
     },
     /// Replaces the configuration of a stream.
     UpdateStream {
@@ -68,6 +84,9 @@ pub enum StreamCommand {
         config: Box<ConsumerConfig>,
         /// Time of the proposal.
         now: Timestamp,
+        /// Deliveries and messages of the stream that were settled, of one out of a backup.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settled: Option<(u64, u64)>,
     },
     /// Replaces the configuration of a consumer.
     UpdateConsumer {

@@ -12,6 +12,7 @@
 //! 3. One entry is applied with one atomic write, the applied position included.
 
 pub mod api;
+pub mod archive;
 pub mod command;
 pub mod consumer;
 pub mod engine;

@@ -326,6 +326,11 @@ pub trait Outbox {
     fn has_interest(&mut self, account: &AccountName, subject: &[u8], queue: Option<&[u8]>)
     -> bool;
 
+    /// Whether anyone subscribes to `subject` itself, not to a pattern that it matches.
+    fn has_exact_interest(&mut self, account: &AccountName, subject: &[u8]) -> bool {
+        self.has_interest(account, subject, None)
+    }
+
     /// Whether a receiver of `subject` already has a lot waiting to be read. Deliveries then pause
     /// until it has caught up, so that a long backlog does not make it a slow consumer.
     fn is_congested(&mut self, account: &AccountName, subject: &[u8]) -> bool {

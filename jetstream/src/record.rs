@@ -54,6 +54,13 @@ pub enum Tag {
         /// Its sequence in the source.
         seq: u64,
     },
+    /// It is stored with the others of its block or not at all.
+    Batch {
+        /// Its place among them, from 0.
+        index: u64,
+        /// How many they are.
+        total: u64,
+    },
 }
 
 impl Tag {
@@ -67,6 +74,7 @@ impl Tag {
                 time,
             } => (2, Some([previous, seq, time.0.cast_unsigned()])),
             Self::Source { id, previous, seq } => (3, Some([id, previous, seq])),
+            Self::Batch { index, total } => (4, Some([index, total, 0])),
         };
         out.put_u8(if numbers.is_some() { 1 + 3 * 8 } else { 1 });
         out.put_u8(kind);
@@ -95,6 +103,13 @@ impl Tag {
                     id: number(0)?,
                     previous: number(1)?,
                     seq: number(2)?,
+                };
+                (tag, 3)
+            }
+            4 => {
+                let tag = Self::Batch {
+                    index: number(0)?,
+                    total: number(1)?,
                 };
                 (tag, 3)
             }
@@ -439,6 +454,7 @@ mod tests {
                 previous: 0,
                 seq: 9,
             },
+            Tag::Batch { index: 2, total: 3 },
         ];
         let mut builder = BlockBuilder::tagged(Timestamp(1000));
         for tag in tags {

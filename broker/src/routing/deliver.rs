@@ -214,6 +214,15 @@ impl RouteBatch {
         }
     }
 
+    /// Whether anyone subscribes to `literal` itself, not to a pattern.
+    pub(crate) fn has_exact_interest(&mut self, account: &Arc<Account>, literal: &[u8]) -> bool {
+        let matched = self.cache.lookup(account, literal);
+        matched
+            .plain
+            .iter()
+            .any(|subscription| subscription.subject() == literal)
+    }
+
     /// Whether a client that would get a message on `target` has much waiting to be read already: a
     /// quarter of what closes it, so that there is room for what is under way.
     pub(crate) fn has_congested(&mut self, account: &Arc<Account>, target: &[u8]) -> bool {

@@ -163,6 +163,11 @@ impl Outbox for Routes {
         self.account(account).has_interest(subject, queue)
     }
 
+    fn has_exact_interest(&mut self, account: &AccountName, subject: &[u8]) -> bool {
+        let account = self.account(account);
+        self.batch.has_exact_interest(&account, subject)
+    }
+
     fn is_congested(&mut self, account: &AccountName, subject: &[u8]) -> bool {
         let account = self.account(account);
         self.batch.has_congested(&account, subject)

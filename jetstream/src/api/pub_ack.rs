@@ -45,6 +45,18 @@ pub fn write_pub_ack_in_domain(
     });
 }
 
+/// Appends the ack of a batch of `count` messages, the last of which the stream holds under `seq`.
+pub fn write_batch_ack(out: &mut Vec<u8>, stream: &str, seq: StreamSeq, id: &str, count: u64) {
+    write_pub_ack(out, stream, seq, false);
+    // Before the closing brace.
+    out.pop();
+    out.extend_from_slice(br#","batch":"#);
+    json::write_text(out, id);
+    out.extend_from_slice(br#","count":"#);
+    out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+    out.push(b'}');
+}
+
 /// Appends the refusal of a message by a stream.
 pub fn write_pub_error(out: &mut Vec<u8>, stream: &str, error: &ApiError) {
     out.extend_from_slice(br#"{"error":"#);

@@ -427,7 +427,6 @@ fn check_combinations(config: &mut StreamConfig, pedantic: bool) -> Result<(), A
 fn check_features(config: &StreamConfig, features: Features) -> Result<(), ApiError> {
     let wanted = [
         (config.allow_msg_counter, "message counters are"),
-        (config.allow_atomic, "atomic batch publishing is"),
         (config.allow_batched, "fast batch publishing is"),
         (config.allow_msg_schedules, "message schedules are"),
         (

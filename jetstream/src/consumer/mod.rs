@@ -565,6 +565,18 @@ impl Consumer {
         self.begin_again();
     }
 
+    /// Everything up to here was settled, as the backup it comes from says.
+    pub fn stand_at(&mut self, deliveries: u64, stream: StreamSeq) {
+        self.reset(stream.next());
+        let position = Position {
+            consumer: crate::ConsumerSeq(deliveries),
+            stream,
+        };
+        self.state.delivered = position;
+        self.state.ack_floor = position;
+        self.begin_again();
+    }
+
     /// Sets the local half to where the replicated one stands: after a start, or when this server
     /// begins to lead.
     pub fn begin_again(&mut self) {

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::Bound;
 use std::time::Duration;
 
+use super::atomic::BATCH_TIMER;
 use super::ended::Ended;
 use super::replicate::LINK_TIMER;
 use super::view::StreamView;
@@ -44,6 +45,10 @@ impl Outbox for Metered<'_> {
         queue: Option<&[u8]>,
     ) -> bool {
         self.out.has_interest(account, subject, queue)
+    }
+
+    fn has_exact_interest(&mut self, account: &AccountName, subject: &[u8]) -> bool {
+        self.out.has_exact_interest(account, subject)
     }
 
     fn is_congested(&mut self, account: &AccountName, subject: &[u8]) -> bool {
@@ -151,6 +156,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.timers.remove(&(group, id));
             if id == STREAM_TIMER {
                 self.expire(group, now);
+                continue;
+            }
+            if id == BATCH_TIMER {
+                self.run_batches(group, now);
                 continue;
             }
             if id == LINK_TIMER {

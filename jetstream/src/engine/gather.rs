@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::accounts::Claim;
+use super::atomic::is_batched;
 use super::deliver::STREAM_TIMER;
 use super::{
     Application, Completion, Context, Engine, Origin, Pending, Publish, Publishers, next_random,
@@ -19,6 +20,7 @@ use crate::ports::{
     Appended, Entry, EntryKind, LogStore, Outbox, Outgoing, StateStore, StoreError, StoreErrorKind,
 };
 use crate::record::{BlockBuilder, Tag};
+use crate::stream::MAX_GAPS;
 use crate::time::Timestamp;
 
 /// How long a stream waits before it tries again to expire messages, after the log refused.
@@ -54,6 +56,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(target) = self.groups.get(&group) else {
             return;
         };
+        if target.stream.config().allow_atomic && is_batched(message.header) {
+            self.stage(group, now, message, out);
+            return;
+        }
         let random = &mut self.random;
         let incoming = target.stream.prepare(message.subject, message.header, || {
             next_random(random) as u32
@@ -131,10 +137,18 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return Err(ApiError::stream_not_found());
         };
         let needs_tags = record.tag != Tag::Client;
-        let is_full = target.builder.as_ref().is_some_and(|builder| {
-            builder.len() + size > self.options.max_entry_bytes
-                || (needs_tags && !builder.is_tagged())
-        });
+        let gap = match record.tag {
+            Tag::Mirror { previous, seq, .. } => seq.saturating_sub(previous + 1),
+            Tag::Client | Tag::Marker | Tag::Source { .. } | Tag::Batch { .. } => 0,
+        };
+        // A batch is one entry, however large.
+        let goes_on = matches!(record.tag, Tag::Batch { index: 1.., .. });
+        let is_full = !goes_on
+            && target.builder.as_ref().is_some_and(|builder| {
+                builder.len() + size > self.options.max_entry_bytes
+                    || (needs_tags && !builder.is_tagged())
+                    || target.gaps.saturating_add(gap) > u64::from(MAX_GAPS)
+            });
         if is_full {
             self.seal_publishes(group);
         }
@@ -151,6 +165,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .claim_message(target.slot, storage, stored, &mut target.claim)?;
         let time = now.max(Timestamp(target.last_time.0.saturating_add(1)));
         target.last_time = time;
+        // What lies before the first record of a block is no part of it.
+        if target.builder.is_some() {
+            target.gaps = target.gaps.saturating_add(gap);
+        }
         let is_gathering = target.builder.is_some() || !target.proposed.is_empty();
         let builder = target.builder.get_or_insert_with(|| {
             if needs_tags {
@@ -404,7 +422,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             MetaCommand::UpdateStream {
                 account, config, ..
             } => self.meta.group(account, &config.name),
-            MetaCommand::DeleteStream { account, name, .. } => self.meta.group(account, name),
+            MetaCommand::FinishRestore { account, name, .. }
+            | MetaCommand::DeleteStream { account, name, .. } => self.meta.group(account, name),
         }
     }
 
@@ -449,7 +468,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.seal_events(group);
     }
 
-    fn seal_publishes(&mut self, group: GroupId) {
+    pub(super) fn seal_publishes(&mut self, group: GroupId) {
         let term = self.term;
         let Some(target) = self.groups.get_mut(&group) else {
             return;
@@ -457,6 +476,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(builder) = target.builder.take() else {
             return;
         };
+        target.gaps = 0;
         let entry = Entry {
             group,
             index: target.next_index,

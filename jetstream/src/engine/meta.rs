@@ -23,6 +23,9 @@ pub(crate) struct StreamRow {
     pub(crate) group: GroupId,
     pub(crate) created: Timestamp,
     pub(crate) config: StreamConfig,
+    /// Its backup is not read to the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) restoring: bool,
 }
 
 /// What is kept about a consumer of a memory stream, whose state does not survive a restart.

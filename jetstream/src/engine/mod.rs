@@ -24,7 +24,9 @@ mod accounts;
 mod additions;
 mod advisory;
 mod apply;
+mod atomic;
 mod audience;
+mod backup;
 mod deliver;
 mod direct;
 pub mod ended;
@@ -38,19 +40,23 @@ mod replicate;
 mod replies;
 mod republish;
 mod request;
+mod restore;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::accounts::{AccountSlot, Accounts, Claim};
+use self::atomic::Batches;
 use self::audience::Audience;
+use self::backup::Backup;
 use self::ended::Ended;
 use self::meta::Meta;
 use self::reclaim::Reclaim;
 use self::replicate::{Link, Listeners};
 use self::replies::Publishers;
 use self::replies::Replies;
+use self::restore::Restore;
 use crate::api::{self, ApiError, consumer_config, metadata, stream_config};
 use crate::command::{MetaCommand, StreamCommand};
 use crate::consumer::{Consumer, Notice, Proposed, StopReason};
@@ -209,6 +215,8 @@ pub(crate) enum Origin {
     Client(Box<Asker>),
     /// The driver, by token.
     Internal(u64),
+    /// A backup being read, by the number under which it listens.
+    Restore(u64),
     /// Nobody.
     None,
 }
@@ -286,6 +294,12 @@ pub(crate) struct StreamGroup {
     additions_lost: bool,
     /// The ways to its origins.
     links: Vec<Link>,
+    /// It is filled from a backup.
+    restoring: bool,
+    /// Sequences without a message in the block being gathered.
+    gaps: u64,
+    /// Batches that are not complete yet.
+    batches: Batches,
 }
 
 impl StreamGroup {
@@ -319,6 +333,9 @@ impl StreamGroup {
             advancing: false,
             additions_lost: false,
             links: Vec::new(),
+            restoring: false,
+            gaps: 0,
+            batches: Batches::new(),
         }
     }
 
@@ -369,6 +386,8 @@ pub struct Engine<L, S, A> {
     due: BTreeSet<(Timestamp, GroupId, u32)>,
     changes: Vec<Change>,
     listeners: Listeners,
+    backups: BTreeMap<u64, Backup>,
+    restores: BTreeMap<u64, Restore>,
     /// What links ask for.
     requests: Vec<replicate::Request>,
     completions: Vec<Completion>,
@@ -391,6 +410,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.apply_synced(now, out);
         if self.poisoned.is_none() {
             self.run_timers(now, out);
+            self.run_restores(now, out);
+            self.run_backups(now, out);
             self.deliver(now, out);
             self.seal(now, out);
         }
@@ -406,7 +427,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// When [`Engine::turn`] must be called again although nothing came in.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.due.first().map(|(at, _, _)| *at)
+        let first = self.due.first().map(|(at, _, _)| *at);
+        let backups = self.backups.values().map(|backup| backup.due);
+        let restores = self.restores.values().map(|restore| restore.due);
+        first.into_iter().chain(backups).chain(restores).min()
     }
 
     /// Whether a push consumer waits for someone to subscribe to its deliver subject.

@@ -85,6 +85,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             due: BTreeSet::new(),
             changes: Vec::new(),
             listeners: Listeners::default(),
+            backups: BTreeMap::new(),
+            restores: BTreeMap::new(),
             requests: Vec::new(),
             completions: Vec::new(),
             ended: Vec::new(),
@@ -114,6 +116,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let captures: Vec<Change> = engine
             .groups
             .iter()
+            .filter(|(_, target)| !target.restoring)
             .map(|(group, target)| Change::Capture {
                 account: target.account.clone(),
                 group: *group,
@@ -123,6 +126,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         engine.changes = captures;
         let groups: Vec<GroupId> = engine.groups.keys().copied().collect();
         for group in groups {
+            if engine.drop_unfinished(group) {
+                continue;
+            }
             engine.propose_due_again(group, now)?;
             engine.follow_origins(group, now, &mut Nobody);
             engine.schedule_expiry(group);
@@ -140,6 +146,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     fn load_stream(&mut self, row: meta::StreamRow) -> Result<(), StoreError> {
         let group = row.group;
         let in_memory = row.config.storage == Storage::Memory;
+        let restoring = row.restoring;
         let index = meta::read_index(group, &self.state)?;
         let stream = if in_memory {
             Stream::create(group, row.account.clone(), row.config, row.created)
@@ -154,6 +161,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         let slot = self.accounts.slot(&row.account);
         let mut target = StreamGroup::new(row.account, slot, row.created, stream, index);
+        target.restoring = restoring;
         target.next_consumer = meta::read_next_consumer(group, &self.state)?;
         let mut consumers = Vec::new();
         if in_memory {

@@ -381,10 +381,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             Call::Unknown => {}
             Call::StreamSnapshot { stream } => {
                 self.stream_config(account, stream)?;
-                return Err(not_built());
+                let wanted = request::SnapshotRequest::parse(body)?;
+                let answer = self.begin_backup(account, stream, &wanted, now, out)?;
+                self.reply(request, call, &answer, now, out);
             }
-            Call::StreamRestore { .. }
-            | Call::StreamPeerEvacuate { .. }
+            Call::StreamRestore { stream } => {
+                let wanted = request::RestoreRequest::parse(body)?;
+                let answer = self.begin_restore(account, stream, wanted, now)?;
+                self.reply(request, call, &answer, now, out);
+            }
+            Call::StreamPeerEvacuate { .. }
             | Call::StreamCancelMove { .. }
             | Call::ConsumerPeerRemove { .. }
             | Call::ConsumerPeerEvacuate { .. }
@@ -434,6 +440,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             account: account.clone(),
             config: Box::new(config),
             now,
+            restoring: false,
         };
         self.propose_meta(command, origin, claim);
         Ok(())
@@ -532,7 +539,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let command = match decision {
             Decision::Create { name, mut config } => {
                 metadata::stamp_consumer(&mut config);
-                StreamCommand::CreateConsumer { name, config, now }
+                StreamCommand::CreateConsumer {
+                    name,
+                    config,
+                    now,
+                    settled: None,
+                }
             }
             Decision::Update { name, mut config } => {
                 metadata::stamp_consumer(&mut config);
@@ -548,7 +560,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                     .get(&name)
                     .ok_or_else(ApiError::consumer_not_found)?;
                 let config = Box::new(current.config().clone());
-                StreamCommand::CreateConsumer { name, config, now }
+                StreamCommand::CreateConsumer {
+                    name,
+                    config,
+                    now,
+                    settled: None,
+                }
             }
         };
         self.propose_stream(group, command, origin);
@@ -619,6 +636,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     ) {
         let asker = match origin {
             Origin::None => return,
+            Origin::Restore(listener) => return self.restore_went_on(listener, result, now),
             Origin::Internal(token) => {
                 let result = result.map(|_| ());
                 self.completions.push(Completion { token, result });

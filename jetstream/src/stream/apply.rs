@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::api::ApiError;
 use crate::ids::StreamSeq;
 use crate::ports::{EntryLocation, StoreError, Table};
-use crate::record::{RecordSpan, Tag, records};
+use crate::record::{RecordSpan, Tag, is_tagged, records};
 use crate::time::Timestamp;
 
 use super::codec::corrupt;
@@ -20,7 +20,7 @@ use super::subject::each_subject;
 use super::{Context, PublishOutcome, Removed, Stream, few_in_tests, ttl};
 
 /// Longest header block that is stored, bytes.
-const MAX_HEADER_BYTES: usize = 65_535;
+pub(super) const MAX_HEADER_BYTES: usize = 65_535;
 
 /// A rollup of at most this many messages reports each of them.
 const MAX_REPORTED: u64 = few_in_tests(256) as u64;
@@ -63,13 +63,25 @@ impl Stream {
         edit.open_block(at, index, declared, block);
         let mut stored = None;
         let mut ordinal = 0;
+        let is_batch = is_batch(block);
+        let refused = if is_batch {
+            edit.batch_refused(block)?
+        } else {
+            None
+        };
         while let Some(span) = records.next() {
             let proposed = Proposed {
                 block,
                 span,
                 tag: records.tag(),
             };
-            let outcome = edit.publish(ordinal, proposed, interest, &mut stored)?;
+            let outcome = match &refused {
+                Some(error) => {
+                    edit.pass_over(ordinal);
+                    PublishOutcome::Refused(error.clone())
+                }
+                None => edit.publish(ordinal, proposed, interest, &mut stored)?,
+            };
             outcomes.push(outcome);
             ordinal += 1;
         }
@@ -84,6 +96,17 @@ impl Stream {
         }
         edit.finish()
     }
+}
+
+/// Whether a block holds a batch.
+fn is_batch(block: &[u8]) -> bool {
+    if !is_tagged(block) {
+        return false;
+    }
+    let Some(mut records) = records(block) else {
+        return false;
+    };
+    records.next().is_some() && matches!(records.tag(), Tag::Batch { .. })
 }
 
 /// A record of the block being applied.
@@ -128,11 +151,17 @@ impl Edit<'_, '_, '_> {
         if matches!(
             outcome,
             PublishOutcome::Duplicate { .. } | PublishOutcome::Refused(_)
-        ) && let Some(open) = self.open
-        {
-            self.cx.cache.block_mut(open.slot).skipped.insert(ordinal);
+        ) {
+            self.pass_over(ordinal);
         }
         Ok(outcome)
+    }
+
+    /// The record of the open block gets no sequence.
+    fn pass_over(&mut self, ordinal: u32) {
+        if let Some(open) = self.open {
+            self.cx.cache.block_mut(open.slot).skipped.insert(ordinal);
+        }
     }
 
     fn decide(
@@ -198,7 +227,9 @@ impl Edit<'_, '_, '_> {
             .limits
             .stored_size(subject.len(), header_len, payload_len);
         let number = self.subject(block, subject)?;
+        let is_checked = matches!(tag, Tag::Batch { .. });
         if self.stream.limits.discard_new
+            && !is_checked
             && let Some(error) = self.no_room(number, size, rollup.is_some())?
         {
             return Ok(PublishOutcome::Refused(error));
@@ -229,7 +260,7 @@ impl Edit<'_, '_, '_> {
     ) -> Result<Option<PublishOutcome>, StoreError> {
         let last = self.stream.counters.last;
         let follows = match record.tag {
-            Tag::Client => true,
+            Tag::Client | Tag::Batch { .. } => true,
             Tag::Marker => {
                 let is_due = self.stream.marker_settled(record.subject(), self.cx.txn)?;
                 let number = self.subject(record.block, record.subject())?;
@@ -256,7 +287,8 @@ impl Edit<'_, '_, '_> {
         let refuse = |error| Ok(ControlFlow::Break(PublishOutcome::Refused(error)));
         match tag {
             Tag::Client => {}
-            Tag::Marker | Tag::Mirror { .. } => {
+            // A batch was checked as a whole.
+            Tag::Marker | Tag::Mirror { .. } | Tag::Batch { .. } => {
                 let rollup = directives.rollup().ok().flatten();
                 return Ok(ControlFlow::Continue(
                     rollup.filter(|_| self.stream.limits.rollup),
@@ -359,7 +391,7 @@ impl Edit<'_, '_, '_> {
     }
 
     /// The sequence that a message id got inside the duplicate window.
-    fn seen(&mut self, id: &[u8]) -> Result<Option<u64>, StoreError> {
+    pub(super) fn seen(&mut self, id: &[u8]) -> Result<Option<u64>, StoreError> {
         let stream = &mut *self.stream;
         let Some(window) = stream.limits.duplicate_window.filter(|_| !id.is_empty()) else {
             return Ok(None);

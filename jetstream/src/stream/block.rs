@@ -11,7 +11,7 @@ use super::codec::{Reader, put_varint};
 const VERSION: u8 = 1;
 
 /// Most sequences of one block that no record stands for: gaps of a mirror.
-pub(super) const MAX_GAPS: u32 = 16_384;
+pub(crate) const MAX_GAPS: u32 = 16_384;
 
 /// What the index knows about one block.
 ///

@@ -31,6 +31,7 @@
 //! the stream unusable.
 
 mod apply;
+mod batch;
 mod bits;
 mod block;
 mod cache;
@@ -68,6 +69,7 @@ use crate::time::Timestamp;
 use crate::txn::Txn;
 
 use block::Block;
+pub(crate) use block::MAX_GAPS;
 use cache::{Cursor, SlotId};
 use config::{Discard, Retention, Storage};
 use counters::Counters;

@@ -161,6 +161,25 @@ impl Stream {
         Ok(purged)
     }
 
+    /// Takes sequences up to `last`, given at `time`, as given, if they are not yet; nothing is
+    /// removed.
+    pub fn skip_to(&mut self, last: StreamSeq, time: Timestamp, cx: &mut Context<'_, '_>) {
+        let last = last.0.min(MAX_FIRST_SEQ);
+        if last <= self.counters.last {
+            return;
+        }
+        self.counters.last = last;
+        self.counters.last_time = self.counters.last_time.max(time);
+        if self.counters.messages == 0 {
+            self.counters.first = last + 1;
+        }
+        cx.txn.put(
+            Table::Meta,
+            Counters::key(self.group),
+            self.counters.encode(),
+        );
+    }
+
     /// Makes `next` the next sequence, if it lies ahead.
     fn move_on_to(&mut self, next: u64, cx: &mut Context<'_, '_>) {
         if next == u64::MAX || next <= self.counters.last + 1 {

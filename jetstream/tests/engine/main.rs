@@ -1,6 +1,8 @@
 //! The engine through its public face: requests, messages and syncs in, answers out.
 
 mod api;
+mod backups;
+mod batches;
 mod consumers;
 mod failures;
 mod limits;

@@ -60,7 +60,10 @@ impl Wire {
 
     fn listener(&self, subject: &str) -> Option<u64> {
         let mut all = self.listeners.iter();
-        let found = all.find(|(_, subjects)| subjects.iter().any(|s| s == subject));
+        let is_of = |pattern: &String| {
+            menes_protocol::subject::matches(pattern.as_bytes(), subject.as_bytes())
+        };
+        let found = all.find(|(_, subjects)| subjects.iter().any(is_of));
         found.map(|(listener, _)| *listener)
     }
 }
@@ -451,6 +454,23 @@ impl<S: StateStore> Server<S> {
         let engine = self.engine.as_mut().expect("it runs");
         engine.ack(request, self.now, &mut self.wire);
         reply
+    }
+
+    /// Sends something to whoever of the engine listens there.
+    pub(crate) fn tell(&mut self, subject: &str, reply: &str, payload: &[u8]) {
+        let Some(listener) = self.wire.listener(subject) else {
+            return;
+        };
+        let request = ApiRequest {
+            account: &self.account,
+            subject: subject.as_bytes(),
+            reply: reply.as_bytes(),
+            header: b"",
+            payload,
+            client: b"",
+        };
+        let engine = self.engine.as_mut().expect("it runs");
+        engine.link_message(listener, request, self.now, &mut self.wire);
     }
 
     /// Takes what went to an inbox.

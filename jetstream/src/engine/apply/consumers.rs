@@ -16,6 +16,10 @@ use crate::time::Timestamp;
 use crate::txn::Txn;
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an entry, where it lies, and a command with its time"
+    )]
     pub(super) fn create_consumer(
         &mut self,
         entry: &Entry,
@@ -23,6 +27,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         name: String,
         config: ConsumerConfig,
         created: Timestamp,
+        settled: Option<(u64, u64)>,
         out: &mut dyn Outbox,
     ) -> Outcome {
         let group = entry.group;
@@ -66,6 +71,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let mut view = StreamView::new(&target.stream, view);
         let mut consumer = Consumer::create(id, name.clone(), config.clone(), created, &mut view)?;
         consumer.set_logged(is_logged(&config, target.stream.config().retention));
+        if let Some((deliveries, stream)) = settled {
+            consumer.stand_at(deliveries, StreamSeq(stream));
+        }
         consumer.write_rows(group, &mut txn);
         target.insert_consumer(consumer);
         let stream_name = target.name.clone();

@@ -9,6 +9,8 @@ mod streams;
 
 pub(super) use self::consumers::is_logged;
 
+use menes_protocol::headers::HeaderBlock;
+
 use super::{Application, Completion, Context, Engine, StreamGroup, ended, meta};
 use crate::api::{self, ApiError};
 use crate::command::StreamCommand;
@@ -80,6 +82,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             names,
             audience,
             in_memory,
+            restoring,
             ..
         } = target;
         let wants = |subject: &[u8], id| {
@@ -107,7 +110,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             at,
             entry.index,
             &entry.payload,
-            &mut |subject| audience.of(subject).any(|id| wants(subject, id)),
+            &mut |subject| *restoring || audience.of(subject).any(|id| wants(subject, id)),
             &mut cx,
             &mut outcomes,
             &mut removed,
@@ -129,7 +132,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 .filter(|(reply, _)| !reply.is_empty());
             if record::is_tagged(&entry.payload) {
                 let of_clients = waiting.filter(|(reply, _)| !reply.starts_with(b"$JS.ACK."));
-                self.acknowledge(entry.group, of_clients, out);
+                match batch_of(entry) {
+                    Some(batch) => {
+                        // Only the last message of a batch is answered, for all of them.
+                        for (reply, outcome) in of_clients {
+                            self.acknowledge_batch(entry.group, reply, outcome, &batch, out);
+                        }
+                    }
+                    None => self.acknowledge(entry.group, of_clients, out),
+                }
+                self.restored(entry, &outcomes);
                 self.copies_applied(entry, &publishers.replies, &outcomes, now, out);
             } else {
                 self.acknowledge(entry.group, waiting, out);
@@ -225,6 +237,41 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 payload: &text,
             });
         }
+    }
+
+    fn acknowledge_batch(
+        &self,
+        group: GroupId,
+        reply: &[u8],
+        outcome: &PublishOutcome,
+        (id, total): &(String, u64),
+        out: &mut dyn Outbox,
+    ) {
+        let Some(target) = self.groups.get(&group) else {
+            return;
+        };
+        if target.stream.config().no_ack {
+            return;
+        }
+        let mut text = Vec::with_capacity(128);
+        match outcome {
+            PublishOutcome::Stored { seq, .. }
+            | PublishOutcome::NotKept { seq }
+            | PublishOutcome::Duplicate { seq } => {
+                api::pub_ack::write_batch_ack(&mut text, &target.name, *seq, id, *total);
+            }
+            PublishOutcome::Refused(error) => {
+                api::pub_ack::write_pub_error(&mut text, &target.name, error);
+            }
+        }
+        out.send(Outgoing {
+            account: &target.account,
+            target: reply,
+            subject: reply,
+            reply: b"",
+            header: b"",
+            payload: &text,
+        });
     }
 
     fn apply_events(
@@ -391,7 +438,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                     name,
                     config,
                     now: created,
-                } => self.create_consumer(entry, location, name, *config, created, out)?,
+                    settled,
+                } => self.create_consumer(entry, location, name, *config, created, settled, out)?,
                 StreamCommand::UpdateConsumer { name, config } => {
                     self.update_consumer(entry, location, &name, *config)?
                 }
@@ -486,6 +534,18 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         writes.applied = Some(location.position);
         self.state.write(&writes)
     }
+}
+
+/// Id and size of the batch that an entry holds, if it holds one.
+fn batch_of(entry: &Entry) -> Option<(String, u64)> {
+    let mut records = record::records(&entry.payload)?;
+    let span = records.next()?;
+    let record::Tag::Batch { total, .. } = records.tag() else {
+        return None;
+    };
+    let header = HeaderBlock::parse(span.header(&entry.payload)).ok()?;
+    let id = header.get("Nats-Batch-Id").unwrap_or_default();
+    Some((String::from_utf8_lossy(id).into_owned(), total))
 }
 
 fn damaged(entry: &Entry, what: &str) -> StoreError {

@@ -20,6 +20,15 @@ pub(super) type Outcome = Result<Result<Applied, ApiError>, StoreError>;
 /// Sequences collected before those messages are removed together.
 const REMOVED_AT_ONCE: usize = 4096;
 
+/// How a stream comes to be.
+struct Creation {
+    created: Timestamp,
+    /// Somebody waits for it; it is not replayed.
+    is_live: bool,
+    /// It is filled from a backup.
+    restoring: bool,
+}
+
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     pub(super) fn apply_meta(
         &mut self,
@@ -39,9 +48,29 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 account,
                 config,
                 now: created,
+                restoring,
             } => {
-                let is_live = context.is_some();
-                self.create_stream(entry, location, account, *config, created, is_live, out)?
+                let how = Creation {
+                    created,
+                    is_live: context.is_some(),
+                    restoring,
+                };
+                self.create_stream(entry, location, account, *config, how, out)?
+            }
+            MetaCommand::FinishRestore {
+                account,
+                name,
+                last,
+                last_time,
+                now: at,
+            } => {
+                let how = Creation {
+                    created: at,
+                    is_live: context.is_some(),
+                    restoring: false,
+                };
+                let last = (last, last_time);
+                self.finish_restore(entry, location, &account, &name, last, how, out)?
             }
             MetaCommand::UpdateStream {
                 account,
@@ -64,20 +93,24 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(())
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "an entry, where it lies, and a command with its time"
-    )]
     fn create_stream(
         &mut self,
         entry: &Entry,
         location: Option<EntryLocation>,
         account: AccountName,
         config: stream::StreamConfig,
-        created: Timestamp,
-        is_live: bool,
+        how: Creation,
         out: &mut dyn Outbox,
     ) -> Outcome {
+        let Creation {
+            created,
+            is_live,
+            restoring,
+        } = how;
+        if restoring && self.meta.group(&account, &config.name).is_some() {
+            self.skip(entry, location)?;
+            return Ok(Err(ApiError::restore_name_in_use()));
+        }
         if let Some(group) = self.meta.group(&account, &config.name) {
             self.skip(entry, location)?;
             let same = self
@@ -101,18 +134,23 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             group,
             created,
             config: config.clone(),
+            restoring,
         };
         meta::Meta::write(&row, &mut txn);
         let subjects = config.subjects.clone();
         self.meta.insert(&account, &config.name, group);
         let stream = Stream::create(group, account.clone(), config, created);
         let slot = self.accounts.slot(&account);
-        let target = StreamGroup::new(account.clone(), slot, created, stream, 0);
+        let mut target = StreamGroup::new(account.clone(), slot, created, stream, 0);
+        target.restoring = restoring;
         let name = target.name.clone();
         self.groups.insert(group, target);
         let writes = txn.into_writes();
         self.commit(entry, location, writes)?;
         self.recount(group);
+        if restoring {
+            return Ok(Ok(Applied::Stream(group)));
+        }
         self.advise(&account, Event::Stream(&name, Action::Create), created, out);
         if is_live {
             self.follow_origins(group, created, out);
@@ -120,6 +158,84 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         self.changes.push(Change::Capture {
             account,
+            group,
+            subjects,
+        });
+        Ok(Ok(Applied::Stream(group)))
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an entry, where it lies, and a command with its time"
+    )]
+    fn finish_restore(
+        &mut self,
+        entry: &Entry,
+        location: Option<EntryLocation>,
+        account: &AccountName,
+        name: &str,
+        (last, last_time): (StreamSeq, Timestamp),
+        how: Creation,
+        out: &mut dyn Outbox,
+    ) -> Outcome {
+        let group = self.meta.group(account, name);
+        let target = group.and_then(|group| self.groups.get_mut(&group));
+        let (Some(group), Some(target)) = (group, target.filter(|target| target.restoring)) else {
+            self.skip(entry, location)?;
+            return Ok(Err(ApiError::stream_not_found()));
+        };
+        let Creation {
+            created: now,
+            is_live,
+            ..
+        } = how;
+        target.restoring = false;
+        let row = meta::StreamRow {
+            account: account.clone(),
+            group,
+            created: target.created,
+            config: target.stream.config().clone(),
+            restoring: false,
+        };
+        let subjects = row.config.subjects.clone();
+        let base: &dyn StateStore = if target.in_memory {
+            &self.volatile
+        } else {
+            &self.state
+        };
+        let mut txn = Txn::new(base);
+        let mut removed = Vec::new();
+        let mut cx = stream::Context {
+            txn: &mut txn,
+            log: &self.log,
+            cache: &mut self.cache,
+            segments: &mut self.segments,
+        };
+        target.stream.skip_to(last, last_time, &mut cx);
+        if row.config.retention == Retention::Interest {
+            drop_unwanted(target, &Filters::all(), &mut cx, &mut removed)?;
+        }
+        let writes = if target.in_memory {
+            let volatile = txn.into_writes();
+            self.volatile.write(&volatile)?;
+            let mut txn = Txn::new(&self.state);
+            meta::Meta::write(&row, &mut txn);
+            txn.into_writes()
+        } else {
+            meta::Meta::write(&row, &mut txn);
+            txn.into_writes()
+        };
+        self.commit(entry, location, writes)?;
+        self.recount(group);
+        self.announce_removed(group, &removed);
+        self.schedule_expiry(group);
+        self.advise(account, Event::Stream(name, Action::Create), now, out);
+        if is_live {
+            self.follow_origins(group, now, out);
+            self.origin_appeared(account, name, now);
+        }
+        self.changes.push(Change::Capture {
+            account: account.clone(),
             group,
             subjects,
         });
@@ -163,6 +279,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             group,
             created: target.created,
             config: config.clone(),
+            restoring: target.restoring,
         };
         let old = target.stream.config();
         let recapture = old.subjects != config.subjects;

@@ -53,6 +53,14 @@ pub(super) struct Listeners {
     by_number: BTreeMap<u64, (GroupId, u64)>,
 }
 
+impl Listeners {
+    /// A number that was never given.
+    pub(super) fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
 /// An answer of the API to the request for a consumer, as far as it matters.
 #[derive(Deserialize)]
 struct Answer {
@@ -63,8 +71,9 @@ struct Answer {
 }
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
-    /// A message for the link that listens under `listener`: an answer of an origin's API, a
-    /// message of an origin, or a question of its flow control.
+    /// A message for whoever listens under `listener`: for a link an answer of an origin's API, a
+    /// message of an origin or a question of its flow control; for a backup that is written an ack;
+    /// for one that is read a part of it.
     pub fn link_message(
         &mut self,
         listener: u64,
@@ -72,6 +81,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         now: Timestamp,
         out: &mut dyn Outbox,
     ) {
+        if self.backups.contains_key(&listener) {
+            return self.backup_acknowledged(listener, message.subject, now);
+        }
+        if self.restores.contains_key(&listener) {
+            return self.restore_chunk(listener, &message, now, out);
+        }
         let Some(&(group, id)) = self.listeners.by_number.get(&listener) else {
             return;
         };
@@ -284,7 +299,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             touched.push(link.id);
             let seq = match tag {
                 Tag::Mirror { seq, .. } | Tag::Source { seq, .. } => StreamSeq(seq),
-                Tag::Client | Tag::Marker => continue,
+                Tag::Client | Tag::Marker | Tag::Batch { .. } => continue,
             };
             let position = position(link, &target.stream);
             match outcome {
@@ -374,8 +389,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 .group(&account, &origin.name)
                 .and_then(|group| self.groups.get(&group))
                 .is_some_and(|origin| origin.stream.config().retention != Retention::Limits);
-        self.listeners.next += 1;
-        let listener = self.listeners.next;
+        let listener = self.listeners.next();
         let Some(target) = self.groups.get_mut(&group) else {
             return;
         };
@@ -431,6 +445,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(target) = self.groups.get_mut(&group) else {
             return;
         };
+        if target.restoring {
+            return;
+        }
         let account = target.account.clone();
         let mut before = std::mem::take(&mut target.links);
         target.links = wanted(target.stream.config(), now)
@@ -515,7 +532,7 @@ impl Link {
         match tag {
             Tag::Mirror { .. } => self.is_mirror,
             Tag::Source { id, .. } => !self.is_mirror && self.id == id,
-            Tag::Client | Tag::Marker => false,
+            Tag::Client | Tag::Marker | Tag::Batch { .. } => false,
         }
     }
 }
