@@ -95,8 +95,8 @@ async def ends(memphis, js):
     await station.destroy()
     late = await memphis.producer("three", "late")
     await memphis.station("gone")
-    await js.delete_stream("gone$1")
     lost = await memphis.producer("gone", "lost")
+    await js.delete_stream("gone$1")
     await check_error("no stream", lost.produce("x", ack_wait_sec=2), "")
     await late.destroy()
 
