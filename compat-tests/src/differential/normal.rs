@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn any_member_of_a_queue_group_will_do() {
-        let a = Normal::of(&[b"MSG a qg_1 1\r\nx\r\n".to_vec(), Vec::new()]);
-        let b = Normal::of(&[Vec::new(), b"MSG a qg_2 1\r\nx\r\n".to_vec()]);
+        let a = Normal::of(&[b"MSG a qa/g_1 1\r\nx\r\n".to_vec(), Vec::new()]);
+        let b = Normal::of(&[Vec::new(), b"MSG a qa/g_2 1\r\nx\r\n".to_vec()]);
         assert_eq!(a, b);
     }
 
