@@ -1,6 +1,6 @@
 //! TLS of the listeners.
 //!
-//! A [`Tls`] belongs to one listener. What it is told to do can be replaced while the server runs:
+//! A `Tls` belongs to one listener. What it is told to do can be replaced while the server runs:
 //! new connections take the new certificates, open ones keep what they agreed on.
 
 mod certificates;

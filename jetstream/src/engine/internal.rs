@@ -184,7 +184,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.meta.group(account, stream)
     }
 
-    /// A call of the application; its outcome comes as a [`Completion`] with `token`.
+    /// A call of the application; its outcome comes as a [`Completion`](super::Completion) with `token`.
     pub fn call(
         &mut self,
         account: &AccountName,
