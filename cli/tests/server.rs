@@ -295,11 +295,11 @@ fn a_reload_changes_the_log_and_the_users_and_nothing_else() {
     server.wait_for("Reloaded: debug = true");
     server.wait_for("Reloaded server configuration (sha256:");
 
-    write("max_payload: 5");
+    write("server_name: other");
     server.signal(Signal::HUP);
     let line = server.wait_for("Failed to reload server configuration");
     assert!(
-        line.contains("config reload not supported for Limits"),
+        line.contains("config reload not supported for ServerName"),
         "{line}"
     );
 
