@@ -31,6 +31,8 @@ impl Certificates {
         certificates.sign(&issuer, "server", |params| {
             let address = [127, 0, 0, 1].into();
             params.subject_alt_names.push(SanType::IpAddress(address));
+            let name = "localhost".try_into()?;
+            params.subject_alt_names.push(SanType::DnsName(name));
             Ok(())
         })?;
         certificates.sign(&issuer, "client", |params| {

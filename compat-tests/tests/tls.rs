@@ -87,9 +87,9 @@ fn nats_js_over_websocket_inside_tls() -> Result<()> {
     let keys = certificates.server_keys();
     let options = ServerOptions::default()
         .with_websocket()
-        .with_config(&format!(
+        .with_config(&config(&format!(
             "websocket {{ port: -1, compression: true, tls {{ {keys} }} }}"
-        ));
+        )));
     let server = TestServer::start(options)?;
     let url = server.websocket_url().context("it was asked for")?;
     ensure!(url.starts_with("wss://"), "{url}");

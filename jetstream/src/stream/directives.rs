@@ -258,11 +258,11 @@ mod tests {
             Directives::parse(&header).expect("sound").ttl()
         };
         assert_eq!(ttl("5"), Ok(Some(Ttl::Seconds(5))));
-        assert_eq!(ttl("0"), Ok(None));
         assert_eq!(ttl("1h30m"), Ok(Some(Ttl::Seconds(5400))));
         assert_eq!(ttl("1.5s"), Ok(Some(Ttl::Seconds(1))));
         assert_eq!(ttl("Never"), Ok(Some(Ttl::Never)));
         for bad in [
+            "0",
             "-1",
             "1e99",
             "9999999999h",
