@@ -8,6 +8,7 @@ use menes_jetstream::ports::{
 };
 use menes_storage::log::{LogOptions, SegmentLog};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -96,12 +97,24 @@ impl Subject for Segments {
     }
 }
 
+/// Copies a directory as it was at one moment: nothing changed while it was read twice.
 fn copy_all(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+    let read = || -> std::io::Result<BTreeMap<_, _>> {
+        std::fs::read_dir(from)?
+            .map(|entry| entry.and_then(|e| Ok((e.file_name(), std::fs::read(e.path())?))))
+            .collect()
+    };
+    let mut files = read()?;
+    loop {
+        let again = read()?;
+        if again == files {
+            break;
+        }
+        files = again;
     }
-    Ok(())
+    files
+        .iter()
+        .try_for_each(|(name, bytes)| std::fs::write(to.join(name), bytes))
 }
 
 fn entry(index: u64, len: usize) -> Entry {

@@ -63,11 +63,24 @@ fn open_rocks(path: &Path) -> RocksState {
     RocksState::open(path, LOG, &options).expect("a sound directory")
 }
 
+/// Copies a directory as it was at one moment: nothing changed while it was read twice.
 fn copy(from: &Path, to: &Path) {
+    let read = || -> std::io::Result<BTreeMap<_, _>> {
+        std::fs::read_dir(from)?
+            .map(|entry| entry.and_then(|e| Ok((e.file_name(), std::fs::read(e.path())?))))
+            .collect()
+    };
+    let files = loop {
+        // Files go in the background.
+        if let (Ok(files), Ok(again)) = (read(), read())
+            && files == again
+        {
+            break files;
+        }
+    };
     std::fs::create_dir_all(to).expect("writable");
-    for entry in std::fs::read_dir(from).expect("readable") {
-        let entry = entry.expect("readable");
-        std::fs::copy(entry.path(), to.join(entry.file_name())).expect("writable");
+    for (name, bytes) in files {
+        std::fs::write(to.join(name), bytes).expect("writable");
     }
 }
 
