@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -70,22 +71,45 @@ impl Watermarks {
     }
 }
 
-type Probe = Box<dyn Fn() -> io::Result<Space> + Send>;
+type Probe = Arc<dyn Fn() -> io::Result<Space> + Send + Sync>;
 
-/// Watches the space of one file system.
-pub struct DiskSpace {
+/// How much space one file system has now.
+#[derive(Clone)]
+pub(crate) struct Room {
     watermarks: Watermarks,
     probe: Probe,
-    latest: Option<(Instant, Pressure)>,
 }
 
-impl fmt::Debug for DiskSpace {
+impl fmt::Debug for Room {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DiskSpace")
+        f.debug_struct("Room")
             .field("watermarks", &self.watermarks)
-            .field("latest", &self.latest)
             .finish_non_exhaustive()
     }
+}
+
+impl Room {
+    /// How tight space would be with `more` bytes taken. A file system that does not answer the
+    /// question counts as roomy: its writes will tell.
+    pub(crate) fn pressure_with(&self, more: u64) -> Pressure {
+        match (self.probe)() {
+            Ok(space) => self.watermarks.pressure(Space {
+                free: space.free.saturating_sub(more),
+                ..space
+            }),
+            Err(error) => {
+                tracing::debug!(%error, "the file system does not tell its free space");
+                Pressure::Normal
+            }
+        }
+    }
+}
+
+/// Watches the space of one file system.
+#[derive(Debug)]
+pub struct DiskSpace {
+    room: Room,
+    latest: Option<(Instant, Pressure)>,
 }
 
 impl DiskSpace {
@@ -93,15 +117,19 @@ impl DiskSpace {
     #[must_use]
     pub fn of(path: &Path, watermarks: Watermarks) -> Self {
         let path = path.to_path_buf();
-        Self::with_probe(watermarks, Box::new(move || space(&path)))
+        Self::with_probe(watermarks, Arc::new(move || space(&path)))
     }
 
     pub(crate) fn with_probe(watermarks: Watermarks, probe: Probe) -> Self {
         Self {
-            watermarks,
-            probe,
+            room: Room { watermarks, probe },
             latest: None,
         }
+    }
+
+    /// The same space, always asked anew.
+    pub(crate) fn room(&self) -> &Room {
+        &self.room
     }
 
     /// How tight space is, at most a tenth of a second ago. A file system that does not answer the
@@ -113,13 +141,7 @@ impl DiskSpace {
         {
             return pressure;
         }
-        let pressure = match (self.probe)() {
-            Ok(space) => self.watermarks.pressure(space),
-            Err(error) => {
-                tracing::debug!(%error, "the file system does not tell its free space");
-                Pressure::Normal
-            }
-        };
+        let pressure = self.room.pressure_with(0);
         self.latest = Some((now, pressure));
         pressure
     }

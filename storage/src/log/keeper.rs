@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -14,7 +15,7 @@ use menes_jetstream::ports::StoreError;
 use parking_lot::{Condvar, Mutex};
 
 use super::shared::Shared;
-use crate::disk_space::Ballast;
+use crate::disk_space::{Ballast, Pressure, Room};
 use crate::error::{corrupt, io_error};
 use crate::files::{self, File, Files};
 
@@ -45,13 +46,13 @@ pub(super) fn is_spare(name: &str) -> bool {
 enum Job {
     Prepare {
         segment: u64,
+        /// There is time to write a new file once before it is used.
         prewrite: bool,
+        /// It is wanted now, below the watermark or not.
+        must: bool,
     },
     /// Keeps files for later, or gives their space back.
-    Recycle {
-        segments: Vec<u64>,
-        keep: bool,
-    },
+    Recycle { segments: Vec<u64>, keep: bool },
 }
 
 /// A way to ask the keeper for something.
@@ -69,11 +70,17 @@ type Prepared = (u64, Result<Arc<dyn File>, StoreError>);
 struct Ready {
     state: Mutex<ReadyState>,
     changed: Condvar,
+    /// The last segment that has a file.
+    last: AtomicU64,
+    /// Unused files that can become segments.
+    spares: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct ReadyState {
     prepared: Option<Prepared>,
+    /// A segment that was not prepared ahead of time, because space is tight.
+    postponed: Option<u64>,
     ended: bool,
 }
 
@@ -89,6 +96,10 @@ pub(super) struct Stock {
     pub(super) max_spares: usize,
     /// A segment that is already prepared.
     pub(super) prepared: Option<(u64, Arc<dyn File>)>,
+    /// The last segment that has a file.
+    pub(super) last: u64,
+    /// Asked before a segment is prepared ahead of time.
+    pub(super) room: Room,
     /// Given up when there is no space for a segment.
     pub(super) ballast: Option<Arc<Ballast>>,
 }
@@ -104,6 +115,8 @@ impl Keeper {
             .prepared
             .take()
             .map(|(number, file)| (number, Ok(file)));
+        ready.last.store(stock.last, Ordering::Relaxed);
+        stock.count_spares(&ready);
         let (jobs, inbox) = mpsc::channel();
         let outcome = Arc::clone(&ready);
         let thread = std::thread::Builder::new()
@@ -120,11 +133,23 @@ impl Keeper {
         Ok((Self { jobs, ready }, thread))
     }
 
-    /// Asks for a segment to be made ready, `prewrite` saying that there is time to write a new
-    /// file once before it is used. What goes wrong is reported by `take`.
+    /// Asks for a segment to be made ready ahead of time if there is space, `prewrite` saying that
+    /// there is time to write a new file once before it is used. What goes wrong is reported by
+    /// `take`.
     pub(super) fn prepare(&self, segment: u64, prewrite: bool) {
         // A keeper that has ended has poisoned the log, and `take` tells.
-        drop(self.jobs.send(Job::Prepare { segment, prewrite }));
+        drop(self.jobs.send(Job::Prepare {
+            segment,
+            prewrite,
+            must: false,
+        }));
+    }
+
+    /// How many files have to be made for the log to go on to `segment`.
+    pub(super) fn missing(&self, segment: u64) -> u64 {
+        let last = self.ready.last.load(Ordering::Relaxed);
+        let spares = self.ready.spares.load(Ordering::Relaxed);
+        segment.saturating_sub(last).saturating_sub(spares)
     }
 
     /// Gives segments back.
@@ -133,10 +158,18 @@ impl Keeper {
         drop(self.jobs.send(Job::Recycle { segments, keep }));
     }
 
-    /// The file of a segment that was prepared, waiting for it.
+    /// The file of a segment that was asked for, waiting for it.
     pub(super) fn take(&self, segment: u64) -> Result<Arc<dyn File>, StoreError> {
         let mut state = self.ready.state.lock();
         loop {
+            if state.postponed.take() == Some(segment) {
+                // As in `prepare`.
+                drop(self.jobs.send(Job::Prepare {
+                    segment,
+                    prewrite: false,
+                    must: true,
+                }));
+            }
             match state.prepared.take() {
                 Some((number, file)) if number == segment => return file,
                 _ if state.ended => {
@@ -164,12 +197,22 @@ impl Drop for End<'_> {
 impl Stock {
     fn run(&mut self, job: Job, ready: &Ready) -> Result<(), StoreError> {
         match job {
-            Job::Prepare { segment, prewrite } => {
-                let name = segment_name(segment);
-                let file = self
-                    .prepare(&name, prewrite)
-                    .map_err(|error| io_error("create segment", self.files.path(&name), &error));
-                ready.state.lock().prepared = Some((segment, file));
+            Job::Prepare {
+                segment,
+                prewrite,
+                must,
+            } => {
+                if !must && self.is_tight() {
+                    ready.state.lock().postponed = Some(segment);
+                } else {
+                    let name = segment_name(segment);
+                    let file = self.prepare(&name, prewrite).map_err(|error| {
+                        io_error("create segment", self.files.path(&name), &error)
+                    });
+                    ready.last.store(segment, Ordering::Relaxed);
+                    self.count_spares(ready);
+                    ready.state.lock().prepared = Some((segment, file));
+                }
                 ready.changed.notify_all();
                 Ok(())
             }
@@ -192,10 +235,22 @@ impl Stock {
                         io_error("recycle segment", self.files.path(&name), &error)
                     })?;
                 }
+                self.count_spares(ready);
                 let synced = self.files.sync_names();
                 synced.map_err(|error| io_error("sync directory", self.files.path(""), &error))
             }
         }
+    }
+
+    /// Whether another segment would take space that is better left.
+    fn is_tight(&self) -> bool {
+        self.spares.is_empty() && self.room.pressure_with(self.segment_bytes) == Pressure::Critical
+    }
+
+    fn count_spares(&self, ready: &Ready) {
+        ready
+            .spares
+            .store(self.spares.len() as u64, Ordering::Relaxed);
     }
 
     fn prepare(&mut self, name: &str, prewrite: bool) -> io::Result<Arc<dyn File>> {

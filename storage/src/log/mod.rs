@@ -236,7 +236,11 @@ impl SegmentLog {
             segment_bytes: u64::from(options.segment_bytes),
             spares,
             max_spares: options.max_spares,
+            last: prepared
+                .as_ref()
+                .map_or(active.number, |(number, _)| *number),
             prepared,
+            room: space.room().clone(),
             ballast,
         };
         let path = files.path("");
@@ -387,7 +391,7 @@ impl SegmentLog {
         let has_messages = entries.iter().any(|entry| {
             entry.kind == EntryKind::Publish || entry.payload.len() > SMALL_ENTRY_BYTES
         });
-        if has_messages && self.space.pressure() == Pressure::Critical {
+        if has_messages && (self.space.pressure() == Pressure::Critical || self.is_tight(entries)) {
             let path = self.files.path("");
             return full(format!(
                 "the disk that holds {} is nearly full: no messages are stored",
@@ -395,6 +399,34 @@ impl SegmentLog {
             ));
         }
         Ok(())
+    }
+
+    /// Whether `entries` need files that would leave too little space.
+    fn is_tight(&self, entries: &[Entry]) -> bool {
+        let segment = self.segment_after(entries);
+        let missing = match &self.keeper {
+            Some((keeper, _)) if segment != self.next.segment => keeper.missing(segment),
+            _ => 0,
+        };
+        let bytes = missing * u64::from(self.options.segment_bytes);
+        bytes > 0 && self.space.room().pressure_with(bytes) == Pressure::Critical
+    }
+
+    /// The segment the last of `entries` comes to lie in, or the one after it.
+    fn segment_after(&self, entries: &[Entry]) -> u64 {
+        let LogPosition { segment, offset } = self.next;
+        // Every one may begin a batch, and a segment ends with an entry of its own.
+        let own = 2 * OWN_ENTRY_BYTES;
+        let mut end = (segment, u64::from(offset), self.active_bytes);
+        for entry in entries {
+            let len = entry.payload.len() as u64 + u64::from(align(ENTRY_HEADER_LEN) + 8 + own);
+            if end.1 + len > u64::from(end.2) {
+                let first = u64::from(SEGMENT_HEADER_BYTES);
+                end = (end.0 + 1, first, self.options.segment_bytes);
+            }
+            end.1 += len;
+        }
+        end.0
     }
 
     /// Forgets in-flight entries that are on disk now.

@@ -1,6 +1,7 @@
 //! The log over simulated disks: every crash point, every flipped byte, every failed operation.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
@@ -27,7 +28,7 @@ fn roomy() -> DiskSpace {
             total: 1 << 40,
         })
     };
-    DiskSpace::with_probe(Watermarks::default(), Box::new(space))
+    DiskSpace::with_probe(Watermarks::default(), Arc::new(space))
 }
 
 fn open(files: &SimulatedFiles, evidence: TailEvidence) -> Result<SegmentLog, OpenError> {
@@ -203,7 +204,7 @@ fn a_full_disk_refuses_messages_and_takes_commands() {
             total: 1 << 40,
         })
     };
-    let space = DiskSpace::with_probe(Watermarks::default(), Box::new(space));
+    let space = DiskSpace::with_probe(Watermarks::default(), Arc::new(space));
     let files = Arc::new(SimulatedFiles::default());
     let id = StoreId([1; 16]);
     let mut log = SegmentLog::start(files, options(IDLE), space, None, id, Arc::new(|| {}))
@@ -216,6 +217,76 @@ fn a_full_disk_refuses_messages_and_takes_commands() {
     };
     append(&mut log, &[command]).expect("commands pass");
     settle(&mut log).expect("healthy");
+}
+
+#[test]
+fn a_segment_that_would_take_the_last_space_is_not_made_for_messages() {
+    let free = Arc::new(AtomicU64::new(u64::from(SEGMENT) + 10_001));
+    let total = 80_000;
+    let left = Arc::clone(&free);
+    let probe = move || {
+        let free = left.load(Ordering::Relaxed);
+        Ok(Space { free, total })
+    };
+    let watermarks = Watermarks {
+        critical_bytes: Some(10_000),
+        ..Watermarks::default()
+    };
+    let space = DiskSpace::with_probe(watermarks, Arc::new(probe));
+    let files = SimulatedFiles::default();
+    let id = StoreId(*b"a store in tests");
+    let stock = Arc::new(files.clone());
+    let mut log = SegmentLog::start(stock, options(IDLE), space, None, id, Arc::new(|| {}))
+        .expect("there is space");
+    let segments = || {
+        let names = files.contents().into_keys();
+        let numbers = names.filter_map(|name| keeper::segment_number(&name));
+        numbers.max().expect("there is one")
+    };
+    // Room for one more, which is then taken.
+    let mut index = 0;
+    let mut next = || {
+        index += 1;
+        sized(index, 500)
+    };
+    let mut fill = |log: &mut SegmentLog| {
+        let begun = segments();
+        let mut written = Vec::new();
+        loop {
+            match append(log, &[next()]) {
+                Ok(more) => written.extend(more),
+                Err(error) => {
+                    assert_eq!(error.kind, StoreErrorKind::Full);
+                    return written;
+                }
+            }
+            settle(log).expect("healthy");
+            if segments() > begun {
+                free.store(10_001, Ordering::Relaxed);
+            }
+            assert!(written.len() < 40, "it never became tight");
+        }
+    };
+    let mut written = fill(&mut log);
+    assert_eq!(segments(), 2);
+    // What is no message goes on, into a file of its own where need be.
+    for index in 100..120 {
+        let command = Entry {
+            kind: EntryKind::Command,
+            ..sized(index, 500)
+        };
+        written.extend(append(&mut log, &[command]).expect("commands pass"));
+        settle(&mut log).expect("healthy");
+    }
+    assert!(segments() > 3);
+    // With space again, messages go on.
+    let before = segments();
+    free.store(u64::from(SEGMENT) + 10_001, Ordering::Relaxed);
+    let more = fill(&mut log);
+    assert_eq!(segments(), before + 1);
+    written.extend(more);
+    read_all(&log, &written).expect("on disk");
+    log.close().expect("healthy");
 }
 
 #[test]
