@@ -168,16 +168,21 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     let (reload, reloads) = mpsc::unbounded_channel();
     let system = system::start(server.shared(), documents, reload).map_err(RunError::System)?;
     let claims = operator::start(&server.shared()).map_err(RunError::System)?;
-    let server = server.serve()?;
-    let addresses = announce::Addresses::of(&server, &settings, monitor.as_ref());
-    announce::listeners(&addresses);
-    let ports_file = write_ports_file(&settings, &addresses);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(RunError::System)?;
-    let ended: Result<(), RunError> = runtime.block_on(async {
-        let signals = Signals::listen().map_err(RunError::System)?;
+    // Before the first client: from there on the server ends in order. Until then a signal ends the
+    // process at once, which leaves nothing that a start does not find as it should be.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::listen().map_err(RunError::System)?
+    };
+    let server = server.serve()?;
+    let addresses = announce::Addresses::of(&server, &settings, monitor.as_ref());
+    announce::listeners(&addresses);
+    let ports_file = write_ports_file(&settings, &addresses);
+    runtime.block_on(async {
         tracing::info!("Server is ready");
         if settings.greets {
             announce::greet(&addresses);
@@ -198,9 +203,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
             tracing::info!("JetStream Shutdown");
         }
         server.shutdown().await;
-        Ok(())
     });
-    ended?;
     drop(claims);
     drop(monitor);
     drop(ports_file);

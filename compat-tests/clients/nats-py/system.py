@@ -6,6 +6,7 @@ Nothing much is asserted: the scenario is compared between servers, document by 
 import asyncio
 import json
 import os
+import signal
 
 import nats
 import nats.errors
@@ -166,9 +167,14 @@ async def scenario(admin):
     for nc in (one, limited):
         await nc.close()
 
-    # What it says of itself now and then.
+    # What it says of itself now and then, and when it ends.
     now_and_then = await admin.subscribe(f"$SYS.SERVER.{server}.STATSZ")
     show("statsz", (await now_and_then.next_msg(timeout=15)).data)
+    last_words = await admin.subscribe(f"$SYS.SERVER.{server}.SHUTDOWN")
+    await admin.flush()
+    os.kill(int(os.environ["SERVER_PID"]), signal.SIGTERM)
+    show("shutdown", (await last_words.next_msg(timeout=15)).data)
+    os._exit(0)  # The connection is lost now, which nobody has to complain about.
 
 
 run(scenario)
