@@ -150,6 +150,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     }
     let monitor = Arc::new(Monitor::new(server.shared(), &settings, status));
     let documents = Arc::clone(&monitor);
+    let reloaded_documents = Arc::clone(&monitor);
     let monitor = match monitor_listener {
         Some(listener) => {
             let tls = settings.secure_monitor.is_some();
@@ -187,12 +188,12 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         if settings.greets {
             announce::greet(&addresses);
         }
-        let asked = Reloadable {
-            settings: asked,
+        let running = Running {
+            server: &server,
+            monitor: &reloaded_documents,
             logging: &logging,
-            reloads,
         };
-        supervise(&server, &system, asked, signals).await;
+        supervise(&running, &system, asked, reloads, signals).await;
         tracing::info!("Initiating Shutdown...");
         server.stop_accepting();
         system.shut_down();
@@ -219,29 +220,7 @@ fn start_streams(
 ) -> Result<StreamsHandle, RunError> {
     let jetstream = settings.jetstream.clone().unwrap_or_default();
     announce::streams(&jetstream);
-    let options = StreamsOptions {
-        domain: jetstream.domain.clone(),
-        limits: ServerLimits {
-            memory: jetstream.max_memory,
-            // What is free now says nothing about what is stored already; the disk itself tells
-            // when it is full.
-            storage: asked.jetstream.as_ref().and_then(|asked| asked.max_file),
-        },
-        // With an operator, accounts come later and their tokens say what they may use.
-        accounts: (!settings.jetstream_accounts.is_empty() || settings.server.operator.is_some())
-            .then(|| {
-                let names = settings.jetstream_accounts.iter();
-                let limits = |name: &String| settings.account_limits.get(name).copied();
-                names
-                    .map(|name| {
-                        (
-                            AccountName::from(name.as_str()),
-                            limits(name).unwrap_or_default(),
-                        )
-                    })
-                    .collect()
-            }),
-    };
+    let options = streams_options(asked, jetstream.max_memory);
     let folder = jetstream
         .store_dir
         .as_deref()
@@ -250,6 +229,35 @@ fn start_streams(
     let handle = streams.start(folder, server, &options)?;
     tracing::info!("Took {:?} to start JetStream", start.elapsed());
     Ok(handle)
+}
+
+/// How streams are served. Without a limit in the settings, memory streams have `max_memory`.
+fn streams_options(asked: &Settings, max_memory: Option<u64>) -> StreamsOptions {
+    let jetstream = asked.jetstream.clone().unwrap_or_default();
+    StreamsOptions {
+        domain: jetstream.domain,
+        limits: ServerLimits {
+            memory: jetstream.max_memory.or(max_memory),
+            // What is free now says nothing about what is stored already; the disk itself tells
+            // when it is full.
+            storage: jetstream.max_file,
+        },
+        // With an operator, accounts come later and their tokens say what they may use.
+        accounts: (!asked.jetstream_accounts.is_empty() || asked.server.operator.is_some()).then(
+            || {
+                let names = asked.jetstream_accounts.iter();
+                let limits = |name: &String| asked.account_limits.get(name).copied();
+                names
+                    .map(|name| {
+                        (
+                            AccountName::from(name.as_str()),
+                            limits(name).unwrap_or_default(),
+                        )
+                    })
+                    .collect()
+            },
+        ),
+    }
 }
 
 fn write_ports_file(settings: &Settings, addresses: &announce::Addresses) -> Option<PortsFile> {
@@ -263,26 +271,26 @@ fn write_ports_file(settings: &Settings, addresses: &announce::Addresses) -> Opt
     }
 }
 
-/// What can be read again while the server runs.
-struct Reloadable<'a> {
-    settings: Settings,
+/// What a reload changes.
+struct Running<'a> {
+    server: &'a ServerHandle,
+    monitor: &'a Monitor,
     logging: &'a Logging,
-    /// Requests that came as messages.
-    reloads: mpsc::UnboundedReceiver<Reload>,
 }
 
 /// Does what signals and messages ask for, until the server is to end.
 async fn supervise(
-    server: &ServerHandle,
+    running: &Running<'_>,
     system: &RunningSystem,
-    mut again: Reloadable<'_>,
+    mut settings: Settings,
+    mut reloads: mpsc::UnboundedReceiver<Reload>,
     mut signals: Signals,
 ) {
     loop {
         let asked = tokio::select! {
             asked = signals.next() => asked,
-            Some(answer) = again.reloads.recv() => {
-                let outcome = reload::reload(server, &mut again.settings, again.logging);
+            Some(answer) = reloads.recv() => {
+                let outcome = reload::reload(running, &mut settings);
                 // Whoever asked may have gone.
                 drop(answer.send(outcome));
                 continue;
@@ -293,16 +301,16 @@ async fn supervise(
             Asked::Interrupt | Asked::Terminate => return,
             Asked::Hangup => {
                 // What went wrong is in the log.
-                drop(reload::reload(server, &mut again.settings, again.logging));
+                drop(reload::reload(running, &mut settings));
             }
-            Asked::User1 => match again.logging.reopen() {
+            Asked::User1 => match running.logging.reopen() {
                 Ok(()) => tracing::info!("File log re-opened"),
                 Err(error) => tracing::error!("The log file cannot be opened again: {error}"),
             },
             Asked::User2 => {
                 system.announce_lame_duck();
                 tokio::select! {
-                    () = lame_duck::run(server, again.settings.lame_duck) => {}
+                    () = lame_duck::run(running.server, settings.lame_duck) => {}
                     () = signals.interrupted() => {}
                 }
                 return;

@@ -38,7 +38,8 @@ use crate::error::{CloseReason, StartError};
 use crate::listener;
 use crate::routing::{Equipment, Message, RouteBatch};
 use crate::shutdown::Shutdown;
-use crate::streams::ingest::IngestQueue;
+use crate::streams::StreamsOptions;
+use crate::streams::ingest::{IngestQueue, LimitChange};
 use crate::system::Port;
 use crate::tls::{Prepared, Tls, TlsError};
 
@@ -837,6 +838,21 @@ impl ServerHandle {
         // With an operator, tokens say it.
         if self.shared.operator().is_none() {
             log_refusals(&self.shared.accounts.describe_all(descriptions));
+        }
+    }
+
+    /// Replaces what may be used of JetStream. What there is stays, above a limit too.
+    pub(crate) fn update_streams(&self, options: &StreamsOptions) {
+        let Some(engine) = self.shared.ingest() else {
+            return;
+        };
+        engine.change_limits(LimitChange::Server(options.limits));
+        // With an operator, tokens say what an account may use.
+        if self.shared.operator().is_none() {
+            for account in self.shared.accounts.all() {
+                let limits = options.of(account.name());
+                engine.change_limits(LimitChange::Account(account, limits));
+            }
         }
     }
 

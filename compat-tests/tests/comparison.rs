@@ -22,6 +22,18 @@ const LIMITS: &str = r#"
     }
 "#;
 
+/// The same with limits that a reload changes.
+const CHANGING_LIMITS: &str = r#"
+    jetstream { max_memory_store: 8KB, max_file_store: 128KB }
+    accounts {
+        A {
+            users: [ { user: root, password: menes-compat } ]
+            jetstream { max_file: 32KB, max_mem: 4KB, max_streams: 3 }
+        }
+        B { jetstream: disabled, users: [ { user: b, password: b } ] }
+    }
+"#;
+
 fn same(script: &str) -> Result<()> {
     compare(&Scenario::new(script), &ServerOptions::default(), &[])
 }
@@ -40,6 +52,12 @@ fn api_answers() -> Result<()> {
 fn limits_of_accounts() -> Result<()> {
     let options = ServerOptions::default().with_config(LIMITS);
     compare(&Scenario::new("nats-py/account_limits.py"), &options, &[])
+}
+
+#[test]
+fn limits_that_a_reload_changes() -> Result<()> {
+    let options = ServerOptions::default().with_config(CHANGING_LIMITS);
+    compare(&Scenario::new("nats-py/limits_reload.py"), &options, &[])
 }
 
 #[test]

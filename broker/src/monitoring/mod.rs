@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use menes_jetstream::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -64,20 +65,39 @@ pub(crate) struct Monitor {
     shared: Arc<Shared>,
     /// `None` where JetStream is off.
     status: Option<Arc<Status>>,
-    jetstream: Option<JetStreamSettings>,
-    /// The accounts that were given streams; none stands for all.
-    jetstream_accounts: Vec<String>,
+    loaded: ArcSwap<Loaded>,
     base_path: String,
     http_host: String,
     /// The port taken, once there is one.
     http_port: AtomicU16,
     /// The same inside TLS.
     https_port: AtomicU16,
-    config_digest: String,
     started: Timestamp,
     process: Process,
     /// Requests by path.
     requests: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+/// What the settings say, until they are read again.
+#[derive(Debug)]
+struct Loaded {
+    /// When they were read.
+    at: Timestamp,
+    digest: String,
+    jetstream: Option<JetStreamSettings>,
+    /// The accounts that were given streams; none stands for all.
+    jetstream_accounts: Vec<String>,
+}
+
+impl Loaded {
+    fn of(settings: &Settings) -> Self {
+        Self {
+            at: now(),
+            digest: settings.config_digest.clone().unwrap_or_default(),
+            jetstream: settings.jetstream.clone(),
+            jetstream_accounts: settings.jetstream_accounts.clone(),
+        }
+    }
 }
 
 /// A document that can be asked for in the account of the system.
@@ -218,8 +238,7 @@ impl Monitor {
     ) -> Self {
         Self {
             status,
-            jetstream: settings.jetstream.clone(),
-            jetstream_accounts: settings.jetstream_accounts.clone(),
+            loaded: ArcSwap::from_pointee(Loaded::of(settings)),
             base_path: settings.http_base_path.clone(),
             http_host: settings
                 .monitor
@@ -229,12 +248,28 @@ impl Monitor {
                 .unwrap_or_default(),
             http_port: AtomicU16::new(0),
             https_port: AtomicU16::new(0),
-            config_digest: settings.config_digest.clone().unwrap_or_default(),
             started: now(),
             process: Process::new(shared.started()),
             requests: Mutex::default(),
             shared,
         }
+    }
+
+    /// Shows settings that were read again. What the start made of them stays.
+    pub(crate) fn reload(&self, settings: &Settings) {
+        let mut fresh = Loaded::of(settings);
+        let before = self.loaded.load();
+        if let (Some(now), Some(before)) = (&mut fresh.jetstream, &before.jetstream) {
+            now.store_dir.clone_from(&before.store_dir);
+            now.max_memory = now.max_memory.or(before.max_memory);
+            now.max_file = now.max_file.or(before.max_file);
+        }
+        self.loaded.store(Arc::new(fresh));
+    }
+
+    /// Most bytes in memory streams.
+    pub(crate) fn max_memory(&self) -> Option<u64> {
+        self.loaded.load().jetstream.as_ref()?.max_memory
     }
 
     /// Where HTTP is served, for varz.
@@ -410,7 +445,8 @@ impl Monitor {
 
     /// Whether an account may have streams.
     fn may_have_streams(&self, account: &Account) -> bool {
-        let chosen = &self.jetstream_accounts;
+        let loaded = self.loaded.load();
+        let chosen = &loaded.jetstream_accounts;
         let is_chosen = |name: &String| name == account.name().as_str();
         !account.is_system() && (chosen.is_empty() || chosen.iter().any(is_chosen))
     }

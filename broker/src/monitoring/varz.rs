@@ -82,7 +82,7 @@ pub(super) struct Varz<'a> {
     subscriptions: usize,
     http_req_stats: BTreeMap<&'static str, u64>,
     config_load_time: Timestamp,
-    config_digest: &'a str,
+    config_digest: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -308,6 +308,7 @@ impl Monitor {
         let traffic = counters.traffic;
         let slow = counters.slow_consumers_pending + counters.slow_consumers_deadline;
         let client = shared.addresses().first().copied();
+        let loaded = self.loaded.load();
         Varz {
             server_id: shared.id(),
             server_name: shared.name(),
@@ -368,8 +369,8 @@ impl Monitor {
             stalled_clients: counters.stalls,
             subscriptions: shared.subscription_count(),
             http_req_stats: self.requests.lock().clone(),
-            config_load_time: self.started,
-            config_digest: &self.config_digest,
+            config_load_time: loaded.at,
+            config_digest: loaded.digest.clone(),
             tags: options.tags.clone(),
             metadata: options.metadata.clone(),
             system_account: shared.accounts().system().name().as_str(),
@@ -398,7 +399,8 @@ impl Monitor {
     }
 
     fn jetstream(&self) -> JetStream {
-        let (Some(settings), Some(status)) = (&self.jetstream, &self.status) else {
+        let loaded = self.loaded.load();
+        let (Some(settings), Some(status)) = (&loaded.jetstream, &self.status) else {
             return JetStream::default();
         };
         let mut stats = Stats::of(&status.load().figures);

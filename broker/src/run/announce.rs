@@ -141,7 +141,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// A size in the way nats-server prints it: two decimals and a unit of 1024s.
-fn friendly_bytes(bytes: u64) -> String {
+pub(super) fn friendly_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
     let power = if bytes < 1024 { 0 } else { bytes.ilog2() / 10 };
     let unit = usize::try_from(power)

@@ -5,20 +5,17 @@
 
 use std::fmt::Debug;
 
+use super::announce::friendly_bytes;
+use super::{Running, streams_options};
 use crate::config::settings::{JetStreamSettings, Settings};
 use crate::logging::{LogOptions, Logging};
-use crate::server::ServerHandle;
 
 /// Reads the settings anew and applies them, or says why not and leaves everything as it is.
 ///
 /// # Errors
 /// Why nothing changed, for people. It is logged already.
-pub(super) fn reload(
-    server: &ServerHandle,
-    settings: &mut Settings,
-    logging: &Logging,
-) -> Result<(), String> {
-    let outcome = try_reload(server, settings, logging);
+pub(super) fn reload(running: &Running<'_>, settings: &mut Settings) -> Result<(), String> {
+    let outcome = try_reload(running, settings);
     match &outcome {
         Ok(changes) => {
             for change in changes {
@@ -32,11 +29,12 @@ pub(super) fn reload(
     outcome.map(drop)
 }
 
-fn try_reload(
-    server: &ServerHandle,
-    settings: &mut Settings,
-    logging: &Logging,
-) -> Result<Vec<String>, String> {
+fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<String>, String> {
+    let Running {
+        server,
+        monitor,
+        logging,
+    } = *running;
     let (Some(again), Some(_)) = (&settings.again, &settings.config_file) else {
         return Err(
             "can only reload config when a file is provided using -c or --config".to_owned(),
@@ -68,6 +66,8 @@ fn try_reload(
     if settings.server.accounts != fresh.server.accounts {
         server.update_accounts(fresh.server.accounts.clone());
     }
+    monitor.reload(&fresh);
+    server.update_streams(&streams_options(&fresh, monitor.max_memory()));
     for warning in &fresh.warnings {
         tracing::warn!("{warning}");
     }
@@ -103,9 +103,11 @@ enum OnChange {
     Refuses,
     /// It refuses the reload in these words.
     RefusesSaying(&'static str),
+    /// A limit of the streams in bytes, logged by this name: it may be raised.
+    Grows(&'static str, fn(&JetStreamSettings) -> Option<u64>),
 }
 
-use OnChange::{Refuses, RefusesSaying, Takes, TakesSilently};
+use OnChange::{Grows, Refuses, RefusesSaying, Takes, TakesSilently};
 
 fn written(value: &dyn Debug) -> String {
     format!("{value:?}")
@@ -141,7 +143,7 @@ const SETTINGS: &[Setting] = settings! {
     "Metadata", TakesSilently("metadata"), |s| written(&s.server.metadata);
     "Accounts", TakesSilently("accounts"), |s| written(&s.server.accounts);
     "TrustedOperators", Refuses, |s| written(&s.server.operator);
-    "AccountLimits", Refuses, |s| written(&s.account_limits);
+    "AccountLimits", TakesSilently("jetstream limits of accounts"), |s| written(&s.account_limits);
     "AuthCallout", TakesSilently("auth callout"), |s| written(&s.server.auth.callout);
     "SystemAccount", Refuses, |s| s.server.system_account.clone().unwrap_or_default();
     "NoHeaderSupport", Refuses, |s| s.server.no_header_support.to_string();
@@ -202,14 +204,14 @@ const SETTINGS: &[Setting] = settings! {
     "HTTPSPort", Refuses, |s| written(&s.secure_monitor);
     "HTTPBasePath", Refuses, |s| s.http_base_path.clone();
     "JetStream", Refuses, |s| s.jetstream.is_some().to_string();
-    "JetStreamAccounts", Refuses, |s| written(&s.jetstream_accounts);
+    "JetStreamAccounts", TakesSilently("jetstream accounts"), |s| written(&s.jetstream_accounts);
     "StoreDir", RefusesSaying("config reload not supported for jetstream storage directory"), |s| {
         streams(s, |streams| streams.store_dir.clone())
     };
-    "JetStreamMaxMemory", RefusesSaying("config reload not supported for jetstream max memory and max store"), |s| {
+    "JetStreamMaxMemory", Grows("JetStream max_mem_store", |streams| streams.max_memory), |s| {
         streams(s, |streams| streams.max_memory)
     };
-    "JetStreamMaxStore", RefusesSaying("config reload not supported for jetstream max memory and max store"), |s| {
+    "JetStreamMaxStore", Grows("JetStream max_file_store", |streams| streams.max_file), |s| {
         streams(s, |streams| streams.max_file)
     };
     "JetStreamDomain", Refuses, |s| streams(s, |streams| streams.domain.clone());
@@ -246,8 +248,29 @@ fn first_refusal(old: &Settings, new: &Settings) -> Option<String> {
                 setting.name
             )),
             RefusesSaying(words) => Some(words.to_owned()),
+            Grows(_, limit) => {
+                let limit = |settings: &Settings| settings.jetstream.as_ref().and_then(limit);
+                refused_limit(limit(old), limit(new)).map(str::to_owned)
+            }
         }
     })
+}
+
+/// Why a limit of the streams cannot become another one.
+fn refused_limit(was: Option<u64>, is: Option<u64>) -> Option<&'static str> {
+    match (was, is) {
+        (Some(was), Some(is)) if is >= was => None,
+        (Some(_), Some(_)) => {
+            Some("config reload not supported for decreasing jetstream max memory and store")
+        }
+        (Some(_), None) => {
+            Some("config reload not supported for jetstream max memory and max store")
+        }
+        (None, Some(_)) => {
+            Some("config reload not supported for jetstream dynamic max memory and store")
+        }
+        (None, None) => None,
+    }
 }
 
 /// What differs and may, as it is logged.
@@ -260,6 +283,10 @@ fn changes(old: &Settings, new: &Settings) -> Vec<String> {
             Takes(name) => Some(format!("{name} = {}", (setting.value)(new))),
             TakesSilently("tls") => Some(format!("tls = {}", enabled(new))),
             TakesSilently(name) => Some(name.to_owned()),
+            Grows(name, limit) => {
+                let limit = new.jetstream.as_ref().and_then(limit);
+                Some(format!("{name} = {}", friendly_bytes(limit.unwrap_or(0))))
+            }
             Refuses | RefusesSaying(_) => None,
         })
         .collect();

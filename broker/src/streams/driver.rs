@@ -17,7 +17,7 @@ use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
 use menes_jetstream::time::Timestamp;
 use parking_lot::Mutex;
 
-use super::ingest::{AccountChange, IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag};
+use super::ingest::{IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag, LimitChange};
 use super::presence::Presence;
 use super::stations::{self, StationsDriver};
 use super::status::Status;
@@ -245,9 +245,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             self.domain_prefix = format!("$JS.{domain}.API.").into_bytes();
         }
         for account in self.routes.accounts.all() {
-            let accounts = options.accounts.as_ref();
-            let is_enabled = accounts.is_none_or(|all| all.contains_key(account.name()));
-            self.serve_account(&account, is_enabled);
+            self.serve_account(&account, options.of(account.name()).is_some());
         }
         self.follow_changes();
     }
@@ -307,12 +305,17 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         self.served.insert(account.name().clone(), served);
     }
 
-    fn follow_accounts(&mut self) {
-        for AccountChange { account, limits } in self.links.queue.take_account_changes() {
-            if let Some(limits) = limits {
-                self.engine.set_account_limits(account.name(), limits);
+    fn follow_limits(&mut self) {
+        for change in self.links.queue.take_limit_changes() {
+            match change {
+                LimitChange::Server(limits) => self.engine.set_server_limits(limits),
+                LimitChange::Account(account, limits) => {
+                    if let Some(limits) = limits {
+                        self.engine.set_account_limits(account.name(), limits);
+                    }
+                    self.serve_account(&account, limits.is_some());
+                }
             }
-            self.serve_account(&account, limits.is_some());
         }
     }
 
@@ -331,7 +334,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
 
     fn turn(&mut self) -> bool {
         let now = self.clock.now();
-        self.follow_accounts();
+        self.follow_limits();
         // While much waits for the disk, what comes in waits with the connections.
         let is_held = self.engine.in_flight_bytes() >= MAX_IN_FLIGHT_BYTES;
         if !is_held {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use menes_jetstream::api::response::AccountLimits;
+use menes_jetstream::engine::ServerLimits;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -220,15 +221,16 @@ pub struct IngestQueue {
     /// The engine wants to know of new subscriptions.
     interest_wanted: AtomicBool,
     interest_changed: AtomicBool,
-    account_changes: Mutex<Vec<AccountChange>>,
+    limit_changes: Mutex<Vec<LimitChange>>,
 }
 
-/// What an account may use of JetStream from now on.
+/// What may be used of JetStream from now on.
 #[derive(Debug)]
-pub(crate) struct AccountChange {
-    pub(crate) account: Arc<Account>,
-    /// `None` when it may not use it.
-    pub(crate) limits: Option<AccountLimits>,
+pub(crate) enum LimitChange {
+    /// By one account; `None` when it may not use it.
+    Account(Arc<Account>, Option<AccountLimits>),
+    /// By all together.
+    Server(ServerLimits),
 }
 
 impl fmt::Debug for IngestQueue {
@@ -258,19 +260,19 @@ impl IngestQueue {
             drained: Notify::new(),
             interest_wanted: AtomicBool::new(false),
             interest_changed: AtomicBool::new(false),
-            account_changes: Mutex::default(),
+            limit_changes: Mutex::default(),
         }
     }
 
-    /// Tells the engine what an account may use.
-    pub(crate) fn change_account(&self, change: AccountChange) {
-        self.account_changes.lock().push(change);
+    /// Tells the engine what may be used.
+    pub(crate) fn change_limits(&self, change: LimitChange) {
+        self.limit_changes.lock().push(change);
         (self.wake)();
     }
 
-    /// What accounts may use, where that changed since the last call, oldest first.
-    pub(crate) fn take_account_changes(&self) -> Vec<AccountChange> {
-        std::mem::take(&mut *self.account_changes.lock())
+    /// What may be used, where that changed since the last call, oldest first.
+    pub(crate) fn take_limit_changes(&self) -> Vec<LimitChange> {
+        std::mem::take(&mut *self.limit_changes.lock())
     }
 
     /// Hands over a batch. False when the queue is over its limit now: the caller then waits for

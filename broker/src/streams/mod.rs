@@ -55,6 +55,17 @@ pub struct StreamsOptions {
     pub accounts: Option<BTreeMap<AccountName, AccountLimits>>,
 }
 
+impl StreamsOptions {
+    /// What an account may use; `None` when it may not use JetStream.
+    #[must_use]
+    pub fn of(&self, account: &AccountName) -> Option<AccountLimits> {
+        match &self.accounts {
+            None => Some(AccountLimits::default()),
+            Some(accounts) => accounts.get(account).copied(),
+        }
+    }
+}
+
 /// The way from the server to an engine that is about to start. Made first, because the server
 /// wants its hooks, and the engine wants the server.
 pub struct Streams {

@@ -263,6 +263,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.accounts.set_limits(account, limits);
     }
 
+    /// What all accounts together may use from now on. What they have already stays.
+    pub fn set_server_limits(&mut self, limits: ServerLimits) {
+        self.accounts.server = limits;
+    }
+
     /// Counts a stream again after something was applied to it.
     pub(super) fn recount(&mut self, group: GroupId) {
         let Some(target) = self.groups.get_mut(&group) else {

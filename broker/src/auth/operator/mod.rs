@@ -38,7 +38,7 @@ use crate::config::options::{OperatorOptions, ResolverOptions};
 use crate::connection::client::Client;
 use crate::error::CloseReason;
 use crate::server::{Shared, log_refusals};
-use crate::streams::ingest::AccountChange;
+use crate::streams::ingest::LimitChange;
 
 pub(crate) use self::services::start;
 pub(crate) use self::translate::permission_options;
@@ -332,10 +332,10 @@ impl Operator {
         for (_, account) in &changed {
             if let Some(engine) = shared.ingest() {
                 let name = AccountName::from(account.key());
-                engine.change_account(AccountChange {
-                    account: shared.accounts().get_or_create(&name),
-                    limits: translate::jetstream_limits(&account.claims().nats.limits),
-                });
+                engine.change_limits(LimitChange::Account(
+                    shared.accounts().get_or_create(&name),
+                    translate::jetstream_limits(&account.claims().nats.limits),
+                ));
             }
         }
         for (before, account) in &changed {

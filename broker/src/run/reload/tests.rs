@@ -221,7 +221,7 @@ fn every_setting_changes_as_the_table_says() {
                 assert!(refusal.starts_with(&start), "{refusal}");
             }
             RefusesSaying(words) => assert_eq!(refusal.as_deref(), Some(words)),
-            Takes(logged) | TakesSilently(logged) => {
+            Takes(logged) | TakesSilently(logged) | Grows(logged, _) => {
                 assert_eq!(refusal, None, "{name}");
                 let changes = changes(&old, &new);
                 assert!(
@@ -230,6 +230,26 @@ fn every_setting_changes_as_the_table_says() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn limits_of_streams_only_grow() {
+    let folder = TempDir::new().expect("a folder");
+    let [without, low, high] = ["", "max_file: 5", "max_file: 6"]
+        .map(|limit| read(folder.path(), &format!("jetstream {{ domain: a, {limit} }}")));
+    let refused = |old, new| {
+        let start = "config reload not supported for ";
+        first_refusal(old, new).map(|text| text.replacen(start, "", 1))
+    };
+    assert_eq!(refused(&low, &high), None);
+    let refusals = [
+        (&high, &low, "decreasing jetstream max memory and store"),
+        (&low, &without, "jetstream max memory and max store"),
+        (&without, &low, "jetstream dynamic max memory and store"),
+    ];
+    for (old, new, text) in refusals {
+        assert_eq!(refused(old, new).as_deref(), Some(text));
     }
 }
 
