@@ -70,6 +70,12 @@ pub fn verify(key: &str, message: &[u8], signature: &[u8]) -> Result<(), KeyErro
         .map_err(|_| KeyError::Signature)
 }
 
+/// Whether `text` is a public key that can sign, of whatever kind.
+#[must_use]
+pub fn is_public(text: &str) -> bool {
+    nkeys::from_public_key(text).is_ok_and(|(prefix, _)| prefix != KeyKind::Curve.prefix())
+}
+
 /// Checks the `sig` of CONNECT, base64url without padding or plain base64, over the server's nonce.
 ///
 /// # Errors

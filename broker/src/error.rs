@@ -75,6 +75,12 @@ pub enum CloseReason {
     /// An operator closed it.
     #[error("Kicked")]
     Kicked,
+    /// It came through a proxy that is not trusted.
+    #[error("Proxy Not Trusted")]
+    ProxyNotTrusted,
+    /// It did not come through a proxy, as its user must.
+    #[error("Proxy Required")]
+    ProxyRequired,
 }
 
 impl CloseReason {

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use data_encoding::BASE32_NOPAD;
+use menes_auth::admission::ConnectionType;
 use menes_auth::key::{KeyKind, Sealer, Signer};
 use menes_jetstream::ids::AccountName;
 use menes_protocol::error::WireError;
@@ -211,8 +212,8 @@ impl Shared {
     }
 
     /// Whether a login must be decided before anything else.
-    pub(crate) fn must_log_in(&self) -> bool {
-        self.operator().is_some() || self.auth.has_rules()
+    pub(crate) fn must_log_in(&self, connection: ConnectionType) -> bool {
+        self.operator().is_some() || self.auth.has_rules(connection)
     }
 
     /// A subject that nobody else replies to.
@@ -314,6 +315,11 @@ impl Shared {
             }
         }
         traffic
+    }
+
+    /// Keys of the proxies that are trusted.
+    pub(crate) fn trusted_proxies(&self) -> Vec<String> {
+        self.auth_options.lock().trusted_proxies.clone()
     }
 
     /// What holds now.
@@ -463,7 +469,9 @@ impl Shared {
             host,
             port,
             headers: !options.no_header_support,
-            auth_required: self.operator().is_some() || self.auth.is_required(),
+            auth_required: self.operator().is_some()
+                || self.auth.is_required()
+                || is_websocket && self.auth.has_rules(ConnectionType::WebSocket),
             tls_required: tls.is_some() && !is_optional,
             tls_verify: tls.as_ref().is_some_and(|tls| tls.options().verify),
             tls_available: tls.is_some() && (is_optional || is_websocket),
@@ -822,12 +830,20 @@ impl ServerHandle {
     pub fn update_auth(&self, options: AuthOptions) {
         self.shared.auth.replace(&options);
         let before = std::mem::replace(&mut *self.shared.auth_options.lock(), options);
+        for client in self.shared.clients() {
+            let proxy = client.identity().proxy.clone();
+            if proxy.is_some_and(|proxy| !self.shared.auth.trusts(&proxy)) {
+                client.distrust();
+            }
+        }
         if self.shared.operator().is_some() {
             return;
         }
         for client in self.shared.clients() {
             let user = client.identity().user.clone();
-            if !self.shared.auth.still_valid(user.as_deref(), &before) {
+            let connection = client.transport().into();
+            let auth = &self.shared.auth;
+            if !auth.still_valid(user.as_deref(), connection, &before) {
                 client.revoke();
             }
         }

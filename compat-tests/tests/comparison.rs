@@ -61,6 +61,31 @@ fn limits_that_a_reload_changes() -> Result<()> {
 }
 
 #[test]
+fn traces_of_the_protocol() -> Result<()> {
+    for argument in ["-V", "-VV", "-DV"] {
+        let options = ServerOptions {
+            arguments: vec![argument.to_owned()],
+            ..ServerOptions::default()
+        };
+        let config = options.login.section() + "mappings { mapped.a: mapped.b }";
+        let scenario = Scenario::new("nats-py/protocol_trace.py");
+        compare(&scenario, &options.with_config(&config), &[])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn traces_of_headers_or_of_the_start() -> Result<()> {
+    for setting in ["trace_headers: true", "trace: true, max_traced_msg_len: 5"] {
+        let options = ServerOptions::default();
+        let config = options.login.section() + setting;
+        let scenario = Scenario::new("nats-py/protocol_trace.py");
+        compare(&scenario, &options.with_config(&config), &[])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn nats_py_streams() -> Result<()> {
     same("nats-py/streams.py")
 }

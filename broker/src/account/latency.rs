@@ -177,7 +177,11 @@ impl ClientDetails {
         details.start = Some(timestamp(client.started()));
         details.host = client.address().ip().to_canonical().to_string();
         details.id = client.id().0;
-        details.user = identity.user.as_deref().unwrap_or_default().to_owned();
+        details.user = identity
+            .shown_user
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned();
         details.name.clone_from(&identity.name);
         details.lang.clone_from(&identity.lang);
         details.ver.clone_from(&identity.version);

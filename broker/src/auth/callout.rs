@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use menes_auth::admission::{Admission, Facts, TrustedAccount};
+use menes_auth::admission::{Admission, Denied, Facts, TrustedAccount};
 use menes_auth::callout::{self, CalloutError, Issuer, Request};
 use menes_auth::claims::authorization::{
     AuthorizationRequest, ClientInformation, ConnectOptions, ServerId,
@@ -18,12 +18,14 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::gate::{Decision, REFUSED};
 use super::operator::{Operator, permission_options};
 use super::permissions::Permissions;
 use super::{Attempt, Grant, Login};
 use crate::account::Account;
 use crate::config::options::{CalloutOptions, PermissionOptions};
 use crate::connection::client::Transport;
+use crate::error::CloseReason;
 use crate::routing::{Message, Receiver};
 use crate::server::{NATS_VERSION, Shared};
 
@@ -76,14 +78,14 @@ impl Receiver for Reply {
 }
 
 /// Asks the service. Nobody is admitted when it does not answer in time.
-pub(crate) async fn ask(shared: &Arc<Shared>, attempt: &Attempt, scheme: Scheme) -> Option<Login> {
+pub(crate) async fn ask(shared: &Arc<Shared>, attempt: &Attempt, scheme: Scheme) -> Decision {
     let name = AccountName::from(scheme.account());
     let Some(account) = shared.accounts().get(&name) else {
         tracing::warn!(
             "No valid account {:?} for auth callout request: account missing",
             name.as_str()
         );
-        return None;
+        return Err(REFUSED);
     };
     let user_key = Signer::generate(KeyKind::User);
     let request = Request {
@@ -93,12 +95,17 @@ pub(crate) async fn ask(shared: &Arc<Shared>, attempt: &Attempt, scheme: Scheme)
         sealing: scheme.xkey().map(|key| (key, shared.sealer())),
         user_key: user_key.public_key(),
     };
-    let payload = exchange(shared, attempt, &account, &request).await?;
+    let payload = exchange(shared, attempt, &account, &request)
+        .await
+        .ok_or(REFUSED)?;
     match admit(shared, attempt, &scheme, &request, &payload).await {
-        Ok(login) => Some(login),
+        Ok(login) => Ok(login),
         Err(error) => {
             tracing::warn!("{error}");
-            None
+            Err(match error {
+                CalloutError::Denied(Denied::ProxyRequired) => CloseReason::ProxyRequired,
+                _ => REFUSED,
+            })
         }
     }
 }
@@ -191,7 +198,7 @@ async fn admit(
         connection: attempt.connection,
         nonce: &attempt.nonce,
         signature: None,
-        is_proxied: false,
+        is_proxied: attempt.is_proxied,
         now,
         local_zone: &TimeZone::system(),
     };

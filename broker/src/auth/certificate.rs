@@ -1,8 +1,6 @@
 //! Users that a TLS certificate stands for (`verify_and_map`).
 
-use menes_auth::admission::ConnectionType;
-
-use super::{Rules, User, Verdict};
+use super::{Attempt, Rules, User, Verdict};
 use crate::tls::{CertificateName, Dn};
 
 impl Rules {
@@ -11,10 +9,11 @@ impl Rules {
     pub(super) fn check_certificate(
         &self,
         names: &[CertificateName],
-        connection: ConnectionType,
+        attempt: &Attempt,
     ) -> Verdict {
         let mut users = names.iter().filter_map(|name| self.user_called(name));
-        match users.find(|user| user.allows(connection)) {
+        match users.find(|user| user.allows(attempt.connection)) {
+            Some(user) if user.needs_proxy(attempt) => Verdict::NeedsProxy,
             Some(user) => Verdict::Accepted(user.login.clone()),
             None => Verdict::Refused,
         }
@@ -39,6 +38,11 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use menes_auth::admission::ConnectionType;
+
     use super::*;
     use crate::config::options::{AuthOptions, UserOptions};
 
@@ -54,7 +58,16 @@ mod tests {
     }
 
     fn found(rules: &Rules, names: Vec<CertificateName>) -> Option<String> {
-        match rules.check_certificate(&names, ConnectionType::Standard) {
+        let attempt = Attempt {
+            connect: Arc::default(),
+            nonce: "".into(),
+            address: Ipv4Addr::LOCALHOST.into(),
+            cid: 1,
+            connection: ConnectionType::Standard,
+            certificate: None,
+            is_proxied: false,
+        };
+        match rules.check_certificate(&names, &attempt) {
             Verdict::Accepted(login) => login.user.as_deref().map(str::to_owned),
             _ => None,
         }

@@ -10,28 +10,35 @@ use std::time::Instant;
 use super::callout::{self, Scheme};
 use super::{Attempt, Login, Verdict};
 use crate::config::options::CalloutOptions;
+use crate::error::CloseReason;
 use crate::server::Shared;
 
 /// The answer to a login.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Accepted(Login),
-    Refused,
+    Refused(CloseReason),
     /// Something has to be waited for.
     Later(Deferred),
 }
 
 /// A login that is being decided. It stays on the thread of its connection.
-pub(crate) struct Deferred(Pin<Box<dyn Future<Output = Option<Login>>>>);
+pub(crate) struct Deferred(Pin<Box<dyn Future<Output = Decision>>>);
+
+/// Who the connection acts as, or what is noted of its end.
+pub(crate) type Decision = Result<Login, CloseReason>;
+
+/// Why most are refused.
+pub(crate) const REFUSED: CloseReason = CloseReason::AuthenticationViolation;
 
 impl Deferred {
-    pub(crate) fn new(future: impl Future<Output = Option<Login>> + 'static) -> Self {
+    pub(crate) fn new(future: impl Future<Output = Decision> + 'static) -> Self {
         Self(Box::pin(future))
     }
 }
 
 impl Future for Deferred {
-    type Output = Option<Login>;
+    type Output = Decision;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.as_mut().poll(cx)
@@ -59,7 +66,8 @@ pub(crate) fn decide(shared: &Arc<Shared>, attempt: Attempt) -> Outcome {
 fn without_callout(shared: &Arc<Shared>, attempt: Attempt, verdict: Verdict) -> Outcome {
     match verdict {
         Verdict::Accepted(login) => Outcome::Accepted(login),
-        Verdict::Refused => Outcome::Refused,
+        Verdict::Refused => Outcome::Refused(REFUSED),
+        Verdict::NeedsProxy => Outcome::Refused(CloseReason::ProxyRequired),
         Verdict::Pending(_) => {
             let shared = Arc::clone(shared);
             Outcome::Later(Deferred::new(async move {
@@ -70,10 +78,11 @@ fn without_callout(shared: &Arc<Shared>, attempt: Attempt, verdict: Verdict) -> 
 }
 
 /// Waits for the hash, if it is that.
-async fn settle(shared: &Shared, attempt: &Attempt, verdict: Verdict) -> Option<Login> {
+async fn settle(shared: &Shared, attempt: &Attempt, verdict: Verdict) -> Decision {
     let check = match verdict {
-        Verdict::Accepted(login) => return Some(login),
-        Verdict::Refused => return None,
+        Verdict::Accepted(login) => return Ok(login),
+        Verdict::Refused => return Err(REFUSED),
+        Verdict::NeedsProxy => return Err(CloseReason::ProxyRequired),
         Verdict::Pending(check) => check,
     };
     let login = tokio::task::spawn_blocking(move || check.run()).await;
@@ -81,7 +90,7 @@ async fn settle(shared: &Shared, attempt: &Attempt, verdict: Verdict) -> Option<
     if login.is_none() {
         shared.auth().failed(attempt.address, Instant::now());
     }
-    login
+    login.ok_or(REFUSED)
 }
 
 /// The service decides about everyone but its own users, and users of accounts that it has no say
@@ -93,6 +102,7 @@ fn with_callout(
     options: Arc<CalloutOptions>,
 ) -> Outcome {
     let shared = Arc::clone(shared);
+    let needs_proxy = matches!(verdict, Verdict::NeedsProxy);
     Outcome::Later(Deferred::new(async move {
         let connect = &attempt.connect;
         let given = connect.nkey.as_ref().or(connect.user.as_ref());
@@ -100,7 +110,7 @@ fn with_callout(
         let allowed = &options.allowed_accounts;
         if is_own || !allowed.is_empty() {
             let login = settle(&shared, &attempt, verdict).await;
-            let is_elsewhere = login.as_ref().is_some_and(|login| {
+            let is_elsewhere = login.as_ref().is_ok_and(|login| {
                 let account = login.account.as_str();
                 account != "$G" && !allowed.iter().any(|allowed| allowed == account)
             });
@@ -108,6 +118,10 @@ fn with_callout(
                 return login.map(|login| callout::without_requests(login, &options.account));
             }
         }
-        callout::ask(&shared, &attempt, Scheme::Configured(options)).await
+        let login = callout::ask(&shared, &attempt, Scheme::Configured(options)).await?;
+        if needs_proxy {
+            return Err(CloseReason::ProxyRequired);
+        }
+        Ok(login)
     }))
 }

@@ -109,6 +109,19 @@ pub(crate) struct Attempt {
     pub(crate) connection: ConnectionType,
     /// What its certificate calls it, where that says who it is.
     pub(crate) certificate: Option<Vec<CertificateName>>,
+    /// A trusted proxy vouches for it.
+    pub(crate) is_proxied: bool,
+}
+
+/// Whether a connection came through a proxy that signed the nonce.
+#[derive(Debug)]
+pub(crate) enum Proxied {
+    /// None signed, or none is known.
+    No,
+    /// The one of this key.
+    By(Arc<str>),
+    /// One that is not trusted.
+    ByOther,
 }
 
 /// The result of looking at credentials.
@@ -116,6 +129,8 @@ pub(crate) struct Attempt {
 pub(crate) enum Verdict {
     Accepted(Login),
     Refused,
+    /// Only a trusted proxy may bring this user.
+    NeedsProxy,
     /// A hash must be checked first.
     Pending(HashCheck),
 }
@@ -157,6 +172,12 @@ struct Rules {
     has_nkeys: bool,
     /// A service decides about users.
     callout: Option<Arc<CalloutOptions>>,
+    /// The token needs a trusted proxy.
+    proxy_required: bool,
+    /// Keys of trusted proxies.
+    proxies: Vec<Arc<str>>,
+    /// What holds for clients over WebSocket, where that is something else.
+    websocket: Option<Box<Self>>,
 }
 
 /// Decides about logins. The rules can be replaced while the server runs.
@@ -203,17 +224,27 @@ impl Authenticator {
         rules.is_required() && rules.no_auth_user.is_none()
     }
 
-    /// Whether any rule exists, so that a login must be decided before anything else.
+    /// Whether any rule exists for such a connection, so that a login must be decided before
+    /// anything else.
     #[must_use]
-    pub(crate) fn has_rules(&self) -> bool {
-        self.rules.load().is_required()
+    pub(crate) fn has_rules(&self, connection: ConnectionType) -> bool {
+        self.rules.load().of(connection).is_required()
     }
 
     /// Whether someone who logged in as `user` would still be accepted as the same, going by
     /// everything but the password given.
     #[must_use]
-    pub fn still_valid(&self, user: Option<&str>, before: &AuthOptions) -> bool {
+    pub fn still_valid(
+        &self,
+        user: Option<&str>,
+        connection: ConnectionType,
+        before: &AuthOptions,
+    ) -> bool {
         let rules = self.rules.load();
+        let rules = rules.of(connection);
+        let is_websocket = connection == ConnectionType::WebSocket;
+        let of_websocket = is_websocket.then(|| before.for_websocket()).flatten();
+        let before = of_websocket.as_ref().unwrap_or(before);
         match user {
             None => !rules.is_required() || rules.token.is_some() || rules.no_auth_user.is_some(),
             Some(name) => rules.users.get(name).is_some_and(|now| {
@@ -231,12 +262,31 @@ impl Authenticator {
         rules
             .callout
             .is_none()
-            .then(|| rules.anonymous(connection))?
+            .then(|| rules.of(connection).anonymous(connection, false))?
     }
 
     /// Whether clients are given something to sign.
-    pub(crate) fn has_nkeys(&self) -> bool {
-        self.rules.load().has_nkeys
+    pub(crate) fn needs_nonce(&self) -> bool {
+        let rules = self.rules.load();
+        rules.has_nkeys || !rules.proxies.is_empty()
+    }
+
+    /// Looks whether a proxy that is trusted signed the nonce.
+    pub(crate) fn proxied(&self, connect: &Connect, nonce: &str) -> Proxied {
+        let rules = self.rules.load();
+        let signature = connect.proxy_sig.as_deref().unwrap_or_default();
+        if signature.is_empty() || rules.proxies.is_empty() {
+            return Proxied::No;
+        }
+        let mut keys = rules.proxies.iter();
+        keys.find(|key| key::verify_nonce(key, nonce, signature).is_ok())
+            .map_or(Proxied::ByOther, |key| Proxied::By(Arc::clone(key)))
+    }
+
+    /// Whether the proxy of this key is trusted.
+    pub(crate) fn trusts(&self, proxy: &str) -> bool {
+        let rules = self.rules.load();
+        rules.proxies.iter().any(|key| **key == *proxy)
     }
 
     /// The service that decides, if one does.
@@ -246,7 +296,7 @@ impl Authenticator {
 
     /// Decides about what CONNECT brought.
     pub(crate) fn check(&self, attempt: &Attempt, now: Instant) -> Verdict {
-        let verdict = self.rules.load().check(attempt);
+        let verdict = self.rules.load().of(attempt.connection).check(attempt);
         match verdict {
             Verdict::Pending(_) if self.is_throttled(attempt.address, now) => Verdict::Refused,
             verdict => verdict,
@@ -290,6 +340,7 @@ impl UserOptions {
             && self.account == other.account
             && self.permissions == other.permissions
             && self.connection_types == other.connection_types
+            && self.proxy_required == other.proxy_required
     }
 }
 
@@ -318,6 +369,21 @@ impl Rules {
                 .map(|token| (Arc::new(Secret::new(token)), token_account)),
             no_auth_user: options.no_auth_user.as_deref().map(Into::into),
             decoy,
+            proxy_required: options.proxy_required,
+            proxies: options
+                .trusted_proxies
+                .iter()
+                .map(|key| key.as_str().into())
+                .collect(),
+            websocket: options.for_websocket().map(|own| Box::new(Self::new(&own))),
+        }
+    }
+
+    /// Those for connections of this kind.
+    fn of(&self, connection: ConnectionType) -> &Self {
+        match &self.websocket {
+            Some(own) if connection == ConnectionType::WebSocket => own,
+            _ => self,
         }
     }
 
@@ -325,7 +391,7 @@ impl Rules {
         !self.users.is_empty() || self.token.is_some() || self.callout.is_some()
     }
 
-    fn anonymous(&self, connection: ConnectionType) -> Option<Login> {
+    fn anonymous(&self, connection: ConnectionType, is_proxied: bool) -> Option<Login> {
         if !self.is_required() {
             return Some(Login {
                 user: None,
@@ -335,12 +401,13 @@ impl Rules {
             });
         }
         let user = self.find(self.no_auth_user.as_deref()?)?;
-        user.allows(connection).then(|| user.login.clone())
+        let may = user.allows(connection) && (is_proxied || !user.options.proxy_required);
+        may.then(|| user.login.clone())
     }
 
     fn check(&self, attempt: &Attempt) -> Verdict {
         let connect = &attempt.connect;
-        let anonymous = || self.anonymous(attempt.connection);
+        let anonymous = || self.anonymous(attempt.connection, attempt.is_proxied);
         if !self.is_required() {
             return anonymous().map_or(Verdict::Refused, Verdict::Accepted);
         }
@@ -348,13 +415,16 @@ impl Rules {
             return self.check_nkey(key, attempt);
         }
         if let Some(names) = &attempt.certificate {
-            return self.check_certificate(names, attempt.connection);
+            return self.check_certificate(names, attempt);
         }
         if let Some(name) = connect.user.as_deref().filter(|_| !self.users.is_empty()) {
             let given = connect.pass.as_deref().unwrap_or_default();
-            return self.check_user(name, given, attempt.connection);
+            return self.check_user(name, given, attempt);
         }
         if let (Some((secret, account)), Some(given)) = (&self.token, &connect.auth_token) {
+            if self.proxy_required && !attempt.is_proxied {
+                return Verdict::NeedsProxy;
+            }
             return check_token(secret, account, given);
         }
         let brings_nothing = connect.user.is_none()
@@ -368,26 +438,35 @@ impl Rules {
         }
     }
 
-    /// The key must be known and have signed the nonce.
+    /// The key must be known and have signed the nonce. That of `no_auth_user` need not sign.
     fn check_nkey(&self, key: &str, attempt: &Attempt) -> Verdict {
         let known = self.users.get(key).filter(|user| user.options.is_nkey);
-        let (Some(user), Some(signature)) = (known, attempt.connect.sig.as_deref()) else {
+        let Some(user) = known.filter(|user| user.allows(attempt.connection)) else {
             return Verdict::Refused;
         };
+        if user.needs_proxy(attempt) {
+            return Verdict::NeedsProxy;
+        }
+        let signature = attempt.connect.sig.as_deref().unwrap_or_default();
         let is_signed =
             !attempt.nonce.is_empty() && key::verify_nonce(key, &attempt.nonce, signature).is_ok();
-        if is_signed && user.allows(attempt.connection) {
+        if is_signed || self.no_auth_user.as_deref() == Some(key) {
             Verdict::Accepted(user.login.clone())
         } else {
             Verdict::Refused
         }
     }
 
-    fn check_user(&self, name: &str, given: &str, connection: ConnectionType) -> Verdict {
+    fn check_user(&self, name: &str, given: &str, attempt: &Attempt) -> Verdict {
         if given.len() > password::MAX_BYTES {
             return Verdict::Refused;
         }
-        let known = self.find(name).filter(|user| user.allows(connection));
+        let known = self
+            .find(name)
+            .filter(|user| user.allows(attempt.connection));
+        if known.is_some_and(|user| user.needs_proxy(attempt)) {
+            return Verdict::NeedsProxy;
+        }
         let known = known.and_then(|user| Some((user.secret.clone()?, user.login.clone())));
         let (secret, login) = match known {
             Some((secret, login)) => (secret, Some(login)),
@@ -474,6 +553,10 @@ impl User {
         }
     }
 
+    fn needs_proxy(&self, attempt: &Attempt) -> bool {
+        self.options.proxy_required && !attempt.is_proxied
+    }
+
     fn allows(&self, connection: ConnectionType) -> bool {
         let types = &self.options.connection_types;
         types.is_empty() || types.contains(&connection)
@@ -483,6 +566,7 @@ impl User {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::options::ListenerAuthOptions;
 
     const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -504,6 +588,7 @@ mod tests {
             address,
             cid: 1,
             connection: ConnectionType::Standard,
+            is_proxied: false,
         }
     }
 
@@ -511,7 +596,7 @@ mod tests {
         let connect = Connect::parse(json.as_bytes()).expect("valid JSON");
         let login = match rules.check(&attempt(connect, HOME), Instant::now()) {
             Verdict::Accepted(login) => Some(login),
-            Verdict::Refused => None,
+            Verdict::Refused | Verdict::NeedsProxy => None,
             Verdict::Pending(check) => check.run(),
         };
         login.map(|login| login.user.as_deref().unwrap_or("nobody").to_owned())
@@ -668,7 +753,7 @@ mod tests {
             users,
             ..Default::default()
         });
-        assert!(rules.is_required() && rules.has_nkeys());
+        assert!(rules.is_required() && rules.needs_nonce());
         let connect = |key: &str, signature: &str| {
             let json = format!(r#"{{"nkey":"{key}","sig":"{signature}"}}"#);
             login(&rules, &json)
@@ -684,6 +769,74 @@ mod tests {
             login(&rules, &format!(r#"{{"user":"{own}","pass":""}}"#)),
             None
         );
+    }
+
+    #[test]
+    fn websocket_may_have_a_user_and_a_token_of_its_own() {
+        let single = |name| UserOptions {
+            is_single: true,
+            ..user(name, "p")
+        };
+        let options = AuthOptions {
+            users: vec![single("ada")],
+            websocket: Some(ListenerAuthOptions {
+                user: Some(single("web")),
+                ..ListenerAuthOptions::default()
+            }),
+            ..AuthOptions::default()
+        };
+        let rules = Authenticator::new(&options);
+        let is_let_in = |name: &str, connection| {
+            let json = format!(r#"{{"user":"{name}","pass":"p"}}"#);
+            let connect = Connect::parse(json.as_bytes()).expect("valid");
+            let attempt = Attempt {
+                connection,
+                ..attempt(connect, HOME)
+            };
+            let verdict = rules.check(&attempt, Instant::now());
+            matches!(verdict, Verdict::Accepted(_))
+        };
+        use ConnectionType::{Standard, WebSocket};
+        assert!(is_let_in("ada", Standard) && is_let_in("web", WebSocket));
+        assert!(!is_let_in("web", Standard) && !is_let_in("ada", WebSocket));
+        assert!(rules.still_valid(Some("web"), WebSocket, &options));
+        assert!(!rules.still_valid(Some("web"), Standard, &options));
+    }
+
+    #[test]
+    fn a_user_may_need_a_proxy_that_signs() {
+        let (proxy, other) = (
+            key::Signer::generate(key::KeyKind::User),
+            key::Signer::generate(key::KeyKind::User),
+        );
+        let rules = Authenticator::new(&AuthOptions {
+            users: vec![UserOptions {
+                proxy_required: true,
+                ..user("ada", "p")
+            }],
+            trusted_proxies: vec![proxy.public_key().to_owned()],
+            ..Default::default()
+        });
+        let connect = |signature: String| Connect {
+            user: Some("ada".to_owned()),
+            pass: Some("p".to_owned()),
+            proxy_sig: Some(signature),
+            ..Connect::default()
+        };
+        assert!(rules.needs_nonce());
+        let proxied = |signature: &str| rules.proxied(&connect(signature.to_owned()), NONCE);
+        assert!(matches!(proxied(""), Proxied::No));
+        assert!(matches!(proxied("x"), Proxied::ByOther));
+        let signed = other.sign_nonce(NONCE);
+        assert!(matches!(proxied(&signed), Proxied::ByOther));
+        let signed = proxy.sign_nonce(NONCE);
+        assert!(matches!(proxied(&signed), Proxied::By(key) if *key == *proxy.public_key()));
+        let mut attempt = attempt(connect(signed), HOME);
+        let verdict = rules.check(&attempt, Instant::now());
+        assert!(matches!(verdict, Verdict::NeedsProxy));
+        attempt.is_proxied = true;
+        let verdict = rules.check(&attempt, Instant::now());
+        assert!(matches!(verdict, Verdict::Accepted(_)));
     }
 
     #[test]

@@ -120,6 +120,8 @@ pub struct WebSocketOptions {
     pub ping_interval: Option<Duration>,
     /// Cookies that may stand in for what CONNECT lacks.
     pub cookies: CookieNames,
+    /// Time for a valid CONNECT. Default that of other clients.
+    pub auth_timeout: Option<Duration>,
 }
 
 /// Names of cookies that hold credentials.
@@ -150,6 +152,7 @@ impl WebSocketOptions {
             advertise: None,
             ping_interval: None,
             cookies: CookieNames::default(),
+            auth_timeout: None,
         }
     }
 }
@@ -318,6 +321,39 @@ pub struct AuthOptions {
     pub no_auth_user: Option<String>,
     /// A service that decides about users. Default none.
     pub callout: Option<CalloutOptions>,
+    /// Who comes with the token must come through a trusted proxy. Default false.
+    pub proxy_required: bool,
+    /// Public keys of the proxies that are trusted.
+    pub trusted_proxies: Vec<String>,
+    /// In place of the one user, the token and `no_auth_user` for clients over WebSocket. Default
+    /// none: they log in as others do.
+    pub websocket: Option<ListenerAuthOptions>,
+}
+
+/// Who may connect to one listener, beside those users that all listeners know.
+#[derive(Clone, Debug, Default)]
+pub struct ListenerAuthOptions {
+    /// The one user.
+    pub user: Option<UserOptions>,
+    /// One token for everyone, in clear or as a hash.
+    pub token: Option<String>,
+    /// User of connections that bring no credentials.
+    pub no_auth_user: Option<String>,
+}
+
+impl AuthOptions {
+    /// What holds for clients over WebSocket, where that is something else.
+    pub(crate) fn for_websocket(&self) -> Option<Self> {
+        let own = self.websocket.as_ref()?;
+        let shared = self.users.iter().filter(|user| !user.is_single).cloned();
+        Some(Self {
+            users: shared.chain(own.user.clone()).collect(),
+            token: own.token.clone(),
+            no_auth_user: own.no_auth_user.clone(),
+            websocket: None,
+            ..self.clone()
+        })
+    }
 }
 
 /// A service that decides about users.
@@ -409,6 +445,10 @@ pub struct UserOptions {
     pub permissions: Option<PermissionOptions>,
     /// Ways the user may connect. Empty is all, the default.
     pub connection_types: Vec<ConnectionType>,
+    /// The user must come through a trusted proxy. Default false.
+    pub proxy_required: bool,
+    /// The one user of an `authorization`, not an entry of its list. Default false.
+    pub is_single: bool,
 }
 
 /// What a user may do.

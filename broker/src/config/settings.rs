@@ -15,7 +15,9 @@ use rand::distr::Alphanumeric;
 use super::diagnostic;
 use super::digest::digest;
 use super::grammar::{self, ConfigError, Environment, Map};
-use super::options::{Options, ResolverOptions, Timing, UserOptions};
+use super::options::{
+    AuthOptions, ListenerAuthOptions, Options, ResolverOptions, Timing, UserOptions,
+};
 use super::sections;
 use crate::account::SYSTEM_ACCOUNT;
 use crate::logging::LogOptions;
@@ -264,6 +266,23 @@ pub fn load(path: &Path, settings: &mut Settings) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// A user for those who bring nothing must be one of several.
+fn check_no_auth_user(name: &str, auth: &AuthOptions) -> Result<(), String> {
+    let mut listed = auth.users.iter().filter(|user| !user.is_single).peekable();
+    if listed.peek().is_none() {
+        return Err(format!(
+            "no_auth_user: {name:?} present, but users/nkeys are not defined"
+        ));
+    }
+    if listed.any(|user| user.user == name) {
+        return Ok(());
+    }
+    Err(format!(
+        "no_auth_user: {name:?} not present as user or nkey in authorization block or account \
+         configuration"
+    ))
+}
+
 impl Settings {
     /// Looks for values that contradict each other, wherever they came from.
     ///
@@ -405,20 +424,47 @@ impl Settings {
                 return Err(format!("Duplicate {kind} {:?} detected", user.user));
             }
         }
-        if let Some(name) = &auth.no_auth_user
-            && !names.contains(name.as_str())
+        let of_websocket = auth.websocket.as_ref();
+        let open_to = of_websocket.and_then(|own| own.no_auth_user.as_ref());
+        for name in auth.no_auth_user.iter().chain(open_to) {
+            check_no_auth_user(name, auth)?;
+        }
+        if let Some(own) = of_websocket
+            && auth.users.iter().any(|user| !user.is_single)
+        {
+            let both = match own {
+                ListenerAuthOptions { user: Some(_), .. } => Some("username"),
+                ListenerAuthOptions { token: Some(_), .. } => Some("token"),
+                _ => None,
+            };
+            if let Some(what) = both {
+                return Err(format!(
+                    "websocket authentication {what} not compatible with presence of users/nkeys"
+                ));
+            }
+        }
+        let websocket = self.server.websocket.as_ref();
+        if let Some(cookie) = websocket.and_then(|options| options.cookies.jwt.as_ref())
+            && self.server.operator.is_none()
         {
             return Err(format!(
-                "no_auth_user: {name:?} not present as user in authorization block or account \
-                 configuration"
+                "trusted operators or trusted keys configuration is required for JWT \
+                 authentication via cookie {cookie:?}"
             ));
         }
+        let own_user = of_websocket.and_then(|own| own.user.as_ref());
+        let own_token = of_websocket.and_then(|own| own.token.as_ref());
+        let own_secrets = own_user
+            .map(|user| &user.password)
+            .into_iter()
+            .chain(own_token);
         let secrets = auth
             .users
             .iter()
             .filter(|user| !user.is_nkey)
             .map(|user| &user.password)
-            .chain(&auth.token);
+            .chain(&auth.token)
+            .chain(own_secrets);
         if secrets.into_iter().any(|secret| !secret.starts_with('$')) {
             self.warnings
                 .push("Plaintext passwords detected, use nkeys or bcrypt".to_owned());

@@ -12,7 +12,9 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
+use menes_auth::key::KeyKind;
 use menes_jetstream::ids::AccountName;
+use menes_protocol::connect::Connect;
 use menes_protocol::encoder::server::info;
 use menes_protocol::error::WireError;
 use menes_protocol::info::Info;
@@ -25,6 +27,7 @@ use crate::account::Account;
 use crate::auth::Grant;
 use crate::auth::permissions::{Permissions, ResponseGrants};
 use crate::error::CloseReason;
+use crate::logging::traffic;
 use crate::routing::Subscription;
 use crate::routing::hash::BytesHash;
 use crate::tls::Secured;
@@ -42,11 +45,26 @@ pub enum Transport {
     WebSocket,
 }
 
+impl Transport {
+    /// What the number of a connection is called in the log.
+    pub(crate) const fn number_name(self) -> &'static str {
+        match self {
+            Self::Nats => "cid",
+            Self::WebSocket => "wid",
+        }
+    }
+}
+
+/// Stands for a token, which is not shown.
+const HIDDEN_TOKEN: &str = "[REDACTED]";
+
 /// Who a connection is, once CONNECT was accepted.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {
     /// The authenticated user as configured; `None` when nobody had to log in.
     pub user: Option<Arc<str>>,
+    /// The user to show: who is not asked to log in is whom it says, and a token is not shown.
+    pub shown_user: Option<Arc<str>>,
     /// What the client calls itself.
     pub name: String,
     /// Its library.
@@ -59,9 +77,37 @@ pub struct Identity {
     pub permissions: Option<Arc<Permissions>>,
     /// What its token granted, if it has one.
     pub grant: Option<Arc<Grant>>,
+    /// Key of the trusted proxy it came through, if it did.
+    pub proxy: Option<Arc<str>>,
 }
 
 impl Identity {
+    /// The user with the kind of login, for the log.
+    pub(crate) fn user_label(&self) -> Option<String> {
+        let user = self.shown_user.as_deref()?;
+        let has_token = self
+            .grant
+            .as_ref()
+            .is_some_and(|grant| grant.token.is_some());
+        Some(if has_token {
+            format!("jwt:{user}")
+        } else if KeyKind::User.is_public_key(user) {
+            format!("nkey:{user}")
+        } else if user == HIDDEN_TOKEN {
+            "token".to_owned()
+        } else {
+            format!("user:{user}")
+        })
+    }
+
+    /// What a login is shown as that brought `connect` and became `user`.
+    pub(crate) fn shown(user: Option<&Arc<str>>, connect: &Connect) -> Option<Arc<str>> {
+        let given = connect.nkey.as_deref().or(connect.user.as_deref());
+        let token = connect.auth_token.as_ref().map(|_| HIDDEN_TOKEN);
+        let given = || given.or(token).filter(|text| !text.is_empty());
+        user.cloned().or_else(|| given().map(Arc::from))
+    }
+
     /// The connection id of a Memphis SDK: the part of a name `<connection id>::<user>` before the
     /// `::`. Other clients have none.
     #[must_use]
@@ -603,15 +649,22 @@ impl Client {
             .is_some_and(|found| Arc::ptr_eq(found, subscription));
         if is_there {
             subscriptions.remove(subscription.sid());
+            if traffic::is_on() {
+                traffic::unsubscribed(self, subscription.sid());
+            }
         }
         is_there
     }
 
     /// Forgets all its subscriptions and returns them.
     pub(crate) fn take_subscriptions(&self) -> Vec<Arc<Subscription>> {
-        std::mem::take(&mut *self.subscriptions.lock())
-            .into_values()
-            .collect()
+        let taken = std::mem::take(&mut *self.subscriptions.lock());
+        if traffic::is_on() {
+            for sid in taken.keys() {
+                traffic::unsubscribed(self, sid);
+            }
+        }
+        taken.into_values().collect()
     }
 
     /// Queues `staged`, which is left empty.
@@ -736,12 +789,27 @@ impl Client {
         self.close_with(WireError::AuthorizationViolation);
     }
 
+    /// Ends the connection because its proxy is not trusted any more, and says so.
+    pub(crate) fn distrust(&self) {
+        self.close_saying(
+            WireError::AuthorizationViolation,
+            CloseReason::ProxyNotTrusted,
+        );
+    }
+
     /// Ends the connection and says why.
     pub(crate) fn close_with(&self, error: WireError<'_>) {
+        self.close_saying(error, CloseReason::of_wire_error(error));
+    }
+
+    fn close_saying(&self, error: WireError<'_>, reason: CloseReason) {
         let mut line = ByteQueue::default();
         error.encode(line.tail());
+        if traffic::is_on() {
+            traffic::said(self, line.tail());
+        }
         self.send(&mut line);
-        self.close(CloseReason::of_wire_error(error));
+        self.close(reason);
     }
 
     /// Why it ended, if it has.

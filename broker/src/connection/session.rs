@@ -20,11 +20,12 @@ use super::client::{Client, Identity, Transport};
 use super::worker::Worker;
 use crate::account::Account;
 use crate::account::mapping::Mapped;
-use crate::auth::gate::{self, Deferred, Outcome};
+use crate::auth::gate::{self, Decision, Deferred, Outcome};
 use crate::auth::permissions::{Permissions, PublishCache};
-use crate::auth::{Attempt, Grant, Login};
+use crate::auth::{Attempt, Grant, Login, Proxied};
 use crate::config::options::{Options, Timing};
 use crate::error::CloseReason;
+use crate::logging::traffic;
 use crate::routing::{Flushed, Message, RouteBatch, Subscription};
 use crate::server::Shared;
 use crate::streams::ingest::IngestQueue;
@@ -62,6 +63,8 @@ pub(super) struct Session {
     connected: Option<Arc<Connect>>,
     /// What the client is to sign; empty when nobody signs.
     nonce: Arc<str>,
+    /// Key of the trusted proxy it came through.
+    proxy: Option<Arc<str>>,
     /// When the user's credentials run out.
     expires: Option<Instant>,
     verbose: bool,
@@ -115,10 +118,10 @@ impl Session {
         let limits = parser_limits(&options);
         let now = Instant::now();
         let timing = options.timing;
-        let must_log_in = worker.shared().must_log_in();
+        let must_log_in = worker.shared().must_log_in(client.transport().into());
         let deadline = now
             + if must_log_in {
-                timing.auth_timeout
+                auth_timeout(&options, &client)
             } else {
                 first_ping(timing.first_ping)
             };
@@ -128,6 +131,7 @@ impl Session {
             connecting: None,
             connected: None,
             nonce: nonce(worker.shared()),
+            proxy: None,
             expires: None,
             verbose: true,
             pedantic: true,
@@ -164,13 +168,18 @@ impl Session {
 
     /// The protocol begins now: the time for TLS does not count.
     pub(super) fn begin(&mut self) {
-        let timing = self.worker.shared().options().timing;
+        let options = self.worker.shared().options();
         self.pings.deadline = Instant::now()
-            + if self.worker.shared().must_log_in() {
-                timing.auth_timeout
+            + if self.must_log_in() {
+                auth_timeout(&options, &self.client)
             } else {
-                first_ping(timing.first_ping)
+                first_ping(options.timing.first_ping)
             };
+    }
+
+    fn must_log_in(&self) -> bool {
+        let connection = self.client.transport().into();
+        self.worker.shared().must_log_in(connection)
     }
 
     /// The connection.
@@ -222,7 +231,7 @@ impl Session {
     }
 
     fn refuse_in(&mut self, batch: &mut RouteBatch, error: WireError<'_>) -> CloseReason {
-        error.encode(batch.line_to(&self.client));
+        tell(batch, &self.client, error);
         self.refused = true;
         CloseReason::of_wire_error(error)
     }
@@ -241,9 +250,15 @@ impl Session {
         let step = loop {
             let rest = &bytes[used..];
             if self.bound.is_none() && !rest.is_empty() && !self.may_begin(rest) {
-                break Step::Close(self.refuse_login(&mut batch, None));
+                break Step::Close(self.refuse_login(&mut batch, None, gate::REFUSED));
             }
-            match self.parser.parse(rest) {
+            let parsed = self.parser.parse(rest);
+            if traffic::is_on()
+                && let Ok(Some((count, op))) = &parsed
+            {
+                traffic::heard(&self.client, &rest[..*count], op);
+            }
+            match parsed {
                 Ok(Some((count, ClientOp::Pub(publish)))) => {
                     used += count;
                     tally.msgs += 1;
@@ -358,12 +373,30 @@ impl Session {
     /// `+OK`, if the client wants to hear it.
     fn ok(&self, batch: &mut RouteBatch) {
         if self.verbose {
-            batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
+            say(batch, &self.client, b"+OK\r\n");
         }
     }
 
     fn error(&self, batch: &mut RouteBatch, error: WireError<'_>) {
-        error.encode(batch.line_to(&self.client));
+        tell(batch, &self.client, error);
+    }
+}
+
+/// Tells a client why not.
+fn tell(batch: &mut RouteBatch, client: &Arc<Client>, error: WireError<'_>) {
+    let line = batch.line_to(client);
+    let start = line.len();
+    error.encode(line);
+    if traffic::is_on() {
+        traffic::said(client, &line[start..]);
+    }
+}
+
+/// Sends a client this line.
+fn say(batch: &mut RouteBatch, client: &Arc<Client>, line: &[u8]) {
+    batch.line_to(client).extend_from_slice(line);
+    if traffic::is_on() {
+        traffic::said(client, line);
     }
 }
 
@@ -394,13 +427,16 @@ impl Session {
     fn publish(&mut self, batch: &mut RouteBatch, publish: &Publish<'_>) {
         let Some(bound) = &mut self.bound else { return };
         if self.pedantic && !subject::is_literal(publish.subject) {
-            WireError::InvalidPublishSubject.encode(batch.line_to(&self.client));
+            tell(batch, &self.client, WireError::InvalidPublishSubject);
         }
         let mapped;
         let subject = match batch.map(&bound.account, publish.subject) {
             None => publish.subject,
             Some(Mapped::To(to)) => {
                 mapped = to;
+                if traffic::is_on() {
+                    traffic::mapped(&self.client, publish.subject, &mapped);
+                }
                 &*mapped
             }
             // Nobody listens there.
@@ -411,11 +447,11 @@ impl Session {
         }
         if let Some(error) = bound.refuses(&self.client, subject, publish.reply) {
             log_publish_violation(&self.client, &error);
-            error.encode(batch.line_to(&self.client));
+            tell(batch, &self.client, error);
             return;
         }
         if self.verbose {
-            batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
+            say(batch, &self.client, b"+OK\r\n");
         }
         let message = message_of(publish, subject);
         let count = batch.route(&bound.account, &message, Some(&self.client));
@@ -440,7 +476,7 @@ impl Session {
                 let subject = destination.as_bytes();
                 let error = WireError::PublishPermission { subject };
                 log_publish_violation(&self.client, &error);
-                error.encode(batch.line_to(&self.client));
+                tell(batch, &self.client, error);
                 return;
             }
             trace::Asked::Trace(trace) => Some(trace),
@@ -455,12 +491,12 @@ impl Session {
                 trace.mapped(subject);
             }
         }
-        if let Some(error) = &error {
-            log_publish_violation(&self.client, error);
-            error.encode(batch.line_to(&self.client));
+        if let Some(error) = error {
+            log_publish_violation(&self.client, &error);
+            tell(batch, &self.client, error);
         } else {
             if self.verbose {
-                batch.line_to(&self.client).extend_from_slice(b"+OK\r\n");
+                say(batch, &self.client, b"+OK\r\n");
             }
             let message = message_of(publish, subject);
             let account = &bound.account;
@@ -658,7 +694,7 @@ impl Session {
 /// Pings, and the other deadlines.
 impl Session {
     fn ping(&mut self, batch: &mut RouteBatch) {
-        batch.line_to(&self.client).extend_from_slice(b"PONG\r\n");
+        say(batch, &self.client, b"PONG\r\n");
         if self.connect_received && !self.first_pong_sent {
             self.first_pong_sent = true;
             if self.protocol >= 1 {
@@ -728,7 +764,7 @@ impl Session {
         self.pings.sent = Some(now);
         let worker = Rc::clone(&self.worker);
         let mut batch = worker.batch();
-        batch.line_to(&self.client).extend_from_slice(b"PING\r\n");
+        say(&mut batch, &self.client, b"PING\r\n");
         batch.flush();
         Step::Read
     }
@@ -738,6 +774,15 @@ impl Session {
 /// not pinged together.
 fn first_ping(delay: Duration) -> Duration {
     delay + delay.mul_f64(rand::rng().random_range(0.0..0.2))
+}
+
+/// Time for a valid CONNECT.
+fn auth_timeout(options: &Options, client: &Client) -> Duration {
+    let websocket = options.websocket.as_ref();
+    websocket
+        .filter(|_| client.transport() == Transport::WebSocket)
+        .and_then(|websocket| websocket.auth_timeout)
+        .unwrap_or(options.timing.auth_timeout)
 }
 
 /// What CONNECT says about its client, for people.
@@ -753,7 +798,7 @@ fn claimed(connect: &Connect) -> Identity {
 
 /// Something for the client to sign, if anybody signs here.
 fn nonce(shared: &Shared) -> Arc<str> {
-    if shared.operator().is_none() && !shared.auth().has_nkeys() {
+    if shared.operator().is_none() && !shared.auth().needs_nonce() {
         return "".into();
     }
     BASE64URL_NOPAD
@@ -803,7 +848,20 @@ impl Session {
         }
         let connect = Arc::new(connect);
         self.connected = Some(Arc::clone(&connect));
+        self.proxy = match self.worker.shared().auth().proxied(&connect, &self.nonce) {
+            Proxied::No => None,
+            Proxied::By(key) => Some(key),
+            Proxied::ByOther => {
+                let reason = CloseReason::ProxyNotTrusted;
+                return Flow::Stop(Step::Close(self.refuse_login(
+                    batch,
+                    Some(&connect),
+                    reason,
+                )));
+            }
+        };
         let attempt = Attempt {
+            is_proxied: self.proxy.is_some(),
             connect: Arc::clone(&connect),
             nonce: Arc::clone(&self.nonce),
             address: self.client.address().ip(),
@@ -822,7 +880,11 @@ impl Session {
         }
         match gate::decide(self.worker.shared(), attempt) {
             Outcome::Accepted(login) => self.log_in(batch, login, &connect),
-            Outcome::Refused => Flow::Stop(Step::Close(self.refuse_login(batch, Some(&connect)))),
+            Outcome::Refused(reason) => Flow::Stop(Step::Close(self.refuse_login(
+                batch,
+                Some(&connect),
+                reason,
+            ))),
             Outcome::Later(deferred) => {
                 self.unbind(CloseReason::ClientClosed);
                 self.connecting = Some(connect);
@@ -832,15 +894,19 @@ impl Session {
     }
 
     /// Goes on with the CONNECT that was decided about.
-    pub(super) fn decided(&mut self, login: Option<Login>) -> Step {
+    pub(super) fn decided(&mut self, decision: Decision) -> Step {
         let Some(connect) = self.connecting.take() else {
             return Step::Resume;
         };
         let worker = Rc::clone(&self.worker);
         let mut batch = worker.batch();
-        let flow = match login {
-            Some(login) => self.log_in(&mut batch, login, &connect),
-            None => Flow::Stop(Step::Close(self.refuse_login(&mut batch, Some(&connect)))),
+        let flow = match decision {
+            Ok(login) => self.log_in(&mut batch, login, &connect),
+            Err(reason) => Flow::Stop(Step::Close(self.refuse_login(
+                &mut batch,
+                Some(&connect),
+                reason,
+            ))),
         };
         batch.flush();
         match flow {
@@ -851,7 +917,8 @@ impl Session {
 
     fn log_in(&mut self, batch: &mut RouteBatch, login: Login, connect: &Connect) -> Flow {
         if connect.account.is_some() || connect.new_account {
-            return Flow::Stop(Step::Close(self.refuse_login(batch, Some(connect))));
+            let reason = self.refuse_login(batch, Some(connect), gate::REFUSED);
+            return Flow::Stop(Step::Close(reason));
         }
         let supports_headers = !self.worker.shared().options().no_header_support;
         let headers = connect.headers && supports_headers;
@@ -895,7 +962,8 @@ impl Session {
     /// Whether the client's certificate says who it is.
     fn is_mapped(&self) -> bool {
         let shared = self.worker.shared();
-        shared.maps_users(self.client.listener()) && shared.auth().has_rules()
+        let connection = self.client.transport().into();
+        shared.maps_users(self.client.listener()) && shared.auth().has_rules(connection)
     }
 
     /// From now on the connection acts as `login`. False when its account takes no more
@@ -919,10 +987,12 @@ impl Session {
             .fold(server, usize::min);
         self.parser.set_limits(limits);
         let identity = Identity {
+            shown_user: Identity::shown(login.user.as_ref(), connect),
             user: login.user,
             account: Some(Arc::clone(&account)),
             permissions: login.permissions.clone(),
             grant: grant.clone(),
+            proxy: self.proxy.clone(),
             ..claimed(connect)
         };
         self.expires = grant.as_ref().and_then(|grant| deadline_of(grant));
@@ -971,7 +1041,13 @@ impl Session {
         self.unbind(reason);
     }
 
-    fn refuse_login(&mut self, batch: &mut RouteBatch, connect: Option<&Connect>) -> CloseReason {
+    /// Refuses and gives `reason` back, with which the connection ends.
+    fn refuse_login(
+        &mut self,
+        batch: &mut RouteBatch,
+        connect: Option<&Connect>,
+        reason: CloseReason,
+    ) -> CloseReason {
         let has_operator = self.worker.shared().operator().is_some();
         let who = connect.filter(|_| !has_operator).and_then(|connect| {
             let nkey = connect
@@ -995,16 +1071,17 @@ impl Session {
             who.unwrap_or_default()
         );
         let claimed = connect.map(|connect| Identity {
-            user: connect.user.as_deref().map(Arc::from),
+            shown_user: Identity::shown(None, connect),
             ..claimed(connect)
         });
         self.worker.shared().system().refused(
             &self.client,
             None,
             claimed.unwrap_or_default(),
-            CloseReason::AuthenticationViolation,
+            reason,
         );
-        self.refuse_in(batch, WireError::AuthorizationViolation)
+        self.refuse_in(batch, WireError::AuthorizationViolation);
+        reason
     }
 
     /// The INFO of this connection; the one behind the first PONG says so and whose account it is.
@@ -1025,7 +1102,7 @@ impl Session {
                 let limit = i64::try_from(limit).unwrap_or(i64::MAX);
                 document.max_payload = document.max_payload.min(limit);
             }
-            document.auth_required = self.worker.shared().must_log_in();
+            document.auth_required = self.worker.shared().must_log_in(Transport::Nats.into());
             document.remote_account = bound.account.name().as_str().to_owned();
             document.acc_is_sys = bound.account.is_system();
             let grant = self.client.identity().grant.clone();

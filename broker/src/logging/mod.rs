@@ -11,12 +11,13 @@
 
 mod sink;
 mod syslog;
+pub(crate) mod traffic;
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use jiff::Zoned;
@@ -91,16 +92,6 @@ impl Default for LogOptions {
     }
 }
 
-impl LogOptions {
-    const fn level(&self) -> LevelFilter {
-        match (self.debug, self.trace) {
-            (_, true) => LevelFilter::TRACE,
-            (true, false) => LevelFilter::DEBUG,
-            (false, false) => LevelFilter::INFO,
-        }
-    }
-}
-
 /// The running log.
 #[derive(Clone, Debug)]
 pub struct Logging {
@@ -156,8 +147,8 @@ fn subscriber(shared: &Arc<Shared>) -> impl Subscriber + Send + Sync + use<> {
 /// What can change while the log runs.
 #[derive(Debug)]
 struct Shared {
-    /// 0 to 2: info, debug, trace.
-    level: AtomicU8,
+    debug: AtomicBool,
+    trace: AtomicBool,
     time: AtomicBool,
     utc: AtomicBool,
     /// What lines begin with where they go to a syslog.
@@ -169,7 +160,8 @@ struct Shared {
 impl Shared {
     fn new(options: &LogOptions) -> io::Result<Self> {
         let shared = Self {
-            level: AtomicU8::new(0),
+            debug: AtomicBool::new(false),
+            trace: AtomicBool::new(false),
             time: AtomicBool::new(true),
             utc: AtomicBool::new(false),
             syslog: ArcSwapOption::empty(),
@@ -181,12 +173,9 @@ impl Shared {
     }
 
     fn set(&self, options: &LogOptions) {
-        let level = match options.level() {
-            LevelFilter::TRACE => 2,
-            LevelFilter::DEBUG => 1,
-            _ => 0,
-        };
-        self.level.store(level, Ordering::Relaxed);
+        self.debug.store(options.debug, Ordering::Relaxed);
+        self.trace.store(options.trace, Ordering::Relaxed);
+        traffic::apply(options);
         self.time.store(options.time, Ordering::Relaxed);
         self.utc.store(options.utc, Ordering::Relaxed);
         let target = options.syslog.as_ref().filter(|_| options.file.is_none());
@@ -197,12 +186,19 @@ impl Shared {
         self.colour.store(colour, Ordering::Relaxed);
     }
 
-    fn level(&self) -> LevelFilter {
-        match self.level.load(Ordering::Relaxed) {
-            0 => LevelFilter::INFO,
-            1 => LevelFilter::DEBUG,
-            _ => LevelFilter::TRACE,
+    /// Whether lines of this level are shown. Traces do not bring debug lines with them.
+    fn shows(&self, level: Level) -> bool {
+        match level {
+            Level::TRACE => self.trace.load(Ordering::Relaxed),
+            Level::DEBUG => self.debug.load(Ordering::Relaxed),
+            _ => true,
         }
+    }
+
+    fn max_level(&self) -> LevelFilter {
+        let levels = [Level::TRACE, Level::DEBUG];
+        let most = levels.into_iter().find(|level| self.shows(*level));
+        most.unwrap_or(Level::INFO).into()
     }
 }
 
@@ -212,12 +208,11 @@ struct OwnLevel(Arc<Shared>);
 impl OwnLevel {
     fn shows(&self, metadata: &Metadata<'_>) -> bool {
         let ours = metadata.target().starts_with("menes") || metadata.target() == FATAL;
-        let limit = if ours {
-            self.0.level()
+        if ours {
+            self.0.shows(*metadata.level())
         } else {
-            LevelFilter::WARN
-        };
-        *metadata.level() <= limit
+            *metadata.level() <= LevelFilter::WARN
+        }
     }
 }
 
@@ -235,7 +230,7 @@ impl<S> Filter<S> for OwnLevel {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(self.0.level())
+        Some(self.0.max_level())
     }
 }
 
@@ -393,6 +388,7 @@ mod tests {
     fn lines_have_the_labels_of_nats_server() {
         let text = logged(
             LogOptions {
+                debug: true,
                 trace: true,
                 ..without_time()
             },
@@ -410,6 +406,19 @@ mod tests {
             "[INF] Server is ready\n[WRN] odd count=3\n[FTL] the end\n[ERR] look\n[DBG] detail\n\
              [TRC] more\n"
         );
+    }
+
+    #[test]
+    fn traces_come_without_debug_lines() {
+        let options = LogOptions {
+            trace: true,
+            ..without_time()
+        };
+        let text = logged(options, || {
+            tracing::debug!("detail");
+            tracing::trace!("more");
+        });
+        assert_eq!(text, "[TRC] more\n");
     }
 
     #[test]

@@ -85,6 +85,22 @@ struct Connection {
     name_tag: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<ProxyKey>,
+}
+
+/// A trusted proxy.
+#[derive(Serialize)]
+pub(super) struct ProxyKey {
+    key: String,
+}
+
+impl ProxyKey {
+    pub(super) fn of(key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -241,7 +257,7 @@ impl<'q> Options<'q> {
             return connection.client().id().0 == cid;
         }
         let identity = connection.client().identity();
-        (self.user.is_empty() || identity.user.as_deref() == Some(self.user))
+        (self.user.is_empty() || identity.shown_user.as_deref() == Some(self.user))
             // Nobody speaks MQTT here.
             && self.mqtt_client.is_empty()
             && self.filter.is_none_or(|filter| connection.wants_some_of(filter))
@@ -433,7 +449,7 @@ impl Source {
             tls_first: secured.is_some_and(|tls| tls.is_first),
             authorized_user: options
                 .with_auth
-                .then(|| identity.user.as_deref().map(ToOwned::to_owned))
+                .then(|| identity.shown_user.as_deref().map(ToOwned::to_owned))
                 .flatten(),
             account: options
                 .with_auth
@@ -450,6 +466,7 @@ impl Source {
                 .filter(|account| self.stop().is_none() || account != GLOBAL_ACCOUNT)
                 .map(|name| identity.account.as_ref().map_or(name, |a| a.title())),
             tags: grant.map_or_else(Vec::new, |grant| grant.admission.tags.clone()),
+            proxy: identity.proxy.as_deref().map(ProxyKey::of),
         }
     }
 }

@@ -209,7 +209,13 @@ impl Monitor {
             server_id: self.shared.id(),
             now: now(),
             disabled: false,
-            config: self.loaded.load().jetstream.as_ref().map(Config::of).unwrap_or_default(),
+            config: self
+                .loaded
+                .load()
+                .jetstream
+                .as_ref()
+                .map(Config::of)
+                .unwrap_or_default(),
             limits: Some(Limits {}),
             streams: figures.streams,
             streams_leader: 0,

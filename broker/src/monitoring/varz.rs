@@ -8,6 +8,7 @@ use menes_jetstream::api::response::ApiStats;
 use menes_jetstream::engine::Figures;
 use serde::Serialize;
 
+use super::connz::ProxyKey;
 use super::text::{Seconds, nanos, uptime};
 use super::{DataStats, Monitor, now, timestamp};
 use crate::config::options::TlsOptions;
@@ -92,7 +93,22 @@ pub(super) struct Varz<'a> {
     stale_connection_stats: ByKind,
     disk_io_wait_stats: DiskWaits,
     #[serde(skip_serializing_if = "Option::is_none")]
+    proxies: Option<Proxies>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tls_cert_not_after: Option<Timestamp>,
+}
+
+/// Proxies that clients may come through.
+#[derive(Serialize)]
+struct Proxies {
+    trusted: Vec<ProxyKey>,
+}
+
+impl Proxies {
+    fn of(keys: &[String]) -> Option<Self> {
+        let trusted: Vec<_> = keys.iter().map(|key| ProxyKey::of(key)).collect();
+        (!trusted.is_empty()).then_some(Self { trusted })
+    }
 }
 
 /// Counts by what a connection is.
@@ -377,6 +393,7 @@ impl Monitor {
             slow_consumer_stats: ByKind::of_clients(slow),
             stale_connection_stats: ByKind::of_clients(counters.stale_connections),
             disk_io_wait_stats: DiskWaits::default(),
+            proxies: Proxies::of(shared.trusted_proxies().as_slice()),
             tls_cert_not_after: tls.and_then(|tls| tls.expires()).map(timestamp),
         }
     }

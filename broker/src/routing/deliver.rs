@@ -25,6 +25,7 @@ use crate::connection::client::{Client, ClientId, Enqueued};
 use crate::connection::counters::Counters;
 use crate::connection::inbox::Inbox;
 use crate::connection::output::{BufferPool, Buffers, ByteQueue};
+use crate::logging::traffic;
 use crate::streams::ingest::{IngestBatch, IngestKind, IngestQueue, IngestTag};
 use crate::system::Port;
 
@@ -508,9 +509,13 @@ impl Stage {
         let slot = &mut self.slots[at];
         let before = slot.queue.len();
         let tail = slot.queue.tail();
+        let start = tail.len();
         let line = message.subject.len() + sid.len() + message.reply.len() + LINE_EXTRA;
         tail.reserve(line + if shares { 0 } else { body });
         message_line(tail, message.subject, sid, reply, lengths);
+        if traffic::is_on() {
+            traffic::delivered(client, &tail[start..], header, message);
+        }
         if shares {
             push_shared(&mut slot.queue, &mut self.body, message, with_header);
         } else {

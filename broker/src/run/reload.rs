@@ -99,6 +99,8 @@ enum OnChange {
     Takes(&'static str),
     /// It takes effect, and is logged by this name alone: the value is a secret, or long.
     TakesSilently(&'static str),
+    /// It takes effect, and is logged in the words that this makes of the old and the new.
+    TakesAs(fn(&Settings, &Settings) -> Vec<String>),
     /// It refuses the reload.
     Refuses,
     /// It refuses the reload in these words.
@@ -107,7 +109,7 @@ enum OnChange {
     Grows(&'static str, fn(&JetStreamSettings) -> Option<u64>),
 }
 
-use OnChange::{Grows, Refuses, RefusesSaying, Takes, TakesSilently};
+use OnChange::{Grows, Refuses, RefusesSaying, Takes, TakesAs, TakesSilently};
 
 fn written(value: &dyn Debug) -> String {
     format!("{value:?}")
@@ -165,6 +167,8 @@ const SETTINGS: &[Setting] = settings! {
     "AuthTimeout", Takes("authorization timeout"), |s| written(&s.server.timing.auth_timeout);
     "Users", TakesSilently("authorization users"), |s| written(&s.server.auth.users);
     "Authorization", TakesSilently("authorization token"), |s| written(&s.server.auth.token);
+    "ProxyRequired", Refuses, |s| s.server.auth.proxy_required.to_string();
+    "Proxies", TakesAs(changed_proxies), |s| written(&s.server.auth.trusted_proxies);
     "NoAuthUser", Takes("no_auth_user"), |s| shown(s.server.auth.no_auth_user.as_ref());
     "TLSConfig", TakesSilently("tls"), |s| {
         written(&s.server.tls.as_ref().map(|tls| {
@@ -195,6 +199,9 @@ const SETTINGS: &[Setting] = settings! {
             *tls = crate::config::options::TlsOptions { map_users: tls.map_users, ..Default::default() };
         }
         written(&options)
+    };
+    "WebsocketAuthorization", RefusesSaying("config reload not supported for Websocket: authorization"), |s| {
+        written(&s.server.auth.websocket)
     };
     "WebsocketTLS", TakesSilently("websocket tls"), |s| {
         written(&s.server.websocket.as_ref().map(|websocket| &websocket.tls))
@@ -242,7 +249,7 @@ fn first_refusal(old: &Settings, new: &Settings) -> Option<String> {
         let (was, is) = ((setting.value)(old), (setting.value)(new));
         match setting.on_change {
             _ if was == is => None,
-            Takes(_) | TakesSilently(_) => None,
+            Takes(_) | TakesSilently(_) | TakesAs(_) => None,
             Refuses => Some(format!(
                 "config reload not supported for {}: old={was}, new={is}",
                 setting.name
@@ -279,15 +286,16 @@ fn changes(old: &Settings, new: &Settings) -> Vec<String> {
     let mut changes: Vec<String> = SETTINGS
         .iter()
         .filter(differs)
-        .filter_map(|setting| match setting.on_change {
-            Takes(name) => Some(format!("{name} = {}", (setting.value)(new))),
-            TakesSilently("tls") => Some(format!("tls = {}", enabled(new))),
-            TakesSilently(name) => Some(name.to_owned()),
+        .flat_map(|setting| match setting.on_change {
+            Takes(name) => vec![format!("{name} = {}", (setting.value)(new))],
+            TakesSilently("tls") => vec![format!("tls = {}", enabled(new))],
+            TakesSilently(name) => vec![name.to_owned()],
+            TakesAs(words) => words(old, new),
             Grows(name, limit) => {
                 let limit = new.jetstream.as_ref().and_then(limit);
-                Some(format!("{name} = {}", friendly_bytes(limit.unwrap_or(0))))
+                vec![format!("{name} = {}", friendly_bytes(limit.unwrap_or(0)))]
             }
-            Refuses | RefusesSaying(_) => None,
+            Refuses | RefusesSaying(_) => Vec::new(),
         })
         .collect();
     // The files may be others under the same names.
@@ -295,6 +303,23 @@ fn changes(old: &Settings, new: &Settings) -> Vec<String> {
         changes.push(format!("tls = {}", enabled(new)));
     }
     changes
+}
+
+fn changed_proxies(old: &Settings, new: &Settings) -> Vec<String> {
+    let keys = |settings: &Settings| settings.server.auth.trusted_proxies.clone();
+    let (old, new) = (keys(old), keys(new));
+    let only_in = |these: &[String], others: &[String]| -> Vec<String> {
+        let these = these.iter().filter(|key| !others.contains(key));
+        these.map(|key| format!("{key:?}")).collect()
+    };
+    [
+        ("removed", only_in(&old, &new)),
+        ("added", only_in(&new, &old)),
+    ]
+    .into_iter()
+    .filter(|(_, keys)| !keys.is_empty())
+    .map(|(what, keys)| format!("proxies trusted keys [{}] were {what}", keys.join(" ")))
+    .collect()
 }
 
 fn enabled(settings: &Settings) -> &'static str {

@@ -43,7 +43,7 @@ pub(crate) fn document(client: &Client, server: &str) -> Vec<u8> {
         host: info.address.ip().to_canonical().to_string(),
         id: info.id.0,
         acc: info.account.as_str(),
-        user: identity.user.as_deref().unwrap_or_default(),
+        user: identity.shown_user.as_deref().unwrap_or_default(),
         name: &identity.name,
         lang: &identity.lang,
         ver: &identity.version,

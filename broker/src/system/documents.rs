@@ -115,7 +115,11 @@ impl ClientDocument {
             host: client.address.ip().to_canonical().to_string(),
             id: client.id.0,
             acc: account.to_owned(),
-            user: identity.user.as_deref().unwrap_or_default().to_owned(),
+            user: identity
+                .shown_user
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
             name: identity.name.clone(),
             lang: identity.lang.clone(),
             ver: identity.version.clone(),

@@ -40,6 +40,7 @@ pub use self::port::Port;
 use self::port::Work;
 pub use self::trace::TraceDestination;
 use crate::account::Account;
+use crate::logging::traffic;
 use crate::monitoring::Monitor;
 use crate::routing::{Message, RouteBatch};
 use crate::server::Shared;
@@ -210,6 +211,7 @@ impl System {
 
     fn send_bytes(&self, account: &Arc<Account>, subject: &[u8], body: &[u8]) {
         let mut batch = self.batch.lock();
+        traffic::published_by_system(subject, body);
         account.route(&mut batch, &Message::new(subject, body), None);
         batch.flush();
     }

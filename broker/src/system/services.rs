@@ -540,7 +540,11 @@ fn user_info(client: &Client) -> UserInfo {
     let account = info.account.as_str().to_owned();
     let grant = identity.grant.as_deref();
     UserInfo {
-        user: identity.user.as_deref().unwrap_or_default().to_owned(),
+        user: identity
+            .shown_user
+            .as_deref()
+            .unwrap_or_default()
+            .to_owned(),
         account_name: identity
             .account
             .as_ref()

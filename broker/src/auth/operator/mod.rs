@@ -30,7 +30,7 @@ use thiserror::Error;
 use self::directory::{Directory, DirectoryError};
 use self::url::UrlResolver;
 use super::callout::{self, Scheme};
-use super::gate::{Deferred, Outcome};
+use super::gate::{Decision, Deferred, Outcome, REFUSED};
 use super::permissions::Permissions;
 use super::{Attempt, Grant, Login};
 use crate::account::Accounts;
@@ -170,7 +170,7 @@ impl Operator {
     pub(crate) fn decide(self: &Arc<Self>, shared: &Arc<Shared>, attempt: Attempt) -> Outcome {
         let (text, user) = match self.user_token(&attempt) {
             Ok(user) => user,
-            Err(denied) => return refuse(&attempt, &denied),
+            Err(denied) => return Outcome::Refused(refuse(&attempt, &denied)),
         };
         if let Some(account) = self.loaded(user.account())
             && !account.is_expired(now())
@@ -178,7 +178,7 @@ impl Operator {
         {
             return match self.admit(&account, user, &text, &attempt) {
                 Ok(login) => Outcome::Accepted(login),
-                Err(denied) => refuse(&attempt, &denied),
+                Err(denied) => Outcome::Refused(refuse(&attempt, &denied)),
             };
         }
         let (operator, shared) = (Arc::clone(self), Arc::clone(shared));
@@ -193,25 +193,22 @@ impl Operator {
         user: UserToken,
         text: String,
         attempt: Attempt,
-    ) -> Option<Login> {
+    ) -> Decision {
         let Some(account) = self.find(shared, user.account()).await else {
-            refuse(&attempt, &Denied::Account("account missing".to_owned()));
-            return None;
+            let denied = Denied::Account("account missing".to_owned());
+            return Err(refuse(&attempt, &denied));
         };
         let login = match self.admit(&account, user, &text, &attempt) {
             Ok(login) => login,
-            Err(denied) => {
-                refuse(&attempt, &denied);
-                return None;
-            }
+            Err(denied) => return Err(refuse(&attempt, &denied)),
         };
         let rules = &account.claims().nats.authorization;
-        let grant = login.grant.as_ref()?;
         if !rules.is_enabled() {
-            return Some(login);
+            return Ok(login);
         }
-        if rules.auth_users.contains(&grant.admission.user) {
-            return Some(callout::without_requests(login, account.key()));
+        let grant = login.grant.as_ref();
+        if grant.is_some_and(|grant| rules.auth_users.contains(&grant.admission.user)) {
+            return Ok(callout::without_requests(login, account.key()));
         }
         callout::ask(shared, &attempt, Scheme::Operator(self, account)).await
     }
@@ -224,7 +221,7 @@ impl Operator {
             .or(self.sentinel.as_deref())
             .or(given)
             .ok_or(Denied::NoToken)?;
-        let user = UserToken::open(text, false, Timestamp::now())?;
+        let user = UserToken::open(text, attempt.is_proxied, Timestamp::now())?;
         let account = user.account();
         if let Some(pinned) = &self.pinned
             && !pinned.contains(account)
@@ -247,7 +244,7 @@ impl Operator {
             connection: attempt.connection,
             nonce: &attempt.nonce,
             signature: attempt.connect.sig.as_deref(),
-            is_proxied: false,
+            is_proxied: attempt.is_proxied,
             now: Timestamp::now(),
             local_zone: &self.local_zone,
         };
@@ -396,14 +393,18 @@ fn now() -> i64 {
     Timestamp::now().as_second()
 }
 
-fn refuse(attempt: &Attempt, denied: &Denied) -> Outcome {
+/// Logs why, and gives what is noted of the connection.
+fn refuse(attempt: &Attempt, denied: &Denied) -> CloseReason {
     match denied {
         Denied::Source(_) | Denied::Times => {
             tracing::error!("{} - cid:{} - {denied}", attempt.address, attempt.cid);
         }
         _ => tracing::debug!("{} - cid:{} - {denied}", attempt.address, attempt.cid),
     }
-    Outcome::Refused
+    match denied {
+        Denied::ProxyRequired => CloseReason::ProxyRequired,
+        _ => REFUSED,
+    }
 }
 
 fn login_of(admission: Admission, issuer: String, text: &str) -> Login {

@@ -2,11 +2,11 @@
 
 use menes_auth::key::KeyKind;
 
-use super::super::grammar::{ConfigError, Node};
+use super::super::grammar::{ConfigError, Node, Value};
 use super::super::options::{CalloutOptions, UserOptions};
 use super::super::settings::Settings;
 use super::users::{permissions, user};
-use super::values::{duration, key, list, map, not_built, text, texts, unknown, wrong};
+use super::values::{boolean, duration, expected, key, list, map, text, texts, unknown, wrong};
 
 pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
     let map = map(node)?;
@@ -31,7 +31,7 @@ pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), 
             "auth_callout" | "auth_hook" => {
                 settings.server.auth.callout = Some(callout(node)?);
             }
-            "proxy_required" => return Err(not_built(field)),
+            "proxy_required" => settings.server.auth.proxy_required = boolean(node)?,
             _ => unknown(field)?,
         }
     }
@@ -45,6 +45,8 @@ pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), 
                 "Can not have a single user/pass and a users array",
             ));
         }
+        single.is_single = true;
+        single.proxy_required = settings.server.auth.proxy_required;
         users.push(single);
     }
     for user in &mut users {
@@ -54,6 +56,43 @@ pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), 
     }
     settings.server.auth.users.append(&mut users);
     Ok(())
+}
+
+/// `proxies`: keys of those that clients may come through.
+pub(super) fn proxies(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
+    for field in &map(node)?.fields {
+        match key(field).as_str() {
+            "trusted" => {
+                let Value::Array(entries) = &field.node.value else {
+                    return Err(expected(&field.node, "a list"));
+                };
+                settings.server.auth.trusted_proxies =
+                    entries.iter().map(proxy).collect::<Result<_, _>>()?;
+            }
+            _ => unknown(field)?,
+        }
+    }
+    Ok(())
+}
+
+fn proxy(node: &Node) -> Result<String, ConfigError> {
+    let mut public_key = String::new();
+    for field in &map(node)?.fields {
+        match key(field).as_str() {
+            "key" | "public_key" => {
+                public_key = text(&field.node)?;
+                if !menes_auth::key::is_public(&public_key) {
+                    let what = format!("invalid proxy key {public_key:?}");
+                    return Err(wrong(&field.node, &what));
+                }
+            }
+            _ => unknown(field)?,
+        }
+    }
+    if public_key.is_empty() {
+        return Err(wrong(node, "proxy trusted key \"\" is invalid"));
+    }
+    Ok(public_key)
 }
 
 /// `auth_callout`: a service decides about users.

@@ -24,7 +24,7 @@ use std::time::Duration;
 use menes_jetstream::ids::AccountName;
 
 use self::accounts::accounts;
-use self::authorization::authorization;
+use self::authorization::{authorization, proxies};
 use self::jetstream::jetstream;
 use self::leafnodes::leafnodes;
 use self::log::log;
@@ -52,7 +52,7 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 /// Keys whose promise this version cannot keep.
-const NOT_BUILT: &[&str] = &["resolver_tls", "cluster", "gateway", "mqtt", "proxies"];
+const NOT_BUILT: &[&str] = &["resolver_tls", "cluster", "gateway", "mqtt"];
 
 /// Clients of a closing server must have time to go elsewhere.
 const MIN_LAME_DUCK: Duration = Duration::from_secs(30);
@@ -177,6 +177,7 @@ fn top(
         "no_header_support" => server.no_header_support = boolean(node)?,
         "no_auth_user" => server.auth.no_auth_user = Some(text(node)?),
         "authorization" => authorization(node, settings)?,
+        "proxies" => proxies(node, settings)?,
         "accounts" => accounts(node, settings)?,
         "mappings" | "maps" => global_mappings(node, settings)?,
         "leafnodes" | "leaf" => leafnodes(field, settings)?,

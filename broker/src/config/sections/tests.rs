@@ -161,7 +161,21 @@ fn contradictions_are_refused_wherever_they_come_from() {
     };
     assert!(refused("max_payload: 2MB\nmax_pending: 1MB").contains("max_pending (1048576)"));
     assert!(refused("server_name: \"a b\"").contains("spaces"));
-    assert!(refused("no_auth_user: x").contains("no_auth_user: \"x\" not present"));
+    let none = "no_auth_user: \"x\" present, but users/nkeys are not defined";
+    let single = "authorization { user: x, pass: y }\nno_auth_user: x";
+    let others = "authorization { users: [{user: y, pass: z}] }\n";
+    assert_eq!(refused("no_auth_user: x"), none);
+    assert_eq!(refused(single), none);
+    assert!(refused(&format!("{others}no_auth_user: x")).contains("not present as user or nkey"));
+    let websocket = |own: &str| refused(&format!("{others}websocket {{ no_tls: true, {own} }}"));
+    assert!(websocket("no_auth_user: x").contains("not present as user or nkey"));
+    for (own, what) in [("user: a, pass: b", "username"), ("token: a", "token")] {
+        assert_eq!(
+            websocket(&format!("authorization {{ {own} }}")),
+            format!("websocket authentication {what} not compatible with presence of users/nkeys")
+        );
+    }
+    assert!(websocket("jwt_cookie: c").contains("JWT authentication via cookie \"c\""));
     assert!(refused("lame_duck_grace_period: 3m").contains("lame duck"));
     let twice = "authorization { users: [{user: a, pass: b}, {user: a, pass: c}] }";
     assert!(refused(twice).contains("Duplicate user \"a\""));

@@ -6,7 +6,7 @@ use menes_auth::key::KeyKind;
 use super::super::grammar::{ConfigError, Node, Value};
 use super::super::options::{PermissionOptions, SubjectRules, UserOptions};
 use super::values::{
-    duration, integer, key, map, not_built, text, texts, unknown, unless_negative, wrong,
+    boolean, duration, integer, key, map, text, texts, unknown, unless_negative, wrong,
 };
 use crate::auth::permissions::ResponseLimits;
 
@@ -29,7 +29,7 @@ pub(super) fn user(node: &Node, account: Option<&str>) -> Result<UserOptions, Co
             "allowed_connection_types" | "connection_types" | "clients" => {
                 user.connection_types = connection_types(node)?;
             }
-            "proxy_required" => return Err(not_built(field)),
+            "proxy_required" => user.proxy_required = boolean(node)?,
             _ => unknown(field)?,
         }
     }

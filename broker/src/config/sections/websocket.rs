@@ -1,19 +1,20 @@
 //! `websocket`.
 
+use std::time::Duration;
+
 use menes_ws::{HeaderName, HeaderValue, Origin};
 
 use super::super::grammar::{ConfigError, Node};
-use super::super::options::WebSocketOptions;
+use super::super::options::{ListenerAuthOptions, UserOptions, WebSocketOptions};
 use super::super::settings::Settings;
 use super::advertised;
 use super::tls::tls;
-use super::values::{
-    address, boolean, duration, key, map, not_built, port, text, texts, unknown, wrong,
-};
+use super::values::{address, boolean, duration, key, map, port, text, texts, unknown, wrong};
 
 pub(super) fn websocket(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
     let mut listener = WebSocketOptions::at("0.0.0.0", 0);
     let mut plain = false;
+    let mut own = ListenerAuthOptions::default();
     for field in &map(node)?.fields {
         let node = &field.node;
         match key(field).as_str() {
@@ -44,7 +45,10 @@ pub(super) fn websocket(node: &Node, settings: &mut Settings) -> Result<(), Conf
             "pass_cookie" => listener.cookies.password = Some(text(node)?),
             "token_cookie" => listener.cookies.token = Some(text(node)?),
             "tls" => listener.tls = Some(tls(node, &mut settings.warnings)?),
-            "authorization" | "no_auth_user" => return Err(not_built(field)),
+            "authorization" | "authentication" => {
+                listener.auth_timeout = own_authorization(node, &mut own)?;
+            }
+            "no_auth_user" => own.no_auth_user = Some(text(node)?),
             _ => unknown(field)?,
         }
     }
@@ -55,7 +59,33 @@ pub(super) fn websocket(node: &Node, settings: &mut Settings) -> Result<(), Conf
         ));
     }
     settings.server.websocket = Some(listener);
+    let is_own = own.user.is_some() || own.token.is_some() || own.no_auth_user.is_some();
+    settings.server.auth.websocket = is_own.then_some(own);
     Ok(())
+}
+
+/// One user or one token for this listener; gives the time for CONNECT, if that is said.
+fn own_authorization(
+    node: &Node,
+    own: &mut ListenerAuthOptions,
+) -> Result<Option<Duration>, ConfigError> {
+    let mut user = UserOptions {
+        is_single: true,
+        ..UserOptions::default()
+    };
+    let mut timeout = None;
+    for field in &map(node)?.fields {
+        let node = &field.node;
+        match key(field).as_str() {
+            "user" | "username" => user.user = text(node)?,
+            "pass" | "password" => user.password = text(node)?,
+            "token" => own.token = Some(text(node)?),
+            "timeout" => timeout = Some(duration(node)?),
+            _ => unknown(field)?,
+        }
+    }
+    own.user = (!user.user.is_empty()).then_some(user);
+    Ok(timeout)
 }
 
 /// Headers for the answer of an upgrade; those that the protocol needs itself cannot be set.

@@ -46,8 +46,18 @@ const PAIRS: &[(&str, &str, &str)] = &[
     ("Authorization", "", "authorization { token: b }"),
     (
         "NoAuthUser",
-        "authorization { user: a, password: b }",
-        "authorization { user: a, password: b }\nno_auth_user: a",
+        "authorization { users: [{user: a, password: b}] }",
+        "authorization { users: [{user: a, password: b}] }\nno_auth_user: a",
+    ),
+    (
+        "ProxyRequired",
+        "authorization { token: b }",
+        "authorization { token: b, proxy_required: true }",
+    ),
+    (
+        "Proxies",
+        "",
+        "proxies { trusted: [{key: UCNGL4W5QX66CFX6A6DCBVDH5VOHMI7B2UZZU7TXAUQQSI2JPHULCKBR}] }",
     ),
     (
         "TLSConfig",
@@ -93,6 +103,11 @@ const PAIRS: &[(&str, &str, &str)] = &[
         "Websocket",
         "websocket { port: 1, no_tls: true }",
         "websocket { port: 2, no_tls: true }",
+    ),
+    (
+        "WebsocketAuthorization",
+        "websocket { port: 1, no_tls: true }",
+        "websocket { port: 1, no_tls: true, authorization { token: a } }",
     ),
     (
         "WebsocketTLS",
@@ -221,6 +236,7 @@ fn every_setting_changes_as_the_table_says() {
                 assert!(refusal.starts_with(&start), "{refusal}");
             }
             RefusesSaying(words) => assert_eq!(refusal.as_deref(), Some(words)),
+            TakesAs(words) => assert!(!words(&old, &new).is_empty(), "{name}"),
             Takes(logged) | TakesSilently(logged) | Grows(logged, _) => {
                 assert_eq!(refusal, None, "{name}");
                 let changes = changes(&old, &new);
@@ -236,8 +252,12 @@ fn every_setting_changes_as_the_table_says() {
 #[test]
 fn limits_of_streams_only_grow() {
     let folder = TempDir::new().expect("a folder");
-    let [without, low, high] = ["", "max_file: 5", "max_file: 6"]
-        .map(|limit| read(folder.path(), &format!("jetstream {{ domain: a, {limit} }}")));
+    let [without, low, high] = ["", "max_file: 5", "max_file: 6"].map(|limit| {
+        read(
+            folder.path(),
+            &format!("jetstream {{ domain: a, {limit} }}"),
+        )
+    });
     let refused = |old, new| {
         let start = "config reload not supported for ";
         first_refusal(old, new).map(|text| text.replacen(start, "", 1))
