@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use menes_jetstream::api::response::AccountLimits;
 use menes_jetstream::engine::ServerLimits;
@@ -208,10 +208,16 @@ impl IngestBatch {
     }
 }
 
+/// Batches and the bytes they hold: one lock for both, so that they always agree.
+#[derive(Default)]
+struct Waiting {
+    batches: Vec<IngestBatch>,
+    bytes: usize,
+}
+
 /// The way from connections to the engine.
 pub struct IngestQueue {
-    batches: Mutex<Vec<IngestBatch>>,
-    bytes: AtomicUsize,
+    waiting: Mutex<Waiting>,
     limit: usize,
     /// The engine was told and has not looked yet.
     told: AtomicBool,
@@ -236,7 +242,7 @@ pub(crate) enum LimitChange {
 impl fmt::Debug for IngestQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IngestQueue")
-            .field("bytes", &self.bytes)
+            .field("bytes", &self.bytes())
             .finish_non_exhaustive()
     }
 }
@@ -251,8 +257,7 @@ impl IngestQueue {
     #[must_use]
     pub fn new(limit_bytes: usize, wake: Arc<dyn Fn() + Send + Sync>) -> Self {
         Self {
-            batches: Mutex::new(Vec::new()),
-            bytes: AtomicUsize::new(0),
+            waiting: Mutex::default(),
             limit: limit_bytes,
             told: AtomicBool::new(false),
             wake,
@@ -281,9 +286,12 @@ impl IngestQueue {
         if self.enforcement.is_active() {
             batch.check(&self.enforcement);
         }
-        let added = batch.bytes();
-        self.batches.lock().push(batch);
-        let bytes = self.bytes.fetch_add(added, Ordering::AcqRel) + added;
+        let bytes = {
+            let mut waiting = self.waiting.lock();
+            waiting.bytes += batch.bytes();
+            waiting.batches.push(batch);
+            waiting.bytes
+        };
         if !self.told.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }
@@ -294,13 +302,11 @@ impl IngestQueue {
     /// read again. Called by the engine at the start of a turn.
     pub fn take(&self, into: &mut Vec<IngestBatch>) {
         self.told.store(false, Ordering::Release);
-        let taken = {
-            let mut batches = self.batches.lock();
-            let taken: usize = batches.iter().map(IngestBatch::bytes).sum();
-            into.append(&mut batches);
-            taken
+        let before = {
+            let mut waiting = self.waiting.lock();
+            into.append(&mut waiting.batches);
+            std::mem::take(&mut waiting.bytes)
         };
-        let before = self.bytes.fetch_sub(taken, Ordering::AcqRel);
         if before > self.limit {
             self.drained.notify_waiters();
         }
@@ -334,7 +340,7 @@ impl IngestQueue {
     /// Bytes that wait.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.waiting.lock().bytes
     }
 
     /// Returns once the queue is under its limit.
@@ -351,6 +357,8 @@ impl IngestQueue {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     fn batch(payload: &[u8]) -> IngestBatch {
