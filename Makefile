@@ -62,6 +62,12 @@ sim: setup ## Run the simulator over SEEDS seeds
 bench: setup ## Micro-benchmarks of parser, routing and engine
 	cargo bench --locked -p menes-protocol $(ARGS)
 
+benchmarks: setup ## Tables of docs/benchmarks.md (LOADGEN= NATS= [OLD_NATS=] [ARGS=])
+	@test -n "$(LOADGEN)" -a -n "$(NATS)" || { echo "make benchmarks LOADGEN=<program> NATS=<program>: see docs/benchmarks.md"; exit 1; }
+	cargo build --release --locked -p menes-cli
+	cargo build --release --locked -p menes-compat-tests --bin rate
+	scripts/benchmarks.py --loadgen $(LOADGEN) --nats $(NATS) $(if $(OLD_NATS),--old-nats $(OLD_NATS)) $(ARGS)
+
 fuzz: ## Fuzz every target for SECONDS_EACH (default 60) each; wants nightly and cargo-fuzz
 	scripts/fuzz.sh
 
@@ -75,4 +81,4 @@ fix: ## Format and apply what clippy can
 clean: ## Remove build output (the RocksDB archive in the home cache stays)
 	cargo clean
 
-.PHONY: help doctor setup build run test unit clients kill-loop compare conformance differential sim bench fuzz verify fix clean
+.PHONY: help doctor setup build run test unit clients kill-loop compare conformance differential sim bench benchmarks fuzz verify fix clean
