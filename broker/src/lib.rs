@@ -16,6 +16,7 @@ pub mod auth;
 pub mod config;
 pub mod connection;
 pub mod error;
+mod fetch;
 mod listener;
 pub mod logging;
 mod monitoring;

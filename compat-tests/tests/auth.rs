@@ -54,6 +54,11 @@ fn tokens_limit_accounts_and_share_between_them() -> Result<()> {
 }
 
 #[test]
+fn accounts_are_fetched_over_https() -> Result<()> {
+    run("resolver")
+}
+
+#[test]
 fn nsc_administers_the_accounts_of_a_server() -> Result<()> {
     let nsc = build_go_package(&Tools::find()?, "nsc", "github.com/nats-io/nsc/v2")?;
     run_with("nsc", &[("NSC", &nsc)])

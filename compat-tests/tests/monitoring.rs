@@ -37,7 +37,10 @@ accounts {
     exports: [
       {stream: "news.>"}
       {service: "help.*", accounts: [B], latency: {sampling: 50, subject: lat}}
+      {service: "open.*", allow_trace: true}
+      {stream: "told.>"}
     ]
+    imports: [ {service: {account: C, subject: "far"}, to: "open.on"} ]
     mappings: {"old.*": "new.$1", split: [ {destination: one, weight: 40%}, {destination: two, weight: 60%} ]}
     msg_trace: {dest: "traces.x", sampling: 100}
   }
@@ -46,7 +49,14 @@ accounts {
     imports: [
       {stream: {account: A, subject: "news.>"}, prefix: "from.a"}
       {service: {account: A, subject: "help.me"}, to: "aid", share: true}
+      {service: {account: A, subject: "open.door"}, to: "door"}
+      {service: {account: A, subject: "open.on"}, to: "on"}
+      {stream: {account: A, subject: "told.>"}, prefix: "heard", allow_trace: true}
     ]
+  }
+  C {
+    users: [ {user: c, password: c} ]
+    exports: [ {service: "far", allow_trace: true} ]
   }
 }
 "#;

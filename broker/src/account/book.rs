@@ -149,6 +149,8 @@ pub struct StreamAgreement {
     pub to: String,
     /// From there to here, where the two differ.
     pub transform: Option<Transform>,
+    /// Whether the exporter is told what becomes of a traced message.
+    pub allow_trace: bool,
 }
 
 /// A service import that holds.
@@ -336,8 +338,8 @@ impl Book {
         let importer = Arc::clone(&entry.description);
         for (at, import) in importer.imports.iter().enumerate() {
             let done = match &import.kind {
-                ImportKind::Stream { place } if streams => self
-                    .stream(name, import, place)
+                ImportKind::Stream { place, allow_trace } if streams => self
+                    .stream(name, import, (place, *allow_trace))
                     .map(|agreement| self.entry(name).streams.push(agreement)),
                 ImportKind::Service { to, share } if !streams => self
                     .service(name, import, to.as_deref(), *share)
@@ -362,7 +364,7 @@ impl Book {
         &self,
         importer: &AccountName,
         import: &Import,
-        place: &StreamPlace,
+        (place, allow_trace): (&StreamPlace, bool),
     ) -> Result<StreamAgreement, ImportError> {
         let exporter = self.exporter(import)?;
         let from = import.subject.as_str();
@@ -413,6 +415,7 @@ impl Book {
             from: from.to_owned(),
             to,
             transform,
+            allow_trace,
         })
     }
 

@@ -82,6 +82,8 @@ pub struct ServiceOptions {
     pub threshold: Duration,
     /// Whether it is measured how long responses take.
     pub latency: Option<LatencyOptions>,
+    /// Whether importers are told what becomes of a traced request. Default false.
+    pub allow_trace: bool,
 }
 
 /// [`ServiceOptions::threshold`] unless something else is said.
@@ -93,6 +95,7 @@ impl Default for ServiceOptions {
             response: ResponseKind::Singleton,
             threshold: RESPONSE_THRESHOLD,
             latency: None,
+            allow_trace: false,
         }
     }
 }
@@ -160,6 +163,8 @@ pub enum ImportKind {
     Stream {
         /// Where they appear here. Default the subject in the exporting account.
         place: StreamPlace,
+        /// Whether the exporter is told what becomes of a traced message. Default false.
+        allow_trace: bool,
     },
     /// Requests to the exporter.
     Service {

@@ -41,6 +41,11 @@ impl ServiceImport {
         &self.agreement
     }
 
+    /// Whether whoever asks is told what becomes of a traced request.
+    pub(crate) fn allows_trace(&self) -> bool {
+        self.agreement.options.allow_trace
+    }
+
     /// Whether both lead to the same export.
     pub(crate) fn is_of_export(&self, other: &Self) -> bool {
         self.exporter.id() == other.exporter.id() && self.agreement.export == other.agreement.export

@@ -145,6 +145,7 @@ fn describe(links: &[Link]) -> Vec<AccountDescription> {
                 } else {
                     ImportKind::Stream {
                         place: StreamPlace::To(link.here.clone()),
+                        allow_trace: false,
                     }
                 },
                 token: None,

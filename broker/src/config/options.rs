@@ -183,6 +183,8 @@ pub struct TlsOptions {
     pub curve_preferences: Option<Vec<String>>,
     /// Handshakes begun per second; more are refused. Default no limit.
     pub connection_rate_limit: Option<u32>,
+    /// Towards other servers: take any for the one that was meant. Default false.
+    pub insecure: bool,
 }
 
 impl Default for TlsOptions {
@@ -199,6 +201,7 @@ impl Default for TlsOptions {
             cipher_suites: None,
             curve_preferences: None,
             connection_rate_limit: None,
+            insecure: false,
         }
     }
 }
@@ -380,6 +383,8 @@ pub struct OperatorOptions {
     pub tokens: Vec<String>,
     /// Where accounts are found.
     pub resolver: ResolverOptions,
+    /// TLS towards there. Default with the authorities of the operating system.
+    pub resolver_tls: Option<TlsOptions>,
     /// Tokens of accounts by public key, put where accounts are found.
     pub preload: BTreeMap<String, String>,
     /// The only accounts whose users may connect. Default all.

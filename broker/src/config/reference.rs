@@ -96,7 +96,7 @@ pub const ENTRIES: &[Entry] = entries! {
     "operator" ["operators", "roots", "root", "root_operators", "root_operator"] "JWT, file or list" "none" NO "Operators whose accounts and users are trusted.";
     "trusted_keys" ["trusted"] "list" "none" NO "Public keys of operators.";
     "resolver" ["account_resolver", "accounts_resolver"] "map or word" "none" NO "Where the JWTs of accounts are.";
-    "resolver_tls" [] "map" "none" RELOADS "TLS towards a resolver.";
+    "resolver_tls" [] "map" "none" RELOADS "TLS towards a resolver: ca_file, cert_file and key_file, insecure.";
     "resolver_preload" [] "map" "none" RELOADS "JWTs of accounts that are known from the start.";
     "resolver_pinned_accounts" [] "list" "all" NO "Accounts that may be resolved.";
     "tls" [] "map" "none" RELOADS "TLS of the client port, and of monitoring on https.";

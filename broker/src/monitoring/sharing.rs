@@ -129,7 +129,7 @@ pub(super) fn imports(account: &AccountDescription) -> Vec<ImportDocument> {
 fn import(import: &Import) -> ImportDocument {
     let subject = import.subject.clone();
     let (kind, to, local_subject, share) = match &import.kind {
-        ImportKind::Stream { place } => {
+        ImportKind::Stream { place, .. } => {
             let local = match place {
                 StreamPlace::Same => subject.clone(),
                 StreamPlace::Prefix(prefix) => format!("{prefix}.{subject}"),

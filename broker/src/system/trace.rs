@@ -133,6 +133,9 @@ enum Event {
         cid: u64,
         #[serde(skip_serializing_if = "String::is_empty")]
         name: String,
+        /// Where that is not the account it came into.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        acc: Option<String>,
         sub: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         queue: Option<String>,
@@ -236,6 +239,11 @@ fn is_sampled(fields: &BTreeMap<String, Vec<String>>) -> bool {
 
 /// The header block under which a traced message is stored: nobody traces it again.
 pub(crate) fn disabled(header: &[u8]) -> Vec<u8> {
+    with_destination(header, DISABLED.as_bytes())
+}
+
+/// The header block with another destination, if it names one.
+pub(crate) fn with_destination(header: &[u8], destination: &[u8]) -> Vec<u8> {
     let mut stored = Vec::with_capacity(header.len() + DISABLED.len());
     let mut rest = header;
     while let Some(end) = memmem::find(rest, b"\r\n") {
@@ -245,7 +253,9 @@ pub(crate) fn disabled(header: &[u8]) -> Vec<u8> {
             .strip_prefix(DESTINATION.as_bytes())
             .is_some_and(|value| value.starts_with(b":"));
         if is_destination {
-            stored.extend_from_slice(format!("{DESTINATION}: {DISABLED}\r\n").as_bytes());
+            for part in [DESTINATION.as_bytes(), b": ", destination, b"\r\n"] {
+                stored.extend_from_slice(part);
+            }
         } else {
             stored.extend_from_slice(line);
         }
@@ -294,7 +304,7 @@ impl Trace {
     }
 
     /// It goes to an account that imports the stream, under this subject. What becomes of it there
-    /// is not told.
+    /// is told if the import allows it.
     pub(crate) fn exported(&mut self, importer: &AccountName, to: &[u8]) {
         self.events.push(Event::StreamExport {
             ts: timestamp(SystemTime::now()),
@@ -303,7 +313,8 @@ impl Trace {
         });
     }
 
-    /// It goes to an account whose service is imported. What becomes of it there is not told.
+    /// It goes to an account whose service is imported. What becomes of it there is told if the
+    /// export allows it.
     pub(crate) fn imported(&mut self, exporter: &AccountName, from: &[u8], to: &[u8]) {
         self.events.push(Event::ServiceImport {
             ts: timestamp(SystemTime::now()),
@@ -327,9 +338,12 @@ impl Trace {
         &mut self,
         subscription: &Subscription,
         client: &Client,
+        account: &Account,
         error: Option<&'static str>,
     ) {
+        let is_elsewhere = account.id() != self.account.id();
         self.events.push(Event::Egress {
+            acc: is_elsewhere.then(|| account.name().as_str().to_owned()),
             ts: timestamp(SystemTime::now()),
             kind: CLIENT,
             cid: client.id().0,

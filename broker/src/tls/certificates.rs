@@ -54,13 +54,15 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
+/// Why a file of a certificate or its key cannot be used.
+pub(super) fn fail(path: &Path, what: &dyn std::fmt::Display) -> TlsError {
+    TlsError::Pair(format!("{}: {what}", path.display()))
+}
+
 fn load(
     files: &CertificateFiles,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
-    let fail = |path: &Path, what: &dyn std::fmt::Display| {
-        TlsError::Pair(format!("{}: {what}", path.display()))
-    };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.cert_file)
         .map_err(|error| fail(&files.cert_file, &error))?
         .collect();
@@ -82,7 +84,7 @@ pub(super) fn authorities(path: Option<&Path>) -> Result<RootCertStore, TlsError
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             return Err(TlsError::Authorities(
-                "'verify' wants a 'ca_file', this system has no certificate authorities".into(),
+                "name a 'ca_file', this system has no certificate authorities".into(),
             ));
         }
         return Ok(roots);

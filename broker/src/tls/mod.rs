@@ -4,6 +4,7 @@
 //! new connections take the new certificates, open ones keep what they agreed on.
 
 mod certificates;
+mod client;
 mod dn;
 mod peer;
 mod prepared;
@@ -15,6 +16,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use thiserror::Error;
 
+pub(crate) use self::client::client_config;
 pub(crate) use self::dn::Dn;
 pub(crate) use self::peer::CertificateName;
 pub use self::peer::{PeerCertificate, Secured};

@@ -100,7 +100,7 @@ fn not_after(der: &[u8]) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(std::time::Duration::from_secs(seconds))
 }
 
-fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+pub(super) fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     static BOTH: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
     static LATEST: &[&SupportedProtocolVersion] = &[&version::TLS13];
     match min {
@@ -109,7 +109,7 @@ fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
     }
 }
 
-fn provider(options: &TlsOptions) -> Result<CryptoProvider, TlsError> {
+pub(super) fn provider(options: &TlsOptions) -> Result<CryptoProvider, TlsError> {
     let mut provider = aws_lc_rs::default_provider();
     if let Some(names) = &options.cipher_suites {
         // As in Go, the suites of TLS 1.3 cannot be chosen.

@@ -320,6 +320,7 @@ func sharing(t *tenancy, s *server, sys *nats.Conn) {
 	must(na.Subscribe("svc", func(m *nats.Msg) { m.Respond([]byte("served")) }))
 	ok(na.Flush())
 	check("service", string(must(nb.Request("their.svc", nil, limit)).Data), "served")
+	traces(t, a, b, na, nb, sys)
 	without := t.account(b, func(c *jwt.AccountClaims) {
 		c.Imports.Add(&jwt.Import{Subject: "news.>", Account: a.pub, Type: jwt.Stream},
 			&jwt.Import{Subject: "private.x", Account: a.pub, Type: jwt.Stream})
@@ -328,6 +329,54 @@ func sharing(t *tenancy, s *server, sys *nats.Conn) {
 	check("stream at its own place", delivers(na, nb, "news.today", "news.today"), true)
 	check("not at the former", delivers(na, nb, "news.today", "from.a.today"), false)
 	check("not without activation", delivers(na, nb, "private.x", "private.x"), false)
+}
+
+// traces is what tokens say of tracing: where an account has messages traced, and who tells others.
+func traces(t *tenancy, a, b pair, na, nb *nats.Conn, sys *nats.Conn) {
+	exporter := t.account(a, func(c *jwt.AccountClaims) {
+		c.Exports.Add(&jwt.Export{Subject: "told", Type: jwt.Service, AllowTrace: true},
+			&jwt.Export{Subject: "untold", Type: jwt.Service}, &jwt.Export{Subject: "news.>", Type: jwt.Stream})
+		c.Trace = &jwt.MsgTrace{Destination: "traces.a", Sampling: 100}
+	})
+	importer := t.account(b, func(c *jwt.AccountClaims) {
+		c.Imports.Add(&jwt.Import{Subject: "told", Account: a.pub, Type: jwt.Service},
+			&jwt.Import{Subject: "untold", Account: a.pub, Type: jwt.Service},
+			&jwt.Import{Subject: "news.>", Account: a.pub, Type: jwt.Stream, AllowTrace: true})
+	})
+	check("push tracing exporter", ask(sys, "$SYS.REQ.CLAIMS.UPDATE", exporter), "200 jwt updated")
+	check("push tracing importer", ask(sys, "$SYS.REQ.CLAIMS.UPDATE", importer), "200 jwt updated")
+	serve := func(m *nats.Msg) { m.Respond(nil) }
+	must(na.Subscribe("told", serve))
+	must(na.Subscribe("untold", serve))
+	must(nb.Subscribe("news.now", serve))
+	ok(na.Flush())
+	ok(nb.Flush())
+	steps := func(label string, nc *nats.Conn, subject, header, value string) {
+		sub := must(nc.SubscribeSync("traces.>"))
+		ok(nc.Flush())
+		msg := nats.NewMsg(subject)
+		msg.Header.Set(header, value)
+		ok(nc.PublishMsg(msg))
+		var trace struct{ Events []struct{ Type string } }
+		ok(json.Unmarshal(must(sub.NextMsg(limit)).Data, &trace))
+		types := []string{}
+		for _, event := range trace.Events {
+			types = append(types, event.Type)
+		}
+		note(label, types)
+		switch {
+		case subject == "untold":
+			check(label, fmt.Sprint(types), "[in si]")
+		case subject == "told":
+			check(label, fmt.Sprint(types), "[in si eg]")
+		default:
+			check(label, fmt.Sprint(types), "[in se eg]")
+		}
+		ok(sub.Unsubscribe())
+	}
+	steps("service that tells", nb, "told", "Nats-Trace-Dest", "traces.b")
+	steps("service that does not", nb, "untold", "Nats-Trace-Dest", "traces.b")
+	steps("stream that tells", na, "news.now", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 }
 
 func lifetimes(t *tenancy, s *server, sys *nats.Conn) {

@@ -19,7 +19,7 @@ import (
 const limit = 5 * time.Second
 
 func main() {
-	own := map[string]func(){"signing": signing, "operator": operator, "accounts": accounts, "callout": callout, "nsc": administration}
+	own := map[string]func(){"signing": signing, "operator": operator, "accounts": accounts, "callout": callout, "resolver": resolver, "nsc": administration}
 	if len(os.Args) == 2 && own[os.Args[1]] != nil {
 		defer func() {
 			if failure := recover(); failure != nil {
@@ -32,7 +32,7 @@ func main() {
 	}
 	scenarios := map[string]func(*nats.Conn){"core": core, "jetstream": streams, "buckets": buckets}
 	if len(os.Args) != 2 || scenarios[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: nats-go core|jetstream|buckets|signing|operator|accounts|callout|nsc")
+		fmt.Fprintln(os.Stderr, "usage: nats-go core|jetstream|buckets|signing|operator|accounts|callout|resolver|nsc")
 		os.Exit(2)
 	}
 	nc := connect()

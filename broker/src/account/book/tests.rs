@@ -25,7 +25,10 @@ fn from_stream(account: &str, subject: &str, place: StreamPlace) -> Import {
     Import {
         account: AccountName::from(account),
         subject: subject.to_owned(),
-        kind: ImportKind::Stream { place },
+        kind: ImportKind::Stream {
+            place,
+            allow_trace: false,
+        },
         token: None,
     }
 }

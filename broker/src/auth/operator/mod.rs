@@ -39,6 +39,7 @@ use crate::connection::client::Client;
 use crate::error::CloseReason;
 use crate::server::{Shared, log_refusals};
 use crate::streams::ingest::LimitChange;
+use crate::tls::TlsError;
 
 pub(crate) use self::services::start;
 pub(crate) use self::translate::permission_options;
@@ -62,6 +63,12 @@ pub enum OperatorError {
         /// What is wrong.
         error: String,
     },
+    /// Nobody answers where accounts are found.
+    #[error("{0}")]
+    Unreachable(String),
+    /// TLS towards where accounts are found cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Where accounts are found takes no preloaded ones.
     #[error("resolver preloads only available for writeable resolver types MEM/DIR/CACHE_DIR")]
     ReadOnly,
@@ -112,7 +119,11 @@ impl Operator {
             ResolverOptions::Url(_) if !options.preload.is_empty() => {
                 return Err(OperatorError::ReadOnly);
             }
-            ResolverOptions::Url(url) => Resolver::Url(UrlResolver::new(url)),
+            ResolverOptions::Url(url) => {
+                let resolver = UrlResolver::new(url, options.resolver_tls.as_ref())?;
+                resolver.check().map_err(OperatorError::Unreachable)?;
+                Resolver::Url(resolver)
+            }
             ResolverOptions::Full {
                 folder,
                 delete,

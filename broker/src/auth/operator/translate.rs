@@ -20,6 +20,7 @@ use crate::account::description::{
 };
 use crate::auth::permissions::ResponseLimits;
 use crate::config::options::{PermissionOptions, SubjectRules};
+use crate::system::TraceDestination;
 
 /// Permissions; `None` when the token has none.
 pub(crate) fn permission_options(permissions: &user::Permissions) -> Option<PermissionOptions> {
@@ -64,9 +65,21 @@ pub(super) fn description(account: &TrustedAccount) -> AccountDescription {
         .iter()
         .map(|(source, parts)| mapping(source, parts))
         .collect();
+    description.trace = claims.trace.as_ref().and_then(trace);
     description.limits = limits(&claims.limits);
     description.default_permissions = permission_options(&claims.default_permissions);
     description
+}
+
+/// Where messages are traced; nowhere if the token names no subject.
+fn trace(trace: &account::MessageTrace) -> Option<TraceDestination> {
+    let sampling = u8::try_from(trace.sampling).ok();
+    subject::is_literal(trace.destination.as_bytes()).then(|| TraceDestination {
+        subject: trace.destination.clone(),
+        sampling: sampling
+            .filter(|percent| (1..=100).contains(percent))
+            .unwrap_or(100),
+    })
 }
 
 fn export(export: &account::Export) -> Option<Export> {
@@ -115,6 +128,7 @@ fn service(export: &account::Export) -> ServiceOptions {
             Duration::from_nanos(threshold)
         },
         latency,
+        allow_trace: export.allow_trace,
     }
 }
 
@@ -127,7 +141,13 @@ fn import(import: &account::Import) -> Option<Import> {
                 (None, Some(prefix)) => StreamPlace::Prefix(prefix),
                 (None, None) => StreamPlace::Same,
             };
-            (import.subject.clone(), ImportKind::Stream { place })
+            (
+                import.subject.clone(),
+                ImportKind::Stream {
+                    place,
+                    allow_trace: import.allow_trace,
+                },
+            )
         }
         account::ExportKind::Service => {
             // The old way names the subject here first, the new way the subject there.

@@ -1,28 +1,61 @@
 //! Account tokens from an HTTP server: `GET <url><public key>`.
 
-use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
-use axum::body::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::header::HOST;
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{StatusCode, Uri};
 use menes_auth::token::MAX_TOKEN_LEN;
-use tokio::net::TcpStream;
+use rustls::ClientConfig;
+use tokio::runtime::Builder;
+
+use crate::config::options::TlsOptions;
+use crate::fetch::{self, Question};
+use crate::tls::{TlsError, client_config};
+
+/// How long the answer at the start may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct UrlResolver {
     base: String,
+    /// Where it is needed.
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl UrlResolver {
     /// Fetches below `url`.
-    pub(super) fn new(url: &str) -> Self {
+    ///
+    /// # Errors
+    /// TLS that cannot be set up.
+    pub(super) fn new(url: &str, tls: Option<&TlsOptions>) -> Result<Self, TlsError> {
         let slash = if url.ends_with('/') { "" } else { "/" };
-        Self {
+        let is_secure = url.starts_with("https://");
+        let usual = TlsOptions::default();
+        let tls = || client_config(tls.unwrap_or(&usual));
+        Ok(Self {
             base: format!("{url}{slash}"),
-        }
+            tls: is_secure.then(tls).transpose()?,
+        })
+    }
+
+    /// Asks for no account, to see at the start that somebody answers.
+    ///
+    /// # Errors
+    /// As [`UrlResolver::fetch`].
+    pub(super) fn check(&self) -> Result<(), String> {
+        // The caller may be in a runtime already, where nothing may be waited for.
+        let ask = || {
+            let runtime = Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| error.to_string())?;
+            let answer = async { tokio::time::timeout(CHECK_TIMEOUT, self.fetch("")).await };
+            let answer = runtime.block_on(answer);
+            answer.unwrap_or_else(|_| Err(format!("could not fetch <{:?}>: timeout", self.base)))
+        };
+        let outcome = thread::scope(|scope| scope.spawn(ask).join());
+        let failed = |_| Err("the question to the resolver failed".to_owned());
+        outcome.unwrap_or_else(failed).map(drop)
     }
 
     /// The token of an account.
@@ -36,7 +69,14 @@ impl UrlResolver {
         let could_not =
             |what: &dyn std::fmt::Display| format!("could not fetch <{shown:?}>: {what}");
         let uri: Uri = url.parse().map_err(|error| could_not(&error))?;
-        let (status, body) = get(&uri).await.map_err(|error| could_not(&error))?;
+        let question = Question {
+            uri: &uri,
+            body: None,
+            tls: self.tls.as_ref(),
+            limit: MAX_TOKEN_LEN,
+        };
+        let answer = fetch::ask(question).await;
+        let (status, body) = answer.map_err(|error| could_not(&error))?;
         if status != StatusCode::OK {
             return Err(could_not(&status));
         }
@@ -44,37 +84,6 @@ impl UrlResolver {
             .map(Some)
             .map_err(|error| could_not(&error))
     }
-}
-
-async fn get(uri: &Uri) -> io::Result<(StatusCode, Bytes)> {
-    let invalid = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
-    if uri.scheme_str() != Some("http") {
-        return Err(invalid("only http is supported"));
-    }
-    let host = uri.host().ok_or_else(|| invalid("no host"))?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(80);
-    let stream = TcpStream::connect((bare, port)).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path)
-        .header(HOST, format!("{host}:{port}"))
-        .body(Empty::<Bytes>::new())
-        .map_err(io::Error::other)?;
-    // It ends with the sender.
-    drop(tokio::spawn(connection));
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(io::Error::other)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_TOKEN_LEN)
-        .collect()
-        .await
-        .map_err(io::Error::other)?;
-    Ok((status, body.to_bytes()))
 }
 
 /// The URL without its password.
@@ -116,7 +125,10 @@ mod tests {
     async fn a_token_is_fetched_below_the_url() {
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\neyJ";
         let (url, served) = serve_once(answer).await;
-        let found = UrlResolver::new(&url).fetch("AX").await;
+        let found = UrlResolver::new(&url, None)
+            .expect("plain")
+            .fetch("AX")
+            .await;
         assert_eq!(found, Ok(Some("eyJ".to_owned())));
         let request = served.await.expect("served");
         assert!(
@@ -129,7 +141,8 @@ mod tests {
     async fn what_is_no_token_is_an_error() {
         let (url, _served) =
             serve_once("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
-        let error = UrlResolver::new(&url)
+        let error = UrlResolver::new(&url, None)
+            .expect("plain")
             .fetch("AX")
             .await
             .expect_err("not found");
@@ -138,7 +151,14 @@ mod tests {
             "{error}"
         );
         for url in ["ftp://x/", "http://127.0.0.1:1/", "nonsense"] {
-            assert!(UrlResolver::new(url).fetch("AX").await.is_err(), "{url}");
+            assert!(
+                UrlResolver::new(url, None)
+                    .expect("plain")
+                    .fetch("AX")
+                    .await
+                    .is_err(),
+                "{url}"
+            );
         }
     }
 

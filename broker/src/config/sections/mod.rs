@@ -52,7 +52,7 @@ const WITHOUT_EFFECT: &[&str] = &[
 ];
 
 /// Keys whose promise this version cannot keep.
-const NOT_BUILT: &[&str] = &["resolver_tls", "cluster", "gateway", "mqtt"];
+const NOT_BUILT: &[&str] = &["cluster", "gateway", "mqtt"];
 
 /// Clients of a closing server must have time to go elsewhere.
 const MIN_LAME_DUCK: Duration = Duration::from_secs(30);
@@ -186,7 +186,7 @@ fn top(
             *store_dir = Some(PathBuf::from(text(node)?));
         }
         "websocket" | "ws" => websocket(node, settings)?,
-        known if operator::is_key(known) => operator.read(field)?,
+        known if operator::is_key(known) => operator.read(field, &mut settings.warnings)?,
         "memphis_port" => settings.memphis_port = Some(port(node)?),
         known if WITHOUT_EFFECT.contains(&known) => settings.warnings.push(format!(
             "{}: {:?} has no effect in this version",

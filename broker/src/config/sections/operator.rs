@@ -10,8 +10,9 @@ use menes_auth::key::KeyKind;
 use menes_auth::{decorated, token};
 
 use super::super::grammar::{ConfigError, Field, Node, Value};
-use super::super::options::{DeleteAccounts, OperatorOptions, ResolverOptions};
+use super::super::options::{DeleteAccounts, OperatorOptions, ResolverOptions, TlsOptions};
 use super::super::settings::Settings;
+use super::tls::client_tls;
 use super::values::{boolean, duration, integer, key, map, text, texts, unknown, wrong};
 use crate::server::NATS_VERSION;
 
@@ -36,6 +37,7 @@ pub(super) fn is_key(key: &str) -> bool {
             | "resolver_preload"
             | "resolver_pinned_accounts"
             | "default_sentinel"
+            | "resolver_tls"
     )
 }
 
@@ -45,6 +47,7 @@ pub(super) struct Section {
     tokens: Vec<String>,
     trust: Option<Trust>,
     resolver: Option<ResolverOptions>,
+    resolver_tls: Option<TlsOptions>,
     preload: BTreeMap<String, String>,
     pinned: Option<BTreeSet<String>>,
     sentinel: Option<String>,
@@ -54,7 +57,11 @@ pub(super) struct Section {
 
 impl Section {
     /// Reads one key.
-    pub(super) fn read(&mut self, field: &Field) -> Result<(), ConfigError> {
+    pub(super) fn read(
+        &mut self,
+        field: &Field,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), ConfigError> {
         let node = &field.node;
         match key(field).as_str() {
             "trusted" | "trusted_keys" => {
@@ -64,6 +71,10 @@ impl Section {
             }
             "resolver" | "account_resolver" | "accounts_resolver" => {
                 self.resolver = Some(resolver(node)?);
+            }
+            "resolver_tls" => {
+                self.resolver_tls = Some(client_tls(node, warnings)?);
+                return Ok(());
             }
             "resolver_preload" => self.preload = preload(node)?,
             "resolver_pinned_accounts" => self.pinned = Some(pinned(node)?),
@@ -121,8 +132,9 @@ impl Section {
         };
         if let ResolverOptions::Url(url) = &resolver
             && !url.starts_with("http://")
+            && !url.starts_with("https://")
         {
-            let what = format!("{url:?}: this version fetches accounts over http only");
+            let what = format!("{url:?}: accounts are fetched over http and https");
             return Err(wrong(&place, &what));
         }
         let configured = settings.server.system_account.clone();
@@ -140,6 +152,7 @@ impl Section {
             trust,
             tokens: self.tokens,
             resolver,
+            resolver_tls: self.resolver_tls,
             preload: self.preload,
             pinned_accounts: self.pinned,
             default_sentinel: self.sentinel,

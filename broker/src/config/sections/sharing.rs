@@ -81,7 +81,7 @@ fn export(node: &Node) -> Result<Export, ConfigError> {
                 account_token_position = usize::try_from(integer(node)?).ok().filter(|&n| n > 0);
             }
             "allow_trace" => {
-                boolean(node)?;
+                options.allow_trace = boolean(node)?;
                 of_services.get_or_insert((node, "allow_trace"));
             }
             _ => unknown(field)?,
@@ -182,6 +182,7 @@ fn import(node: &Node) -> Result<Import, ConfigError> {
     let mut to = None;
     let mut share = false;
     let mut traces = None;
+    let mut allow_trace = false;
     for field in fields(node, "Import")? {
         let node = &field.node;
         match key(field).as_str() {
@@ -191,14 +192,14 @@ fn import(node: &Node) -> Result<Import, ConfigError> {
             "to" => to = Some((node, text(node)?)),
             "share" => share = boolean(node)?,
             "allow_trace" => {
-                boolean(node)?;
+                allow_trace = boolean(node)?;
                 traces = Some(node);
             }
             _ => unknown(field)?,
         }
     }
     let ((account, subject), kind) = match (stream, service) {
-        (Some(source), None) => (source, stream_kind(prefix, to)?),
+        (Some(source), None) => (source, stream_kind(prefix, to, allow_trace)?),
         (None, Some(source)) => {
             if let Some(node) = traces {
                 let what = "Detected allow_trace directive on a non-stream";
@@ -223,6 +224,7 @@ fn import(node: &Node) -> Result<Import, ConfigError> {
 fn stream_kind(
     prefix: Option<String>,
     to: Option<(&Node, String)>,
+    allow_trace: bool,
 ) -> Result<ImportKind, ConfigError> {
     let place = match (prefix.filter(|prefix| !prefix.is_empty()), to) {
         (Some(_), Some((node, _))) => {
@@ -233,7 +235,7 @@ fn stream_kind(
         (None, Some((_, to))) if !to.is_empty() => StreamPlace::To(to),
         (None, _) => StreamPlace::Same,
     };
-    Ok(ImportKind::Stream { place })
+    Ok(ImportKind::Stream { place, allow_trace })
 }
 
 /// Account and subject of an import.

@@ -7,7 +7,7 @@ use super::super::grammar::{ConfigError, Node, Value};
 use super::super::options::{CertificateFiles, HandshakeFirst, TlsOptions, TlsVersion};
 use super::values::{boolean, duration, integer, key, list, map, text, wrong};
 use crate::tls::{
-    OFFERED_CURVES, Prepared, Standing, standing_of_curve, standing_of_suite, suites,
+    OFFERED_CURVES, Prepared, Standing, client_config, standing_of_curve, standing_of_suite, suites,
 };
 
 /// How long a client may take to begin where nothing else is said and `auto` was.
@@ -17,6 +17,29 @@ const DIGEST_DIGITS: usize = 64;
 
 /// Reads a section and, so that a mistake is found before the start, the files it names.
 pub(super) fn tls(node: &Node, warnings: &mut Vec<String>) -> Result<TlsOptions, ConfigError> {
+    let options = read(node, warnings)?;
+    Prepared::new(&options).map_err(|error| wrong(node, &error.to_string()))?;
+    Ok(options)
+}
+
+/// As [`tls`], for connections to other servers.
+pub(super) fn client_tls(
+    node: &Node,
+    warnings: &mut Vec<String>,
+) -> Result<TlsOptions, ConfigError> {
+    let options = read(node, warnings)?;
+    client_config(&options).map_err(|error| wrong(node, &error.to_string()))?;
+    if options.insecure {
+        warnings.push(format!(
+            "{}: TLS certificate chain and hostname of resolver will not be verified. DO NOT USE \
+             IN PRODUCTION!",
+            node.place
+        ));
+    }
+    Ok(options)
+}
+
+fn read(node: &Node, warnings: &mut Vec<String>) -> Result<TlsOptions, ConfigError> {
     let mut options = TlsOptions::default();
     let mut reading = Reading::default();
     for field in &map(node)?.fields {
@@ -30,7 +53,6 @@ pub(super) fn tls(node: &Node, warnings: &mut Vec<String>) -> Result<TlsOptions,
         }
     }
     reading.finish(&mut options, node)?;
-    Prepared::new(&options).map_err(|error| wrong(node, &error.to_string()))?;
     Ok(options)
 }
 
@@ -70,7 +92,7 @@ impl Reading {
                 }
             }
             // It is about the certificates of servers that this one connects to.
-            "insecure" => drop(flag(node, name)?),
+            "insecure" => options.insecure = flag(node, name)?,
             "timeout" => {
                 options.timeout = duration(node)
                     .map_err(|_| wrong(node, "error parsing tls config, 'timeout' wrong type"))?;

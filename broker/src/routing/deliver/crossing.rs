@@ -14,6 +14,7 @@ use crate::account::latency::{ClientDetails, LatencyReport, Outcome, Sample};
 use crate::account::mapping::Mapped;
 use crate::account::service::{Pending, ServiceImport, Tracking};
 use crate::connection::client::Client;
+use crate::system::trace::{self, Trace};
 
 /// What a message met in one account that leads to another.
 #[derive(Debug)]
@@ -67,14 +68,29 @@ impl RouteBatch {
     #[cold]
     #[inline(never)]
     pub(super) fn cross(&mut self, traveller: Traveller<'_>, crossings: &[Crossing]) -> usize {
-        let pass = |crossing: &Crossing| match crossing {
-            Crossing::Request(import) => self.request(traveller, import),
-            Crossing::Response => self.response(traveller),
-        };
+        let pass = |crossing: &Crossing| self.cross_one(traveller, crossing, &mut None);
         crossings.iter().map(pass).sum()
     }
 
-    fn request(&mut self, traveller: Traveller<'_>, import: &Arc<ServiceImport>) -> usize {
+    /// Passes a message on in one of the ways that it met, and tells of that in `trace`.
+    pub(super) fn cross_one(
+        &mut self,
+        traveller: Traveller<'_>,
+        crossing: &Crossing,
+        trace: &mut Option<&mut Trace>,
+    ) -> usize {
+        match crossing {
+            Crossing::Request(import) => self.request(traveller, import, trace),
+            Crossing::Response => self.response(traveller),
+        }
+    }
+
+    fn request(
+        &mut self,
+        traveller: Traveller<'_>,
+        import: &Arc<ServiceImport>,
+        trace: &mut Option<&mut Trace>,
+    ) -> usize {
         let Traveller {
             account,
             message,
@@ -120,6 +136,20 @@ impl RouteBatch {
             details.set_server(&self.server_name);
         }
         let header = with_details(message.header, &details);
+        let is_only = trace.as_ref().is_some_and(|trace| trace.is_only());
+        let header = match trace {
+            // The place for traces of other servers, of which there are none.
+            Some(trace) => {
+                let (_, destination) = trace.destination();
+                let place = import
+                    .exporter()
+                    .expect_response(destination, account, import, None);
+                let place = place.inspect(|place| import.exporter().forget_response(place));
+                let token = place.as_ref().map_or(&b""[..], |place| &place.token);
+                trace::with_destination(&header, token).into()
+            }
+            None => header,
+        };
         let chain = Chain {
             import,
             details: Some(&details),
@@ -133,8 +163,8 @@ impl RouteBatch {
             header: &header,
             ..*message
         };
-        let count = self.arrive(import.exporter(), &message, target, origin, &chain);
-        if count == 0
+        let count = self.arrive(import.exporter(), &message, target, origin, &chain, trace);
+        if (count == 0 || is_only)
             && let Some(pending) = pending
         {
             self.end(&pending, Outcome::NobodyServes);
@@ -178,7 +208,14 @@ impl RouteBatch {
         let reply = reply_there(message.reply, own.as_deref());
         let message = Message { reply, ..*message };
         let target = pending.reply.to_vec();
-        let count = self.arrive(&pending.importer, &message, target, origin, &chain);
+        let count = self.arrive(
+            &pending.importer,
+            &message,
+            target,
+            origin,
+            &chain,
+            &mut None,
+        );
         if count == 0 || is_last {
             account.forget_response(&pending);
         } else {
@@ -200,6 +237,7 @@ impl RouteBatch {
         mut target: Vec<u8>,
         origin: Option<&Arc<Client>>,
         chain: &Chain<'_>,
+        trace: &mut Option<&mut Trace>,
     ) -> usize {
         match self.map(account, &target) {
             Some(Mapped::To(mapped)) => target = mapped,
@@ -211,7 +249,10 @@ impl RouteBatch {
             subject: &target,
             ..*message
         };
-        self.route_along(account, &message, origin, Some(chain))
+        match trace {
+            Some(trace) => self.route_along_traced(account, &message, origin, Some(chain), trace),
+            None => self.route_along(account, &message, origin, Some(chain)),
+        }
     }
 
     /// What becomes of a subject in this account.

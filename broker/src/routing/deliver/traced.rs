@@ -16,6 +16,18 @@ impl RouteBatch {
         origin: Option<&Arc<Client>>,
         trace: &mut Trace,
     ) -> usize {
+        self.route_along_traced(account, message, origin, None, trace)
+    }
+
+    /// As [`RouteBatch::route_traced`], for a message that came through the imports of `chain`.
+    pub(super) fn route_along_traced(
+        &mut self,
+        account: &Arc<Account>,
+        message: &Message<'_>,
+        origin: Option<&Arc<Client>>,
+        chain: Option<&Chain<'_>>,
+        trace: &mut Trace,
+    ) -> usize {
         let matched = self.cache.lookup(account, message.target);
         // Beyond this account nobody traces it, and what is stored is not traced again.
         let header = disabled(message.header);
@@ -29,7 +41,7 @@ impl RouteBatch {
             message,
             origin,
             has_engine: self.ingest.is_some(),
-            is_passed_on: false,
+            is_passed_on: chain.is_some(),
             tags: SmallVec::new(),
             crossings: SmallVec::new(),
         };
@@ -55,14 +67,18 @@ impl RouteBatch {
             count -= tags.len() - 1;
             delivery.stage.ingest(account, origin, tags, &untraced);
         }
-        let crossings = delivery.crossings;
-        let traveller = Traveller {
-            account,
-            message: &untraced,
-            origin,
-            chain: None,
-        };
-        count + self.cross(traveller, &crossings)
+        for crossing in delivery.crossings {
+            let is_told = matches!(&crossing, Crossing::Request(import) if import.allows_trace());
+            let traveller = Traveller {
+                account,
+                message: if is_told { message } else { &untraced },
+                origin,
+                chain,
+            };
+            let mut told = is_told.then_some(&mut *trace);
+            count += self.cross_one(traveller, &crossing, &mut told);
+        }
+        count
     }
 }
 
@@ -79,7 +95,7 @@ impl<'a> Delivery<'a> {
                     let is_refused = !trace.is_only() && !self.deliver(subscription);
                     is_refused.then_some(refusal::LIMIT_REACHED)
                 });
-                trace.went_out(subscription, client, error);
+                trace.went_out(subscription, client, self.account, error);
                 return error.is_none();
             }
             Target::Ingest(tag) => {
@@ -88,14 +104,24 @@ impl<'a> Delivery<'a> {
                 }
             }
             Target::Import(shadow) => {
-                if let Some(place) = shadow.place_of(self.message.target) {
-                    trace.exported(shadow.importer.name(), &place);
+                let Some(place) = shadow.place_of(self.message.target) else {
+                    return false;
+                };
+                if self.is_passed_on {
+                    return false;
                 }
-                return trace.is_only() || self.deliver(subscription);
+                trace.exported(shadow.importer.name(), &place);
+                if !shadow.import.agreement().allow_trace {
+                    return trace.is_only() || self.deliver(subscription);
+                }
+                return self.deliver_import_traced(subscription, shadow, &place, trace);
             }
             Target::ServiceImport(import) => {
                 let to = import.subject_there(self.message.target);
                 trace.imported(import.exporter().name(), self.message.target, &to);
+                if import.allows_trace() {
+                    return self.deliver(subscription);
+                }
             }
             Target::Service | Target::Receiver(_) | Target::Responses => {}
         }
@@ -106,6 +132,34 @@ impl<'a> Delivery<'a> {
         let is_taken = self.deliver(subscription);
         self.message = traced;
         is_taken
+    }
+
+    /// Gives the message to a subscription of an account that tells what becomes of it.
+    fn deliver_import_traced(
+        &mut self,
+        subscription: &Arc<Subscription>,
+        shadow: &Shadow,
+        place: &[u8],
+        trace: &mut Trace,
+    ) -> bool {
+        let parent = &shadow.parent;
+        match parent.target() {
+            Target::Client(client) => {
+                let error = self.refusal(parent, client).or_else(|| {
+                    let is_refused = !trace.is_only() && !self.deliver(subscription);
+                    is_refused.then_some(refusal::LIMIT_REACHED)
+                });
+                trace.went_out(subscription, client, &shadow.importer, error);
+                error.is_none()
+            }
+            _ => {
+                if matches!(parent.target(), Target::Ingest(tag) if tag.kind == IngestKind::Stream)
+                {
+                    trace.stored(parent.sid(), place);
+                }
+                trace.is_only() || self.deliver(subscription)
+            }
+        }
     }
 
     /// Why a client does not get the message, as far as that can be told before.
