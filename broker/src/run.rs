@@ -124,6 +124,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         store_dir::prepare(streams)?;
         settings.server.jetstream = true;
         settings.server.domain.clone_from(&streams.domain);
+        settings.server.ocsp.folder = streams.store_dir.as_deref().and_then(beside);
     }
     settings.server.ports.extend(settings.memphis_port);
 
@@ -212,6 +213,12 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Where staples are kept: beside the folder of the streams, which holds nothing else.
+fn beside(store: &Path) -> Option<PathBuf> {
+    let name = store.file_name()?.to_string_lossy();
+    Some(store.with_file_name(format!("{name}-ocsp")))
+}
+
 fn start_streams(
     settings: &Settings,
     asked: &Settings,
@@ -289,6 +296,7 @@ async fn supervise(
     loop {
         let asked = tokio::select! {
             asked = signals.next() => asked,
+            () = running.server.must_stop() => return,
             Some(answer) = reloads.recv() => {
                 let outcome = reload::reload(running, &mut settings);
                 // Whoever asked may have gone.

@@ -19,7 +19,7 @@ use menes_protocol::info::Info;
 use parking_lot::Mutex;
 use rand::Rng;
 use tokio::runtime::Builder;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::account::book::Refusal;
 use crate::account::description::AccountDescription;
@@ -42,7 +42,7 @@ use crate::shutdown::Shutdown;
 use crate::streams::StreamsOptions;
 use crate::streams::ingest::{IngestQueue, LimitChange};
 use crate::system::Port;
-use crate::tls::{Prepared, Tls, TlsError};
+use crate::tls::{Prepared, Stapling, Tls, TlsError};
 
 /// The version announced in INFO: the nats-server whose behaviour this server has. Clients switch
 /// features on by it.
@@ -100,12 +100,20 @@ struct PreparedTls {
 }
 
 impl PreparedTls {
-    fn new(options: &Options) -> Result<Self, TlsError> {
-        let prepare = |options: Option<&TlsOptions>| options.map(Prepared::new).transpose();
+    fn new(options: &Options, stop: &Arc<Notify>) -> Result<Self, TlsError> {
+        let prepare = |tls: Option<&TlsOptions>, kind| {
+            let stapling = Stapling {
+                options: &options.ocsp,
+                kind,
+                stop,
+            };
+            tls.map(|tls| Prepared::new(tls)?.staple(&stapling))
+                .transpose()
+        };
         let of_websocket = options.websocket.as_ref().and_then(|ws| ws.tls.as_ref());
         Ok(Self {
-            clients: prepare(options.tls.as_ref())?,
-            websocket: prepare(of_websocket)?,
+            clients: prepare(options.tls.as_ref(), "Client")?,
+            websocket: prepare(of_websocket, "Websocket")?,
         })
     }
 }
@@ -118,6 +126,8 @@ pub(crate) struct Shared {
     generation: AtomicU64,
     no_fast_producer_stall: Arc<AtomicBool>,
     tls: ListenerTls,
+    /// Told when the server must not go on.
+    stop: Arc<Notify>,
     hooks: Hooks,
     /// The key whose public half is the id.
     signer: Signer,
@@ -188,6 +198,7 @@ impl Shared {
             options: ArcSwap::from_pointee(options),
             generation: AtomicU64::new(0),
             tls: ListenerTls::default(),
+            stop: Arc::default(),
             hooks,
         }
     }
@@ -577,7 +588,7 @@ impl Server {
         }
         let options = self.shared.options.load_full();
         let tls = &self.shared.tls;
-        tls.replace(PreparedTls::new(&options)?);
+        tls.replace(PreparedTls::new(&options, &self.shared.stop)?);
         if options.ports.is_empty() {
             return Err(StartError::Options("no port to listen on".to_owned()));
         }
@@ -782,7 +793,9 @@ impl ServerHandle {
     /// TLS that cannot be set up as asked. Nothing changed then.
     pub fn reload(&self, options: Options) -> Result<(), TlsError> {
         let shared = &self.shared;
-        shared.tls.replace(PreparedTls::new(&options)?);
+        shared
+            .tls
+            .replace(PreparedTls::new(&options, &shared.stop)?);
         let stall = options.limits.no_fast_producer_stall;
         shared
             .no_fast_producer_stall
@@ -870,6 +883,11 @@ impl ServerHandle {
                 engine.change_limits(LimitChange::Account(account, limits));
             }
         }
+    }
+
+    /// Waits until the server must not go on.
+    pub(crate) async fn must_stop(&self) {
+        self.shared.stop.notified().await;
     }
 
     /// Accepts nobody any more. Open connections stay.

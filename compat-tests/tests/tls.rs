@@ -1,12 +1,14 @@
 //! TLS with every client: the scenarios of the plain tests, over an encrypted connection.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::StreamExt;
 use menes_compat_tests::certificates::Certificates;
 use menes_compat_tests::scenario::Scenario;
-use menes_compat_tests::{Login, ServerOptions, TestServer, connect};
+use menes_compat_tests::{Login, ServerOptions, TestServer, Tools, connect, menes_binary};
 
 /// A server that wants certificates, and says more about TLS.
 fn server(certificates: &Certificates, more: &str) -> Result<TestServer> {
@@ -152,5 +154,38 @@ async fn async_nats_over_tls_survives_a_reload_of_the_certificate() -> Result<()
     );
     fresh.publish("a", "still".into()).await?;
     fresh.flush().await?;
+    Ok(())
+}
+
+/// What `nats-cli/ocsp.sh` sees of a server.
+fn stapled(server: &Path) -> Result<Vec<String>> {
+    let folder = tempfile::tempdir()?;
+    let output = Command::new("bash")
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/clients/nats-cli/ocsp.sh"
+        ))
+        .env("SERVER", server)
+        .env("SCENARIO_DIR", folder.path())
+        .output()?;
+    let seen = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{seen}\n{complaints}");
+    Ok(seen.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn certificates_are_stapled_as_by_nats_server() -> Result<()> {
+    let mut expected = stapled(Tools::find()?.path("nats_server")?)?;
+    let seen = stapled(&menes_binary()?)?;
+    // nats-server takes an answer that anyone signed whom the authority certified for anything.
+    let is_stricter = |line: &&mut String| line.starts_with("signed by somebody else: ");
+    for line in expected.iter_mut().filter(is_stricter) {
+        "signed by somebody else: refused: bad OCSP status update for certificate".clone_into(line);
+    }
+    ensure!(
+        seen == expected,
+        "{seen:#?}\nbut nats-server\n{expected:#?}"
+    );
     Ok(())
 }

@@ -50,6 +50,8 @@ pub struct Options {
     pub operator: Option<OperatorOptions>,
     /// TLS of the client listeners. Default none.
     pub tls: Option<TlsOptions>,
+    /// Status of certificates, stapled to handshakes.
+    pub ocsp: OcspOptions,
     /// Clients may also speak in the clear where TLS is on. Default false.
     pub allow_non_tls: bool,
     /// Connections may begin with a line or header of a proxy (PROXY protocol 1 and 2) that tells
@@ -78,6 +80,7 @@ impl Default for Options {
             accounts: Vec::new(),
             operator: None,
             tls: None,
+            ocsp: OcspOptions::default(),
             allow_non_tls: false,
             proxy_protocol: false,
         }
@@ -213,6 +216,31 @@ pub struct CertificateFiles {
     pub cert_file: PathBuf,
     /// The key.
     pub key_file: PathBuf,
+}
+
+/// Status of certificates, stapled to handshakes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OcspOptions {
+    /// Which certificates are stapled.
+    pub mode: OcspMode,
+    /// Whom to ask, in place of those whom a certificate names.
+    pub urls: Vec<String>,
+    /// Where answers are kept. Default nowhere.
+    pub folder: Option<PathBuf>,
+}
+
+/// Which certificates are stapled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OcspMode {
+    /// Those that insist on it, whatever their status is.
+    #[default]
+    Auto,
+    /// All, and a server with one that is not good ends.
+    Always,
+    /// Those that insist on it, and a server with one that is not good ends.
+    Must,
+    /// None.
+    Never,
 }
 
 /// Who begins on a connection with TLS.

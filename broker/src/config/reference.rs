@@ -100,7 +100,7 @@ pub const ENTRIES: &[Entry] = entries! {
     "resolver_preload" [] "map" "none" RELOADS "JWTs of accounts that are known from the start.";
     "resolver_pinned_accounts" [] "list" "all" NO "Accounts that may be resolved.";
     "tls" [] "map" "none" RELOADS "TLS of the client port, and of monitoring on https.";
-    "ocsp" [] "true, false or map" "auto" RELOADS "Stapling of certificate status; nothing is stapled here.";
+    "ocsp" [] "true, false or map" "auto" RELOADS "Stapling of certificate status: mode auto, always, must or never, and url or urls of responders.";
     "ocsp_cache" [] "map" "none" RELOADS "Part of ocsp; has no effect here.";
     "store_dir" ["storedir"] "path" "./menes-data, or the temporary folder as nats-server" NO "The folder of the streams.";
     "jetstream" [] "true, false or map" "on with menes serve, else off" NO "Streams.";

@@ -56,6 +56,7 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
     options.ports.clone_from(&now.ports);
     options.jetstream = now.jetstream;
     options.domain.clone_from(&now.domain);
+    options.ocsp.folder.clone_from(&now.ocsp.folder);
     if let Err(error) = server.reload(options) {
         apply_log(logging, &log_before)?;
         return Err(error.to_string());
@@ -192,6 +193,7 @@ const SETTINGS: &[Setting] = settings! {
         let limit = s.server.tls.as_ref().and_then(|tls| tls.connection_rate_limit);
         limit.unwrap_or(0).to_string()
     };
+    "OCSPConfig", TakesSilently("ocsp"), |s| written(&s.server.ocsp);
     "AllowNonTLS", Refuses, |s| s.server.allow_non_tls.to_string();
     "Websocket", Refuses, |s| {
         let mut options = s.server.websocket.clone();

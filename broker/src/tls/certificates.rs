@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -15,7 +16,7 @@ use crate::config::options::CertificateFiles;
 
 /// The certificates of a listener, the first one for clients that name none of them.
 #[derive(Debug)]
-pub(super) struct Certificates(Vec<Arc<CertifiedKey>>);
+pub(super) struct Certificates(Vec<ArcSwap<CertifiedKey>>);
 
 impl Certificates {
     pub(super) fn load(
@@ -23,17 +24,32 @@ impl Certificates {
         provider: &CryptoProvider,
     ) -> Result<Self, TlsError> {
         let keys: Result<Vec<_>, _> = files.iter().map(|pair| load(pair, provider)).collect();
-        Ok(Self(keys?))
+        Ok(Self(keys?.into_iter().map(ArcSwap::new).collect()))
     }
 
     /// The one that is served to clients who ask for no name.
-    pub(super) fn first(&self) -> Option<&CertificateDer<'static>> {
-        self.0.first()?.cert.first()
+    pub(super) fn first(&self) -> Option<CertificateDer<'static>> {
+        self.get(0)?.cert.first().cloned()
     }
 
-    fn named(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+    /// One of them, by its place in the configuration.
+    pub(super) fn get(&self, at: usize) -> Option<Arc<CertifiedKey>> {
+        self.0.get(at).map(ArcSwap::load_full)
+    }
+
+    /// Serves one of them with this staple from now on; with none if it is empty.
+    pub(super) fn staple(&self, at: usize, staple: &[u8]) {
+        let (Some(place), Some(key)) = (self.0.get(at), self.get(at)) else {
+            return;
+        };
+        let mut fresh = CertifiedKey::new(key.cert.clone(), Arc::clone(&key.key));
+        fresh.ocsp = (!staple.is_empty()).then(|| staple.to_vec());
+        place.store(Arc::new(fresh));
+    }
+
+    fn named(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let name = ServerName::try_from(name).ok()?;
-        self.0.iter().find(|key| {
+        self.0.iter().map(ArcSwap::load_full).find(|key| {
             let end = key.end_entity_cert().ok();
             let parsed = end.and_then(|end| rustls::server::ParsedCertificate::try_from(end).ok());
             parsed.is_some_and(|parsed| rustls::client::verify_server_name(&parsed, &name).is_ok())
@@ -44,13 +60,12 @@ impl Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let can_sign =
-            |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+            |key: &Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         let named = hello.server_name().and_then(|name| self.named(name));
         named
             .filter(can_sign)
-            .or_else(|| self.0.iter().find(can_sign))
-            .or_else(|| self.0.first())
-            .cloned()
+            .or_else(|| self.0.iter().map(ArcSwap::load_full).find(can_sign))
+            .or_else(|| self.get(0))
     }
 }
 
@@ -75,6 +90,12 @@ fn load(
     CertifiedKey::from_der(chain, key, provider)
         .map(Arc::new)
         .map_err(|error| fail(&files.key_file, &error))
+}
+
+/// The certificates in a file; none where it cannot be read.
+pub(super) fn in_file(path: Option<&Path>) -> Vec<CertificateDer<'static>> {
+    let all = path.and_then(|path| CertificateDer::pem_file_iter(path).ok());
+    all.into_iter().flatten().filter_map(Result::ok).collect()
 }
 
 /// The authorities in `path`, or those of the operating system.

@@ -6,8 +6,10 @@
 mod certificates;
 mod client;
 mod dn;
+mod ocsp;
 mod peer;
 mod prepared;
+mod staple;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +25,7 @@ pub use self::peer::{PeerCertificate, Secured};
 pub(crate) use self::prepared::{
     OFFERED_CURVES, Prepared, Standing, standing_of_curve, standing_of_suite, suites,
 };
+pub(crate) use self::staple::Stapling;
 use crate::config::options::TlsOptions;
 
 /// Why TLS cannot be set up as asked, in the words of nats-server where it has any.
@@ -40,6 +43,9 @@ pub enum TlsError {
     /// The file of certificate authorities cannot be used.
     #[error("failed to parse root ca certificate: {0}")]
     Authorities(String),
+    /// The status of a certificate cannot be had, or is not good.
+    #[error("{0}")]
+    Staple(String),
     /// Cipher suites, curves and versions leave nothing to agree on.
     #[error("{0}")]
     Nothing(String),

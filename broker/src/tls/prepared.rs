@@ -12,6 +12,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
 use super::certificates::{Certificates, authorities};
+use super::staple::{self, Keeping, Stapling};
 use crate::config::options::{TlsOptions, TlsVersion};
 
 /// See the module.
@@ -21,6 +22,8 @@ pub(crate) struct Prepared {
     /// The same without a question for the client's certificate.
     open: Arc<ServerConfig>,
     expires: Option<SystemTime>,
+    certificates: Arc<Certificates>,
+    stapled: Option<Keeping>,
 }
 
 impl std::fmt::Debug for Prepared {
@@ -42,7 +45,7 @@ impl Prepared {
         }
         let provider = Arc::new(provider(options)?);
         let certificates = Certificates::load(&options.certificates, &provider)?;
-        let expires = certificates.first().and_then(|der| not_after(der));
+        let expires = certificates.first().and_then(|der| not_after(&der));
         let certificates = Arc::new(certificates);
         let verifier = if options.verify {
             let roots = Arc::new(authorities(options.ca_file.as_deref())?);
@@ -70,7 +73,18 @@ impl Prepared {
             open: config(Arc::new(NoClientAuth))?,
             options: options.clone(),
             expires,
+            certificates,
+            stapled: None,
         })
+    }
+
+    /// Has its certificates stapled, where they or the configuration want that.
+    ///
+    /// # Errors
+    /// See [`staple::keep`].
+    pub(crate) fn staple(mut self, stapling: &Stapling<'_>) -> Result<Self, TlsError> {
+        self.stapled = Some(staple::keep(&self.certificates, &self.options, stapling)?);
+        Ok(self)
     }
 
     /// What it was made from.

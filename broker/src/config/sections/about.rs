@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::grammar::{ConfigError, Node, Value};
-use super::values::{boolean, map, text, wrong};
+use super::super::options::{OcspMode, OcspOptions};
+use super::values::{boolean, map, text, texts, wrong};
 
 /// Flags that nats-server has.
 const FLAGS: &[&str] = &[
@@ -71,28 +72,47 @@ pub(super) fn feature_flags(node: &Node, warnings: &mut Vec<String>) -> Result<(
     Ok(())
 }
 
-/// `ocsp`: what is not asked for need not be done.
-pub(super) fn ocsp(node: &Node) -> Result<(), ConfigError> {
-    let mode = match &node.value {
-        // It honours certificates that insist; none is asked whether it does.
-        Value::Bool(_) => return Ok(()),
-        Value::Map(map) => map.get("mode").map(|field| text(&field.node)).transpose()?,
-        _ => return Err(wrong(node, "expected true, false or a map with a mode")),
+/// `ocsp`: which certificates are stapled, and whom to ask.
+pub(super) fn ocsp(node: &Node) -> Result<OcspOptions, ConfigError> {
+    let mut options = OcspOptions::default();
+    let map = match &node.value {
+        Value::Bool(true) => return Ok(options),
+        Value::Bool(false) => {
+            options.mode = OcspMode::Never;
+            return Ok(options);
+        }
+        Value::Map(map) => map,
+        other => {
+            let what = format!(
+                "error parsing ocsp config: unsupported type {}",
+                other.kind()
+            );
+            return Err(wrong(node, &what));
+        }
     };
-    match mode
-        .as_deref()
-        .unwrap_or("auto")
-        .to_ascii_lowercase()
-        .as_str()
-    {
-        "auto" | "never" => Ok(()),
-        "always" | "must" => Err(wrong(
-            node,
-            "OCSP stapling is not supported by this version",
-        )),
-        other => Err(wrong(
-            node,
-            &format!("error parsing ocsp config: unsupported ocsp mode {other:?}"),
-        )),
+    for field in &map.fields {
+        match field.key.as_str() {
+            "mode" => options.mode = ocsp_mode(&field.node)?,
+            "url" | "urls" => options.urls = texts(&field.node)?,
+            other => {
+                let what = format!("error parsing ocsp config: unsupported field {other:?}");
+                return Err(wrong(&field.node, &what));
+            }
+        }
+    }
+    Ok(options)
+}
+
+fn ocsp_mode(node: &Node) -> Result<OcspMode, ConfigError> {
+    let mode = text(node)?;
+    match mode.to_ascii_lowercase().as_str() {
+        "auto" => Ok(OcspMode::Auto),
+        "always" => Ok(OcspMode::Always),
+        "must" => Ok(OcspMode::Must),
+        "never" => Ok(OcspMode::Never),
+        _ => {
+            let what = format!("error parsing ocsp config: unsupported ocsp mode {mode:?}");
+            Err(wrong(node, &what))
+        }
     }
 }

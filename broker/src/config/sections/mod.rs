@@ -113,7 +113,7 @@ fn top(
         "server_tags" => server.tags = about::tags(node)?,
         "server_metadata" => server.metadata = about::metadata(node)?,
         "feature_flags" => about::feature_flags(node, &mut settings.warnings)?,
-        "ocsp" => about::ocsp(node)?,
+        "ocsp" => server.ocsp = about::ocsp(node)?,
         "max_closed_clients" => server.limits.max_closed_clients = size(node)?,
         "write_timeout" => server.timing.write_timeout = write_timeout(node)?,
         "connect_error_reports" => settings.connect_error_reports = integer(node)?,

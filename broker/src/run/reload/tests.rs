@@ -94,6 +94,7 @@ const PAIRS: &[(&str, &str, &str)] = &[
         TLS,
         "tls { cert_file: ./a.crt, key_file: ./a.key, connection_rate_limit: 5 }",
     ),
+    ("OCSPConfig", "", "ocsp { mode: must }"),
     (
         "AllowNonTLS",
         TLS,
