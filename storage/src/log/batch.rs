@@ -43,6 +43,8 @@ pub(super) struct Batch {
 pub(super) struct Run {
     pub(super) segment: u64,
     offset: u32,
+    /// Where it ends.
+    pub(super) end: u32,
     parts: Range<usize>,
 }
 
@@ -148,6 +150,7 @@ impl Batch {
             self.runs.push(Run {
                 segment: at.segment,
                 offset: at.offset,
+                end: at.offset,
                 parts,
             });
             self.end = at;
@@ -168,6 +171,7 @@ impl Batch {
         self.bytes += u64::from(len);
         if let Some(run) = self.runs.last_mut() {
             run.parts.end = self.parts.len();
+            run.end = self.end.offset;
         }
     }
 

@@ -68,6 +68,8 @@ struct Disk {
     fault: Option<(u64, Fault)>,
     /// Steps at which something was synced.
     syncs: Vec<u64>,
+    /// Bytes read so far.
+    bytes_read: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -111,6 +113,11 @@ impl SimulatedFiles {
     /// How many syncs of files there were.
     pub(super) fn syncs(&self) -> usize {
         self.disk.lock().syncs.len()
+    }
+
+    /// How many bytes were read.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.disk.lock().bytes_read
     }
 
     /// The directory as the next start finds it, on a healthy disk.
@@ -321,13 +328,14 @@ impl File for SimulatedFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let disk = self.disk();
+        let mut disk = self.disk();
         let bytes = &disk.inodes[self.inode].current;
         let from = bytes
             .len()
             .min(usize::try_from(offset).expect("small in tests"));
         let read = buffer.len().min(bytes.len() - from);
         buffer[..read].copy_from_slice(&bytes[from..from + read]);
+        disk.bytes_read += read as u64;
         Ok(read)
     }
 

@@ -255,6 +255,7 @@ impl SegmentLog {
             next_requested,
             begun: Instant::now(),
             next_segment_bytes: options.segment_bytes,
+            horizon: writer::horizon_behind(synced.end(), active.len),
             sidecar,
             superblock,
             evidence: options.tail_evidence,

@@ -9,8 +9,11 @@
 //! 3. a later segment that was begun says it of the whole segment before;
 //! 4. the clean-shutdown mark says it of the whole log.
 //!
-//! Everything is checked before the first byte is written. After a crash the rest of the last
-//! segment is cleared, so that nothing of a torn batch is ever taken for part of a later one.
+//! Everything is checked before the first byte is written. After a crash what may have been written
+//! behind the last valid entry is cleared, so that nothing of a torn batch is ever taken for part of
+//! a later one. How far that may be the sidecar says, its horizon: a start reads what was written
+//! since the last record and a few megabytes behind it, whatever is stored and however large
+//! segments are. Where the horizon is not known, all of the segment is read.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,6 +27,7 @@ use super::keeper::{is_spare, segment_name, segment_number};
 use super::segment::{Walker, clear, damaged, find_mark, read_header};
 use super::sidecar::{self, Sidecar, Synced};
 use super::superblock::{self, Contents, Superblock, Unreadable};
+use super::writer::horizon_behind;
 use crate::error::OpenError;
 use crate::files::{File, Files, prewrite, write_all};
 
@@ -151,11 +155,11 @@ fn create_first_segment(
     created.map_err(OpenError::io("create", files.path(sidecar::NAME)))
 }
 
-fn open_sidecar(files: &dyn Files, store: StoreId) -> Result<Sidecar, OpenError> {
+fn open_sidecar(files: &dyn Files, store: StoreId, opened: u64) -> Result<Sidecar, OpenError> {
     let path = files.path(sidecar::NAME);
     match files
         .open(sidecar::NAME)
-        .and_then(|file| Sidecar::open(file, store))
+        .and_then(|file| Sidecar::open(file, store, opened))
     {
         Ok(Some(sidecar)) => Ok(sidecar),
         Ok(None) => Err(damage(format!("{} holds no sound record", path.display()))),
@@ -185,14 +189,45 @@ struct Scan {
     spares: Vec<String>,
     /// How far valid entries go.
     valid: Synced,
+    written: Written,
+}
+
+/// How far the last segments may have been written, as offsets.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    active: u32,
+    /// In the segment that was prepared and not begun.
+    prepared: u32,
+}
+
+impl Written {
+    fn of(horizon: Option<LogPosition>, valid: LogPosition, active: SegmentHeader) -> Self {
+        match horizon {
+            // The next segment is named before anything is written to it.
+            Some(horizon) if horizon.segment == active.number && horizon >= valid => Self {
+                active: horizon.offset.min(active.len),
+                prepared: 0,
+            },
+            Some(horizon) if horizon.segment == active.number + 1 => Self {
+                active: active.len,
+                prepared: horizon.offset,
+            },
+            _ => Self {
+                active: active.len,
+                prepared: u32::MAX,
+            },
+        }
+    }
 }
 
 impl Scan {
     fn of(files: &dyn Files, superblock: &Superblock) -> Result<Self, OpenError> {
         let Contents {
-            store, clean_end, ..
+            store,
+            opened,
+            clean_end,
         } = superblock.contents;
-        let sidecar = open_sidecar(files, store)?;
+        let sidecar = open_sidecar(files, store, opened)?;
         let floor = sidecar.latest;
         let names = files
             .names()
@@ -210,7 +245,10 @@ impl Scan {
         let (active, file, mut unbegun) = find_active(files, store, &mut segments)?;
         // A segment is prepared only once the one before it was begun and synced.
         let missing = |(number, _): &(u64, Arc<dyn File>)| *number > active.number + 1;
-        if active.number < floor.segment || unbegun.iter().any(missing) {
+        // As a segment is named in a horizon only once the one before it was synced.
+        let named = sidecar.horizon.map_or(0, |horizon| horizon.segment);
+        if active.number < floor.segment || named > active.number + 1 || unbegun.iter().any(missing)
+        {
             let start = LogPosition {
                 segment: active.number + 1,
                 offset: 0,
@@ -220,12 +258,13 @@ impl Scan {
         let prepared = unbegun.pop();
 
         let valid = walk(files, store, floor, active, &file)?;
+        let written = Written::of(sidecar.horizon, valid.end(), active);
         if let Some(end) = clean_end {
             if end != valid.end() {
                 return Err(damaged(files, valid.end()).into());
             }
         } else {
-            refuse_marks(files, store, &*file, valid.end(), active.len)?;
+            refuse_marks(files, store, &*file, valid.end(), written.active)?;
             if let Some((number, file)) = &prepared {
                 // The first mark is written together with the header, and both may be torn.
                 let offset = SEGMENT_HEADER_BYTES + OWN_ENTRY_BYTES;
@@ -233,7 +272,7 @@ impl Scan {
                     segment: *number,
                     offset,
                 };
-                refuse_marks(files, store, &**file, from, u32::MAX)?;
+                refuse_marks(files, store, &**file, from, written.prepared)?;
             }
         }
         if valid.end() < floor.end() {
@@ -250,6 +289,7 @@ impl Scan {
             prepared,
             spares,
             valid,
+            written,
         })
     }
 
@@ -266,17 +306,16 @@ impl Scan {
         }
         self.drop_unusable(files, options)
             .map_err(OpenError::io("tidy", files.path("")))?;
-        if self.sidecar.latest != self.valid {
-            let recorded = self.sidecar.record(self.valid);
-            recorded.map_err(OpenError::io("write", files.path(sidecar::NAME)))?;
-        }
+        let opened = superblock.contents.opened + 1;
+        let horizon = horizon_behind(self.valid.end(), self.active.len);
+        let recorded = self.sidecar.record(self.valid, opened, horizon);
+        recorded.map_err(OpenError::io("write", files.path(sidecar::NAME)))?;
         tracing::debug!(
             segment = self.valid.segment,
             end = self.valid.end,
             clean = self.clean,
             "the log ends here"
         );
-        let opened = superblock.contents.opened + 1;
         let contents = Contents {
             opened,
             clean_end: None,
@@ -303,10 +342,11 @@ impl Scan {
         if self.file.len()? < u64::from(self.active.len) {
             self.file.set_len(u64::from(self.active.len))?;
         }
-        clear(&*self.file, self.valid.end, self.active.len)?;
+        clear(&*self.file, self.valid.end, self.written.active)?;
         self.file.sync()?;
         if let Some((_, file)) = &self.prepared {
-            clear(&**file, 0, u32::try_from(file.len()?).unwrap_or(u32::MAX))?;
+            let len = u32::try_from(file.len()?).unwrap_or(u32::MAX);
+            clear(&**file, 0, len.min(self.written.prepared))?;
             file.sync()?;
         }
         Ok(())

@@ -110,10 +110,12 @@ pub(super) fn find_mark(
     limit: u32,
 ) -> io::Result<Option<u32>> {
     let mut position = from;
-    let mut bytes = vec![0; WINDOW_BYTES];
+    let mut bytes = Vec::new();
     while position.offset < limit {
+        bytes.resize(WINDOW_BYTES.min((limit - position.offset) as usize), 0);
         let read = file.read_at(&mut bytes, u64::from(position.offset))?;
-        let Some(window) = bytes.get(..read).filter(|window| !window.is_empty()) else {
+        let has_room = |window: &&[u8]| window.len() >= ENTRY_HEADER_BYTES;
+        let Some(window) = bytes.get(..read).filter(has_room) else {
             break;
         };
         let mut rest = window;

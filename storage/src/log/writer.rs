@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, mem};
 
-use menes_jetstream::ports::{StoreError, StoreErrorKind};
+use menes_jetstream::ports::{LogPosition, StoreError, StoreErrorKind};
 
 use super::batch::Batch;
 use super::keeper::{Keeper, segment_name};
@@ -23,6 +23,9 @@ use crate::files::{File, Files};
 /// A new segment is written once before its use when the current one took this long to fill half:
 /// then the disk has time for it, and the syncs to come are cheaper.
 const PREWRITE_AFTER: Duration = Duration::from_millis(500);
+/// How far the horizon lies beyond what is written when it is moved. Each move is a sync of the
+/// sidecar, and a start after a crash reads this much at most.
+const HORIZON_BYTES: u32 = if cfg!(test) { 2048 } else { 8 << 20 };
 /// A turn that takes longer than this is reported.
 const SLOW_TURN: Duration = Duration::from_secs(1);
 
@@ -46,6 +49,16 @@ pub(super) struct Writer {
     pub(super) evidence: TailEvidence,
     /// What the last finished sync covered.
     pub(super) synced: Synced,
+    /// Nothing is written behind it, and the sidecar says so.
+    pub(super) horizon: LogPosition,
+}
+
+/// The horizon for a log that is written up to `end` in a segment of so many bytes.
+pub(super) fn horizon_behind(end: LogPosition, segment_bytes: u32) -> LogPosition {
+    LogPosition {
+        segment: end.segment,
+        offset: end.offset.saturating_add(HORIZON_BYTES).min(segment_bytes),
+    }
 }
 
 enum Turn {
@@ -88,6 +101,7 @@ impl Writer {
                     if rolled {
                         self.record()?;
                     }
+                    self.look_ahead()?;
                     shared.queue().spare = batch.cleared();
                 }
                 Turn::Idle => self.record()?,
@@ -143,6 +157,10 @@ impl Writer {
                 self.roll(run.segment)?;
                 rolled = true;
             }
+            self.cover(LogPosition {
+                segment: run.segment,
+                offset: run.end,
+            })?;
             batch
                 .write(run, &*self.file)
                 .map_err(|error| self.error("write", &error))?;
@@ -184,11 +202,35 @@ impl Writer {
         self.file.sync().map_err(|error| self.error("sync", &error))
     }
 
+    /// Moves the horizon, durably, unless everything up to `end` lies before it.
+    fn cover(&mut self, end: LogPosition) -> Result<(), StoreError> {
+        if end.segment == self.horizon.segment && end.offset <= self.horizon.offset {
+            return Ok(());
+        }
+        self.horizon = horizon_behind(end, self.segment_bytes);
+        self.write_record()
+    }
+
+    /// Moves the horizon before the next batch needs it.
+    fn look_ahead(&mut self) -> Result<(), StoreError> {
+        let next = horizon_behind(self.synced.end(), self.segment_bytes);
+        if next.offset.saturating_sub(self.horizon.offset) > HORIZON_BYTES / 2 {
+            self.horizon = next;
+            self.write_record()?;
+        }
+        Ok(())
+    }
+
     fn record(&mut self) -> Result<(), StoreError> {
         if self.sidecar.latest == self.synced {
             return Ok(());
         }
-        let recorded = self.sidecar.record(self.synced);
+        self.write_record()
+    }
+
+    fn write_record(&mut self) -> Result<(), StoreError> {
+        let opened = self.superblock.contents.opened;
+        let recorded = self.sidecar.record(self.synced, opened, self.horizon);
         recorded.map_err(|error| io_error("write", self.files.path(sidecar::NAME), &error))
     }
 
