@@ -54,6 +54,15 @@ pub enum Tag {
         /// Its sequence in the source.
         seq: u64,
     },
+    /// A client's increment of a counter, with the sum that the server found.
+    Counter,
+    /// A schedule produced it.
+    Schedule {
+        /// Sequence of the message of the schedule.
+        seq: u64,
+        /// When it was due.
+        due: Timestamp,
+    },
     /// It is stored with the others of its block or not at all.
     Batch {
         /// Its place among them, from 0.
@@ -75,6 +84,8 @@ impl Tag {
             } => (2, Some([previous, seq, time.0.cast_unsigned()])),
             Self::Source { id, previous, seq } => (3, Some([id, previous, seq])),
             Self::Batch { index, total } => (4, Some([index, total, 0])),
+            Self::Counter => (5, None),
+            Self::Schedule { seq, due } => (6, Some([seq, due.0.cast_unsigned(), 0])),
         };
         out.put_u8(if numbers.is_some() { 1 + 3 * 8 } else { 1 });
         out.put_u8(kind);
@@ -110,6 +121,14 @@ impl Tag {
                 let tag = Self::Batch {
                     index: number(0)?,
                     total: number(1)?,
+                };
+                (tag, 3)
+            }
+            5 => (Self::Counter, 0),
+            6 => {
+                let tag = Self::Schedule {
+                    seq: number(0)?,
+                    due: Timestamp(number(1)?.cast_signed()),
                 };
                 (tag, 3)
             }
@@ -455,6 +474,11 @@ mod tests {
                 seq: 9,
             },
             Tag::Batch { index: 2, total: 3 },
+            Tag::Counter,
+            Tag::Schedule {
+                seq: 4,
+                due: Timestamp(9),
+            },
         ];
         let mut builder = BlockBuilder::tagged(Timestamp(1000));
         for tag in tags {

@@ -311,6 +311,28 @@ impl HeaderBuilder {
         Ok(self)
     }
 
+    /// Gives the first field called `name` (case-sensitive) another value, where it is; adds it
+    /// behind the others if there is none. As for [`Self::push`].
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
+        let old = self.buffer.split_off(self.fields);
+        let mut rest = &old[..];
+        let mut is_set = false;
+        while let Some((line, len)) = split_line(rest) {
+            let colon = memchr(b':', line).unwrap_or(line.len());
+            if !is_set && line[..colon] == *name.as_bytes() {
+                self.push(name, value.as_ref());
+                is_set = true;
+            } else {
+                self.buffer.put_slice(&rest[..len]);
+            }
+            rest = &rest[len..];
+        }
+        if !is_set {
+            self.push(name, value);
+        }
+        self
+    }
+
     /// Removes every field called `name` (case-sensitive).
     pub fn remove(&mut self, name: &str) -> &mut Self {
         self.retain(|field, _| field != name.as_bytes())

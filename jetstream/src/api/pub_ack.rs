@@ -45,9 +45,9 @@ pub fn write_pub_ack_in_domain(
     });
 }
 
-/// Appends the ack of a batch of `count` messages, the last of which the stream holds under `seq`.
-pub fn write_batch_ack(out: &mut Vec<u8>, stream: &str, seq: StreamSeq, id: &str, count: u64) {
-    write_pub_ack(out, stream, seq, false);
+/// Adds to an ack that it is for a batch of `count` messages.
+pub fn add_batch(ack: &mut Vec<u8>, id: &str, count: u64) {
+    let out = ack;
     // Before the closing brace.
     out.pop();
     out.extend_from_slice(br#","batch":"#);
@@ -55,6 +55,14 @@ pub fn write_batch_ack(out: &mut Vec<u8>, stream: &str, seq: StreamSeq, id: &str
     out.extend_from_slice(br#","count":"#);
     out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
     out.push(b'}');
+}
+
+/// Adds to an ack what a counter's sum is now.
+pub fn add_sum(ack: &mut Vec<u8>, sum: &str) {
+    ack.pop();
+    ack.extend_from_slice(br#","val":"#);
+    json::write_text(ack, sum);
+    ack.push(b'}');
 }
 
 /// Appends the refusal of a message by a stream.

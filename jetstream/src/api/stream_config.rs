@@ -381,6 +381,20 @@ fn check_combinations(config: &mut StreamConfig, pedantic: bool) -> Result<(), A
     if config.deny_purge && config.allow_rollup_hdrs {
         return Err(invalid("roll-ups require the purge permission"));
     }
+    if config.allow_msg_counter {
+        let conflicts = [
+            (config.discard == Discard::New, "cannot use discard new"),
+            (config.allow_msg_ttl, "cannot use message TTLs"),
+            (config.allow_msg_schedules, "cannot use message schedules"),
+            (
+                config.retention != Retention::Limits,
+                "can only use limits retention",
+            ),
+        ];
+        if let Some((_, why)) = conflicts.into_iter().find(|(is_so, _)| *is_so) {
+            return Err(invalid(format_args!("counter stream {why}")));
+        }
+    }
     if config.discard_new_per_subject {
         if config.discard != Discard::New {
             return Err(invalid(
@@ -393,6 +407,26 @@ fn check_combinations(config: &mut StreamConfig, pedantic: bool) -> Result<(), A
             ));
         }
     }
+    check_markers(config, pedantic)?;
+    if !config.allow_msg_schedules {
+        return Ok(());
+    }
+    if config.discard == Discard::New {
+        return Err(invalid("message scheduling cannot use discard new"));
+    }
+    if !config.allow_rollup_hdrs {
+        if pedantic {
+            return Err(invalid(
+                "message scheduling cannot be set if roll-ups are disabled",
+            ));
+        }
+        config.allow_rollup_hdrs = true;
+        config.deny_purge = false;
+    }
+    Ok(())
+}
+
+fn check_markers(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> {
     let marker = config.subject_delete_marker_ttl;
     if marker < 0 {
         return Err(invalid("subject delete marker TTL must not be negative"));
@@ -426,9 +460,7 @@ fn check_combinations(config: &mut StreamConfig, pedantic: bool) -> Result<(), A
 /// Refuses what is not built, in words that say what it is.
 fn check_features(config: &StreamConfig, features: Features) -> Result<(), ApiError> {
     let wanted = [
-        (config.allow_msg_counter, "message counters are"),
         (config.allow_batched, "fast batch publishing is"),
-        (config.allow_msg_schedules, "message schedules are"),
         (
             config.allow_msg_ttl && !features.msg_ttl,
             "per-message TTLs are",
@@ -649,6 +681,14 @@ pub fn check_change(current: &StreamConfig, wanted: &StreamConfig) -> Result<(),
         (
             current.allow_msg_ttl && !wanted.allow_msg_ttl,
             "message TTL status can not be disabled",
+        ),
+        (
+            current.allow_msg_counter != wanted.allow_msg_counter,
+            "stream configuration update can not change message counter setting",
+        ),
+        (
+            current.allow_msg_schedules && !wanted.allow_msg_schedules,
+            "message schedules can not be disabled",
         ),
         (
             current.persist_mode != wanted.persist_mode,

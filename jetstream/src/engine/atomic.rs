@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use menes_protocol::headers::{HeaderBlock, HeaderBuilder};
 
+use super::counting::Increment;
 use super::gather::Record;
 use super::replies::Publishers;
 use super::request::send;
-use super::{Application, Engine, Publish, next_random};
+use super::{Application, Engine, Publish, StreamGroup, next_random};
 use crate::api::request::{REQUIRED_LEVEL_HEADER, check_required_level};
 use crate::api::{self, ApiError};
 use crate::ids::GroupId;
 use crate::ports::{LogStore, Outbox, StateStore};
 use crate::record::Tag;
+use crate::stream::{increment_refused, is_increment};
 use crate::time::Timestamp;
 
 /// Stands for the batches of a stream among the timers of its group.
@@ -200,8 +202,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         batch: &Batch,
         reply: &[u8],
     ) -> Result<(), ApiError> {
-        self.seal_publishes(group);
         let total = batch.messages.len() as u64;
+        let counts = |target: &StreamGroup| target.stream.counts();
+        if self.groups.get(&group).is_some_and(counts) {
+            return self.count_batch(group, batch, reply);
+        }
+        self.seal_publishes(group);
         for (index, staged) in (0u64..).zip(&batch.messages) {
             let Some(target) = self.groups.get(&group) else {
                 return Err(ApiError::stream_not_found());
@@ -220,6 +226,32 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.gather(group, now, record)?;
         }
         self.seal_publishes(group);
+        Ok(())
+    }
+
+    /// Lets a whole batch of increments wait for its turn.
+    fn count_batch(&mut self, group: GroupId, batch: &Batch, reply: &[u8]) -> Result<(), ApiError> {
+        let total = batch.messages.len() as u64;
+        let mut messages = Vec::with_capacity(batch.messages.len());
+        for (index, staged) in (0u64..).zip(&batch.messages) {
+            let Some(target) = self.groups.get(&group) else {
+                return Err(ApiError::stream_not_found());
+            };
+            if !is_increment(&staged.header, &staged.payload) {
+                return Err(increment_refused(&staged.header, &staged.payload));
+            }
+            let random = &mut self.random;
+            let incoming = target.stream.prepare(&staged.subject, &staged.header, || {
+                next_random(random) as u32
+            });
+            messages.push(Increment {
+                tag: Tag::Batch { index, total },
+                subject: incoming.subject.into_owned(),
+                header: incoming.header.into_owned(),
+                payload: Vec::new(),
+            });
+        }
+        self.wait_in_turn(group, messages, reply, true);
         Ok(())
     }
 

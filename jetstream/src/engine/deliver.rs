@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::Bound;
 use std::time::Duration;
 
+use super::additions::SCHEDULE_TIMER;
 use super::atomic::BATCH_TIMER;
 use super::ended::Ended;
 use super::replicate::LINK_TIMER;
@@ -162,6 +163,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.run_batches(group, now);
                 continue;
             }
+            if id == SCHEDULE_TIMER {
+                self.run_schedules(group, now);
+                continue;
+            }
             if id == LINK_TIMER {
                 self.run_links(group, now, out);
                 continue;
@@ -253,7 +258,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         } else {
             target.stream.next_expiry()
         };
+        let schedule = if target.producing {
+            None
+        } else {
+            target.stream.next_schedule()
+        };
         self.set_timer(group, STREAM_TIMER, deadline);
+        self.set_timer(group, SCHEDULE_TIMER, schedule);
     }
 
     pub(super) fn set_timer(&mut self, group: GroupId, id: u32, deadline: Option<Timestamp>) {
@@ -291,7 +302,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.unheard.remove(&(group, id));
     }
 
-    fn expire(&mut self, group: GroupId, now: Timestamp) {
+    pub(super) fn expire(&mut self, group: GroupId, now: Timestamp) {
         let Some(target) = self.groups.get_mut(&group) else {
             return;
         };

@@ -60,6 +60,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.stage(group, now, message, out);
             return;
         }
+        if target.stream.counts() {
+            self.wait_to_count(group, message);
+            return;
+        }
         let random = &mut self.random;
         let incoming = target.stream.prepare(message.subject, message.header, || {
             next_random(random) as u32
@@ -139,7 +143,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let needs_tags = record.tag != Tag::Client;
         let gap = match record.tag {
             Tag::Mirror { previous, seq, .. } => seq.saturating_sub(previous + 1),
-            Tag::Client | Tag::Marker | Tag::Source { .. } | Tag::Batch { .. } => 0,
+            Tag::Client
+            | Tag::Marker
+            | Tag::Source { .. }
+            | Tag::Counter
+            | Tag::Schedule { .. }
+            | Tag::Batch { .. } => 0,
         };
         // A batch is one entry, however large.
         let goes_on = matches!(record.tag, Tag::Batch { index: 1.., .. });
@@ -253,6 +262,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
 
     /// Turns what each stream gathered into entries and appends all sealed entries.
     pub(super) fn seal(&mut self, now: Timestamp, out: &mut dyn Outbox) {
+        self.count(now, out);
         for group in std::mem::take(&mut self.gathering) {
             self.seal_group(group);
         }
@@ -428,7 +438,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     }
 
     /// The stream for which an entry must be applied before any later one.
-    fn concerned(&self, entry: &Entry, context: &Context) -> Option<GroupId> {
+    pub(super) fn concerned(&self, entry: &Entry, context: &Context) -> Option<GroupId> {
         match context {
             Context::Meta(command, ..) => self.subject_of(command),
             Context::Publish(_)
@@ -560,6 +570,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// After a store failed: everyone who waits is told, nothing that was gathered is kept, and no
     /// timer runs any more.
     pub(super) fn refuse_everything(&mut self, now: Timestamp, out: &mut dyn Outbox) {
+        self.count(now, out);
         for group in std::mem::take(&mut self.gathering) {
             self.seal_group(group);
         }

@@ -27,6 +27,7 @@ mod apply;
 mod atomic;
 mod audience;
 mod backup;
+mod counting;
 mod deliver;
 mod direct;
 pub mod ended;
@@ -50,6 +51,7 @@ use self::accounts::{AccountSlot, Accounts, Claim};
 use self::atomic::Batches;
 use self::audience::Audience;
 use self::backup::Backup;
+use self::counting::Counts;
 use self::ended::Ended;
 use self::meta::Meta;
 use self::reclaim::Reclaim;
@@ -290,6 +292,8 @@ pub(crate) struct StreamGroup {
     replies: Replies,
     proposed: Vec<Proposed>,
     advancing: bool,
+    /// What schedules produced is on its way through the log.
+    producing: bool,
     /// Messages of the server did not get into the log and have to be proposed again.
     additions_lost: bool,
     /// The ways to its origins.
@@ -300,6 +304,8 @@ pub(crate) struct StreamGroup {
     gaps: u64,
     /// Batches that are not complete yet.
     batches: Batches,
+    /// Increments that have no sum yet.
+    counts: Counts,
 }
 
 impl StreamGroup {
@@ -331,11 +337,13 @@ impl StreamGroup {
             replies: Replies::default(),
             proposed: Vec::new(),
             advancing: false,
+            producing: false,
             additions_lost: false,
             links: Vec::new(),
             restoring: false,
             gaps: 0,
             batches: Batches::new(),
+            counts: Counts::default(),
         }
     }
 
@@ -372,6 +380,8 @@ pub struct Engine<L, S, A> {
     sealed: Vec<(Entry, Context)>,
     /// Groups with something gathered, in the order it first came.
     gathering: Vec<GroupId>,
+    /// Streams in which increments wait for their sums.
+    counting: BTreeSet<GroupId>,
     pending: VecDeque<Pending>,
     /// Payload bytes of `pending`.
     in_flight_bytes: usize,
@@ -421,7 +431,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if self.poisoned.is_some() {
             self.refuse_everything(now, out);
         }
-        !self.ready.is_empty() || !self.gathering.is_empty()
+        let may_count = !self.counting.is_empty() && self.pending.is_empty();
+        !self.ready.is_empty() || !self.gathering.is_empty() || may_count
     }
 
     /// When [`Engine::turn`] must be called again although nothing came in.

@@ -75,6 +75,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             next_application_index,
             sealed: Vec::new(),
             gathering: Vec::new(),
+            counting: BTreeSet::new(),
             pending: VecDeque::new(),
             in_flight_bytes: 0,
             reclaim: Reclaim::default(),

@@ -11,6 +11,7 @@ use crate::record::{RecordSpan, Tag, is_tagged, records};
 use crate::time::Timestamp;
 
 use super::codec::corrupt;
+use super::counter;
 use super::dedup::Dedup;
 use super::directives::{Directives, Rollup, Ttl, number};
 use super::edit::{Edit, Open, room_for};
@@ -142,16 +143,20 @@ impl Edit<'_, '_, '_> {
             None => self.decide(record, interest, stored)?,
         };
         if let Tag::Source { id, seq, .. } = record.tag
-            && !matches!(outcome, PublishOutcome::Refused(_))
+            && !outcome.is_refusal()
         {
             self.stream
                 .origins
                 .set(self.cx.txn, self.stream.group, id, seq);
         }
-        if matches!(
-            outcome,
-            PublishOutcome::Duplicate { .. } | PublishOutcome::Refused(_)
-        ) {
+        if let Tag::Schedule { .. } = record.tag
+            && outcome.is_refusal()
+            && let Ok(directives) = Directives::parse(record.header())
+            && self.is_due_now(&directives, record.tag)?
+        {
+            self.give_up_occurrence(&directives)?;
+        }
+        if outcome.is_refusal() || matches!(outcome, PublishOutcome::Duplicate { .. }) {
             self.pass_over(ordinal);
         }
         Ok(outcome)
@@ -192,10 +197,16 @@ impl Edit<'_, '_, '_> {
                 Err(_) if matches!(tag, Tag::Mirror { .. }) => Directives::default(),
                 Err(error) => return Ok(PublishOutcome::Refused(error)),
             };
-            match self.check(&directives, block, subject, tag)? {
+            match self.check(&directives, &record, span.time)? {
                 ControlFlow::Continue(found) => rollup = found,
                 ControlFlow::Break(outcome) => return Ok(outcome),
             }
+        }
+        if self.stream.limits.counter
+            && header.len() <= MAX_HEADER_BYTES
+            && let Some(outcome) = self.miscounted(&directives, &record)?
+        {
+            return Ok(outcome);
         }
         let limits = &self.stream.limits;
         let (header_len, payload_len) = (header.len(), record.payload().len());
@@ -246,6 +257,8 @@ impl Edit<'_, '_, '_> {
         if let Some(rollup) = rollup {
             self.roll_up(rollup, number, seq)?;
         }
+        self.note_schedule(&directives, subject, seq, span.time)?;
+        self.settle_schedule(&directives, block, seq)?;
         Ok(PublishOutcome::Stored {
             seq: StreamSeq(seq),
             previous,
@@ -260,12 +273,16 @@ impl Edit<'_, '_, '_> {
     ) -> Result<Option<PublishOutcome>, StoreError> {
         let last = self.stream.counters.last;
         let follows = match record.tag {
-            Tag::Client | Tag::Batch { .. } => true,
+            Tag::Client | Tag::Counter | Tag::Batch { .. } => true,
             Tag::Marker => {
                 let is_due = self.stream.marker_settled(record.subject(), self.cx.txn)?;
                 let number = self.subject(record.block, record.subject())?;
                 is_due && self.subject_count(number) == 0
             }
+            Tag::Schedule { .. } => match Directives::parse(record.header()) {
+                Ok(directives) => self.is_due_now(&directives, record.tag)?,
+                Err(_) => false,
+            },
             Tag::Mirror { previous, seq, .. } => previous == last && seq > last,
             Tag::Source { id, previous, seq } => {
                 let position = self.stream.origins.get(id);
@@ -280,15 +297,15 @@ impl Edit<'_, '_, '_> {
     fn check(
         &mut self,
         directives: &Directives<'_>,
-        block: &Bytes,
-        subject: &[u8],
-        tag: Tag,
+        record: &Proposed<'_>,
+        now: Timestamp,
     ) -> Result<ControlFlow<PublishOutcome, Option<Rollup>>, StoreError> {
+        let (block, subject) = (record.block, record.subject());
         let refuse = |error| Ok(ControlFlow::Break(PublishOutcome::Refused(error)));
-        match tag {
-            Tag::Client => {}
+        match record.tag {
+            Tag::Client | Tag::Counter => {}
             // A batch was checked as a whole.
-            Tag::Marker | Tag::Mirror { .. } | Tag::Batch { .. } => {
+            Tag::Marker | Tag::Mirror { .. } | Tag::Batch { .. } | Tag::Schedule { .. } => {
                 let rollup = directives.rollup().ok().flatten();
                 return Ok(ControlFlow::Continue(
                     rollup.filter(|_| self.stream.limits.rollup),
@@ -307,8 +324,8 @@ impl Edit<'_, '_, '_> {
                 ));
             }
         }
-        if !directives.increment.is_empty() {
-            return refuse(ApiError::counter_disabled());
+        if let Some(error) = self.increment_refused(directives, record) {
+            return refuse(error);
         }
         if !directives.batch.is_empty() {
             return refuse(ApiError::atomic_disabled());
@@ -332,8 +349,18 @@ impl Edit<'_, '_, '_> {
         if !directives.expected_last.is_empty() && number(directives.expected_last) != Some(last) {
             return refuse(ApiError::wrong_last_sequence(last));
         }
-        if !directives.schedule.is_empty() || !directives.scheduler.is_empty() {
-            return refuse(ApiError::schedules_disabled());
+        if let Err(error) = self.stream.check_schedule(directives, subject, now) {
+            return refuse(error);
+        }
+        match self.stream.check_scheduler(directives, subject) {
+            Ok(false) => {}
+            Ok(true) => {
+                let ended = self.check_ended(directives.scheduler, block)?;
+                if let ControlFlow::Break(error) = ended {
+                    return refuse(error);
+                }
+            }
+            Err(error) => return refuse(error),
         }
         if !directives.source.is_empty() {
             return refuse(ApiError::source_header_not_allowed());
@@ -354,6 +381,68 @@ impl Edit<'_, '_, '_> {
         match directives.rollup() {
             Ok(rollup) => Ok(ControlFlow::Continue(rollup)),
             Err(error) => refuse(error),
+        }
+    }
+
+    /// Why a client's increment cannot be counted.
+    fn increment_refused(
+        &self,
+        directives: &Directives<'_>,
+        record: &Proposed<'_>,
+    ) -> Option<ApiError> {
+        if directives.increment.is_empty() {
+            None
+        } else if counter::number(directives.increment).is_none() {
+            Some(ApiError::counter_increment_invalid())
+        } else if !self.stream.limits.counter {
+            Some(ApiError::counter_disabled())
+        } else if record.tag == Tag::Counter {
+            None
+        } else if !record.payload().is_empty() {
+            Some(ApiError::counter_with_payload())
+        } else {
+            counter::conflicts(directives).then(ApiError::counter_increment_invalid)
+        }
+    }
+
+    /// What becomes of a record whose sum does not follow from the last one of its subject.
+    fn miscounted(
+        &mut self,
+        directives: &Directives<'_>,
+        record: &Proposed<'_>,
+    ) -> Result<Option<PublishOutcome>, StoreError> {
+        match record.tag {
+            Tag::Client | Tag::Counter | Tag::Source { .. } => {}
+            Tag::Marker | Tag::Mirror { .. } | Tag::Batch { .. } | Tag::Schedule { .. } => {
+                return Ok(None);
+            }
+        }
+        let refuse = |error| Ok(Some(PublishOutcome::Refused(error)));
+        if directives.increment.is_empty() {
+            return refuse(ApiError::counter_increment_missing());
+        }
+        let number = self.subject(record.block, record.subject())?;
+        let last = self.subject_last(number)?;
+        let Ok(counter) = self.stream.counter_at(last, &mut self.cx.view())? else {
+            return refuse(ApiError::counter_broken());
+        };
+        let follows = counter.leads_to(directives.increment, record.payload());
+        match record.tag {
+            Tag::Counter if follows => Ok(None),
+            Tag::Source { .. } if follows => Ok(None),
+            Tag::Source { .. } if counter::sum_of(record.payload()).is_err() => {
+                refuse(ApiError::counter_broken())
+            }
+            Tag::Source { .. } => refuse(ApiError::expected_sequence_does_not_match()),
+            _ => Ok(Some(PublishOutcome::Outdated)),
+        }
+    }
+
+    /// Whether the schedule that produced a record is still the one it was.
+    fn is_due_now(&mut self, directives: &Directives<'_>, tag: Tag) -> Result<bool, StoreError> {
+        match tag {
+            Tag::Schedule { seq, due } => self.is_due(directives.scheduler, seq, due),
+            _ => Ok(false),
         }
     }
 
@@ -449,6 +538,7 @@ impl Edit<'_, '_, '_> {
             let number = self.subject(block, span.subject(block))?;
             self.roll_up(rollup, number, seq)?;
         }
+        self.settle_schedule(directives, block, seq)?;
         Ok(PublishOutcome::NotKept {
             seq: StreamSeq(seq),
         })
@@ -533,7 +623,12 @@ impl Edit<'_, '_, '_> {
         }
     }
 
-    fn roll_up(&mut self, rollup: Rollup, subject: usize, seq: u64) -> Result<(), StoreError> {
+    pub(super) fn roll_up(
+        &mut self,
+        rollup: Rollup,
+        subject: usize,
+        seq: u64,
+    ) -> Result<(), StoreError> {
         match rollup {
             Rollup::Subject => {
                 let report = self.subject_count(subject) <= MAX_REPORTED;

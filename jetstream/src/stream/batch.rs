@@ -10,9 +10,11 @@ use bytes::Bytes;
 
 use crate::api::ApiError;
 use crate::ports::StoreError;
-use crate::record::records;
+use crate::record::{RecordSpan, records};
+use crate::time::Timestamp;
 
 use super::apply::MAX_HEADER_BYTES;
+use super::counter;
 use super::directives::{Directives, number};
 use super::edit::Edit;
 use super::filters::Filters;
@@ -25,6 +27,10 @@ struct Staged<'b> {
     last: BTreeMap<&'b [u8], u64>,
     added: BTreeMap<&'b [u8], u64>,
     ids: BTreeSet<&'b [u8]>,
+    /// Whether the last message of a subject is a schedule.
+    schedules: BTreeMap<&'b [u8], bool>,
+    /// The sums of counters.
+    sums: BTreeMap<&'b [u8], &'b [u8]>,
     messages: u64,
     bytes: u64,
 }
@@ -51,8 +57,11 @@ impl Edit<'_, '_, '_> {
                 Err(error) => return Ok(Some(error)),
             };
             if let ControlFlow::Break(error) =
-                self.check_staged(&directives, block, subject, &mut staged)?
+                self.check_staged(&directives, block, subject, span.time, &mut staged)?
             {
+                return Ok(Some(error));
+            }
+            if let Some(error) = self.miscounted_staged(&directives, block, &span, &mut staged)? {
                 return Ok(Some(error));
             }
             let stored = self.stream.limits.stored_size(
@@ -74,11 +83,19 @@ impl Edit<'_, '_, '_> {
         directives: &Directives<'b>,
         block: &'b Bytes,
         subject: &'b [u8],
+        now: Timestamp,
         staged: &mut Staged<'b>,
     ) -> Result<ControlFlow<ApiError>, StoreError> {
         let refuse = |error| Ok(ControlFlow::Break(error));
         if !directives.increment.is_empty() {
-            return refuse(ApiError::counter_disabled());
+            if counter::number(directives.increment).is_none() {
+                return refuse(ApiError::counter_increment_invalid());
+            }
+            if !self.stream.limits.counter {
+                return refuse(ApiError::counter_disabled());
+            }
+        } else if self.stream.limits.counter {
+            return refuse(ApiError::counter_increment_missing());
         }
         let stream = directives.expected_stream;
         if !stream.is_empty() && stream != self.stream.config.name.as_bytes() {
@@ -115,9 +132,26 @@ impl Edit<'_, '_, '_> {
         } else if !directives.expected_subject.is_empty() {
             return refuse(ApiError::expected_subject_without_sequence());
         }
-        if !directives.schedule.is_empty() || !directives.scheduler.is_empty() {
-            return refuse(ApiError::schedules_disabled());
+        let is_schedule = match self.stream.check_schedule(directives, subject, now) {
+            Ok(is_schedule) => is_schedule,
+            Err(error) => return refuse(error),
+        };
+        match self.stream.check_scheduler(directives, subject) {
+            Ok(false) => {}
+            Ok(true) => {
+                let scheduler = directives.scheduler;
+                let ended = match staged.schedules.get(scheduler) {
+                    Some(true) => ControlFlow::Continue(()),
+                    Some(false) => ControlFlow::Break(ApiError::schedule_scheduler_invalid()),
+                    None => self.check_ended(scheduler, block)?,
+                };
+                if let ControlFlow::Break(error) = ended {
+                    return refuse(error);
+                }
+            }
+            Err(error) => return refuse(error),
         }
+        staged.schedules.insert(subject, is_schedule);
         if !directives.rollup.is_empty() && !self.stream.limits.rollup {
             return refuse(ApiError::rollup("rollup not permitted"));
         }
@@ -125,6 +159,33 @@ impl Edit<'_, '_, '_> {
             Ok(_) => Ok(ControlFlow::Continue(())),
             Err(error) => refuse(error),
         }
+    }
+
+    /// Why the sum of a counter's message does not follow from those before it.
+    fn miscounted_staged<'b>(
+        &mut self,
+        directives: &Directives<'b>,
+        block: &'b Bytes,
+        span: &RecordSpan,
+        staged: &mut Staged<'b>,
+    ) -> Result<Option<ApiError>, StoreError> {
+        if !self.stream.limits.counter {
+            return Ok(None);
+        }
+        let (subject, payload) = (span.subject(block), span.payload(block));
+        let follows = match staged.sums.insert(subject, payload) {
+            Some(before) => counter::follows(before, directives.increment, payload),
+            None => {
+                let number = self.subject(block, subject)?;
+                let last = self.subject_last(number)?;
+                match self.stream.counter_at(last, &mut self.cx.view())? {
+                    Ok(counter) => counter.leads_to(directives.increment, payload),
+                    Err(_) => return Ok(Some(ApiError::counter_broken())),
+                }
+            }
+        };
+        // The server counted it, so only something that came in between can be the reason.
+        Ok((!follows).then(ApiError::temporarily_unavailable))
     }
 
     /// The last sequence of what matches `filter` once the messages before are stored.

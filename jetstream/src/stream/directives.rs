@@ -2,6 +2,7 @@
 
 use menes_protocol::headers::HeaderBlock;
 
+use super::schedules::NAMELESS_ZONE;
 use crate::api::ApiError;
 use crate::api::duration::Nanoseconds;
 
@@ -42,7 +43,14 @@ pub(super) struct Directives<'a> {
     pub(super) ttl: &'a [u8],
     pub(super) increment: &'a [u8],
     pub(super) schedule: &'a [u8],
+    /// The time zone of a schedule.
+    pub(super) zone: &'a [u8],
+    pub(super) target: &'a [u8],
+    pub(super) schedule_source: &'a [u8],
+    pub(super) schedule_ttl: &'a [u8],
+    pub(super) schedule_rollup: &'a [u8],
     pub(super) scheduler: &'a [u8],
+    pub(super) schedule_next: &'a [u8],
     pub(super) batch: &'a [u8],
     pub(super) source: &'a [u8],
 }
@@ -58,6 +66,9 @@ impl<'a> Directives<'a> {
         let mut directives = Self::default();
         for (name, value) in &block {
             if value.is_empty() {
+                if name == b"Nats-Schedule-Time-Zone" {
+                    directives.zone = NAMELESS_ZONE;
+                }
                 continue;
             }
             let Some(field) = directives.field(name) else {
@@ -90,7 +101,13 @@ impl<'a> Directives<'a> {
             b"Nats-TTL" => &mut self.ttl,
             b"Nats-Incr" => &mut self.increment,
             b"Nats-Schedule" => &mut self.schedule,
-            b"Nats-Scheduler" | b"Nats-Schedule-Next" => &mut self.scheduler,
+            b"Nats-Schedule-Time-Zone" => &mut self.zone,
+            b"Nats-Schedule-Target" => &mut self.target,
+            b"Nats-Schedule-Source" => &mut self.schedule_source,
+            b"Nats-Schedule-TTL" => &mut self.schedule_ttl,
+            b"Nats-Schedule-Rollup" => &mut self.schedule_rollup,
+            b"Nats-Scheduler" => &mut self.scheduler,
+            b"Nats-Schedule-Next" => &mut self.schedule_next,
             b"Nats-Batch-Id" => &mut self.batch,
             b"Nats-Stream-Source" => &mut self.source,
             _ => return None,
@@ -121,30 +138,35 @@ impl<'a> Directives<'a> {
     /// # Errors
     /// 10165 for what is neither `never`, a number of seconds nor a Go duration from 1 s on.
     pub(super) fn ttl(&self) -> Result<Option<Ttl>, ApiError> {
-        if self.ttl.is_empty() {
-            return Ok(None);
-        }
-        if self.ttl.eq_ignore_ascii_case(b"never") {
-            return Ok(Some(Ttl::Never));
-        }
-        // A duration as well as a number, and as such too short.
-        if matches!(self.ttl, b"0" | b"+0" | b"-0") {
-            return Err(ApiError::message_ttl_invalid());
-        }
-        let seconds = match number(self.ttl) {
-            Some(seconds) => Some(seconds),
-            None => std::str::from_utf8(self.ttl)
-                .ok()
-                .and_then(go_duration_nanos)
-                .map(|nanos| nanos / 1_000_000_000)
-                .filter(|seconds| *seconds >= 1),
-        };
-        match seconds {
-            // Beyond this the time of expiry would not fit.
-            None | Some(9_000_000_000..) => Err(ApiError::message_ttl_invalid()),
-            Some(0) => Ok(None),
-            Some(seconds) => Ok(Some(Ttl::Seconds(seconds))),
-        }
+        ttl_of(self.ttl)
+    }
+}
+
+/// The TTL that a text asks for, as [`Directives::ttl`].
+pub(super) fn ttl_of(text: &[u8]) -> Result<Option<Ttl>, ApiError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.eq_ignore_ascii_case(b"never") {
+        return Ok(Some(Ttl::Never));
+    }
+    // A duration as well as a number, and as such too short.
+    if matches!(text, b"0" | b"+0" | b"-0") {
+        return Err(ApiError::message_ttl_invalid());
+    }
+    let seconds = match number(text) {
+        Some(seconds) => Some(seconds),
+        None => std::str::from_utf8(text)
+            .ok()
+            .and_then(go_duration_nanos)
+            .map(|nanos| nanos / 1_000_000_000)
+            .filter(|seconds| *seconds >= 1),
+    };
+    match seconds {
+        // Beyond this the time of expiry would not fit.
+        None | Some(9_000_000_000..) => Err(ApiError::message_ttl_invalid()),
+        Some(0) => Ok(None),
+        Some(seconds) => Ok(Some(Ttl::Seconds(seconds))),
     }
 }
 
@@ -160,7 +182,7 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// A duration as Go prints and parses it (`1h2m3.5s`), not negative, in nanoseconds.
-fn go_duration_nanos(text: &str) -> Option<u64> {
+pub(super) fn go_duration_nanos(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest.is_empty() {
         return None;

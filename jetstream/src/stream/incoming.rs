@@ -34,10 +34,12 @@ impl Stream {
                 .map_or(Cow::Borrowed(subject), Cow::Owned),
             None => Cow::Borrowed(subject),
         };
-        Incoming {
-            subject,
-            header: self.raise_ttl(header),
-        }
+        let header = self.raise_ttl(header);
+        let header = match self.schedule_rolls_up(&header) {
+            Some(own) => Cow::Owned(own.to_vec()),
+            None => header,
+        };
+        Incoming { subject, header }
     }
 
     /// Where a stored message is published again, if it is.

@@ -37,6 +37,7 @@ mod block;
 mod cache;
 mod codec;
 pub mod config;
+mod counter;
 mod counters;
 mod dedup;
 mod directives;
@@ -49,6 +50,8 @@ mod read;
 mod remove;
 mod rows;
 mod runs;
+mod schedule;
+mod schedules;
 mod segments;
 mod subject;
 #[cfg(test)]
@@ -78,10 +81,12 @@ use origins::Origins;
 
 pub use cache::{BlockCache, DEFAULT_CACHE_BYTES};
 pub use config::{StreamConfig, StreamState};
+pub(crate) use counter::{Broken, Counted, Counter, increment_refused, is_increment, text_of};
 pub use filters::Filters;
 pub use incoming::Incoming;
 pub use origins::source_id;
 pub use rows::Rows;
+pub use schedules::Produced;
 pub use segments::SegmentUse;
 
 /// What an operation changes.
@@ -168,6 +173,16 @@ pub enum PublishOutcome {
     },
     /// It changed nothing.
     Refused(ApiError),
+    /// It changed nothing: the counter that it adds to is another by now. It is counted again.
+    Outdated,
+}
+
+impl PublishOutcome {
+    /// Whether the message is not in the stream, and none like it either.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Outdated)
+    }
 }
 
 /// Messages that are gone, for those who keep count of what is still to come.
@@ -206,6 +221,8 @@ pub struct Stream {
     oldest: Timestamp,
     /// When the first message with a time to live of its own expires.
     next_ttl: Option<Timestamp>,
+    /// When the first schedule is due.
+    next_schedule: Option<Timestamp>,
     /// Messages below it have no age limit although the stream has one.
     ageless_below: u64,
     dedup: Option<Box<Dedup>>,
@@ -236,6 +253,8 @@ struct Limits {
     sealed: bool,
     rollup: bool,
     ttl: bool,
+    counter: bool,
+    schedules: bool,
     marker_ttl: Option<Duration>,
     interest: bool,
     memory: bool,
@@ -269,6 +288,8 @@ impl Limits {
             sealed: config.sealed,
             rollup: config.allow_rollup_hdrs && !config.deny_purge,
             ttl: config.allow_msg_ttl,
+            counter: config.allow_msg_counter,
+            schedules: config.allow_msg_schedules,
             marker_ttl: span(config.subject_delete_marker_ttl),
             interest: config.retention == Retention::Interest,
             transform: config
@@ -343,6 +364,7 @@ impl Stream {
             stream.oldest = block.first_time;
         }
         stream.next_ttl = ttl::next(rows, group)?;
+        stream.load_next_schedule(rows)?;
         stream.origins = Origins::load(rows, group)?;
         Ok(stream)
     }
@@ -364,6 +386,7 @@ impl Stream {
             first_time: Cell::new(None),
             oldest: NEVER,
             next_ttl: None,
+            next_schedule: None,
             ageless_below: 0,
             dedup: None,
             origins: Origins::default(),

@@ -21,7 +21,7 @@ use super::rows::Rows;
 use super::subject::{each_subject, each_subject_after};
 use super::{
     Context, Limits, MAX_FIRST_SEQ, NEVER, Removed, Stream, StreamConfig, few_in_tests, markers,
-    origins, ttl,
+    origins, schedules, ttl,
 };
 
 /// Subjects purged before their rows are written.
@@ -146,6 +146,9 @@ impl Stream {
             cx.txn
                 .delete_range(Table::Meta, ttls.clone(), behind_prefix(ttls));
         }
+        if self.next_schedule.take().is_some() {
+            schedules::delete_all(self.group, cx.txn);
+        }
         let mut edit = Edit::new(self, cx, removed);
         edit.forget();
         edit.stream.first_time.set(None);
@@ -244,6 +247,7 @@ impl Stream {
         let mut edit = Edit::new(self, cx, removed);
         edit.expire_by_age(now)?;
         edit.expire_by_ttl(now)?;
+        edit.drop_stale_schedules(now)?;
         edit.finish()?;
         self.next_ttl = match self.next_ttl {
             Some(_) => ttl::next(Rows::Txn(cx.txn), self.group)?,
@@ -335,12 +339,14 @@ impl Stream {
             cx.txn
                 .delete_range(Table::Meta, prefix.clone(), behind_prefix(prefix));
         }
+        schedules::delete_all(self.group, cx.txn);
         cx.txn.delete(Table::Meta, Counters::key(self.group));
         cx.cache.forget_group(self.group);
         self.counters = Counters::starting_at(self.counters.last + 1);
         self.first_time.set(None);
         self.oldest = NEVER;
         self.next_ttl = None;
+        self.next_schedule = None;
         self.dedup = None;
         self.recent = None;
         self.memory.clear();

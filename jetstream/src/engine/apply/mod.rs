@@ -123,28 +123,34 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.accounts.release(publishers.claim);
             self.complete(&publishers, |place| match outcomes.get(place) {
                 Some(PublishOutcome::Refused(error)) => Err(error.clone()),
+                Some(PublishOutcome::Outdated) => Err(ApiError::temporarily_unavailable()),
                 _ => Ok(()),
             });
             self.republish(entry, &outcomes, out);
-            let replies = publishers.replies.iter();
-            let waiting = replies
-                .zip(&outcomes)
-                .filter(|(reply, _)| !reply.is_empty());
+            let waiting = publishers.replies.iter().zip(&outcomes);
             if record::is_tagged(&entry.payload) {
-                let of_clients = waiting.filter(|(reply, _)| !reply.starts_with(b"$JS.ACK."));
+                let counts = self
+                    .groups
+                    .get(&entry.group)
+                    .is_some_and(|target| target.stream.counts());
                 match batch_of(entry) {
+                    // Only the last message of a batch has a reply, and its answer is for all.
                     Some(batch) => {
-                        // Only the last message of a batch is answered, for all of them.
-                        for (reply, outcome) in of_clients {
-                            self.acknowledge_batch(entry.group, reply, outcome, &batch, out);
-                        }
+                        self.acknowledge(entry.group, waiting, |_| Extra::Batch(&batch), out);
                     }
-                    None => self.acknowledge(entry.group, of_clients, out),
+                    None if counts => {
+                        let sums = sums(entry);
+                        let sum = |place| sums.get(place).cloned().map_or(Extra::None, Extra::Sum);
+                        self.acknowledge(entry.group, waiting, sum, out);
+                    }
+                    None => self.acknowledge(entry.group, waiting, |_| Extra::None, out),
                 }
+                self.count_again(entry, &publishers.replies, &outcomes);
+                self.produced(entry);
                 self.restored(entry, &outcomes);
                 self.copies_applied(entry, &publishers.replies, &outcomes, now, out);
             } else {
-                self.acknowledge(entry.group, waiting, out);
+                self.acknowledge(entry.group, waiting, |_| Extra::None, out);
             }
         }
         self.outcomes = outcomes;
@@ -204,6 +210,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         &self,
         group: GroupId,
         outcomes: impl Iterator<Item = (&'a [u8], &'a PublishOutcome)>,
+        extra: impl Fn(usize) -> Extra<'a>,
         out: &mut dyn Outbox,
     ) {
         let Some(target) = self.groups.get(&group) else {
@@ -215,11 +222,21 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let mut text = Vec::with_capacity(96);
         let domain = self.options.domain.as_deref();
         let write = api::pub_ack::write_pub_ack_in_domain;
-        for (reply, outcome) in outcomes {
+        for (place, (reply, outcome)) in outcomes.enumerate() {
+            if reply.is_empty() || reply.starts_with(b"$JS.ACK.") {
+                continue;
+            }
             text.clear();
             match outcome {
                 PublishOutcome::Stored { seq, .. } | PublishOutcome::NotKept { seq } => {
                     write(&mut text, &target.name, domain, *seq, false);
+                    match extra(place) {
+                        Extra::None => {}
+                        Extra::Batch((id, count)) => {
+                            api::pub_ack::add_batch(&mut text, id, *count);
+                        }
+                        Extra::Sum(sum) => api::pub_ack::add_sum(&mut text, &sum),
+                    }
                 }
                 PublishOutcome::Duplicate { seq } => {
                     write(&mut text, &target.name, domain, *seq, true);
@@ -227,6 +244,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 PublishOutcome::Refused(error) => {
                     api::pub_ack::write_pub_error(&mut text, &target.name, error);
                 }
+                // The answer comes when it is counted.
+                PublishOutcome::Outdated => continue,
             }
             out.send(Outgoing {
                 account: &target.account,
@@ -237,41 +256,6 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 payload: &text,
             });
         }
-    }
-
-    fn acknowledge_batch(
-        &self,
-        group: GroupId,
-        reply: &[u8],
-        outcome: &PublishOutcome,
-        (id, total): &(String, u64),
-        out: &mut dyn Outbox,
-    ) {
-        let Some(target) = self.groups.get(&group) else {
-            return;
-        };
-        if target.stream.config().no_ack {
-            return;
-        }
-        let mut text = Vec::with_capacity(128);
-        match outcome {
-            PublishOutcome::Stored { seq, .. }
-            | PublishOutcome::NotKept { seq }
-            | PublishOutcome::Duplicate { seq } => {
-                api::pub_ack::write_batch_ack(&mut text, &target.name, *seq, id, *total);
-            }
-            PublishOutcome::Refused(error) => {
-                api::pub_ack::write_pub_error(&mut text, &target.name, error);
-            }
-        }
-        out.send(Outgoing {
-            account: &target.account,
-            target: reply,
-            subject: reply,
-            reply: b"",
-            header: b"",
-            payload: &text,
-        });
     }
 
     fn apply_events(
@@ -534,6 +518,23 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         writes.applied = Some(location.position);
         self.state.write(&writes)
     }
+}
+
+/// What an acknowledgement says beside the sequence.
+enum Extra<'a> {
+    None,
+    /// Id and size of the batch.
+    Batch(&'a (String, u64)),
+    /// The counter as it is now.
+    Sum(String),
+}
+
+/// The sums in an entry of counters.
+fn sums(entry: &Entry) -> Vec<String> {
+    let spans = record::records(&entry.payload).into_iter().flatten();
+    spans
+        .map(|span| stream::text_of(span.payload(&entry.payload)).unwrap_or_default())
+        .collect()
 }
 
 /// Id and size of the batch that an entry holds, if it holds one.

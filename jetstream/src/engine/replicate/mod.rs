@@ -28,6 +28,7 @@ use menes_protocol::headers::HeaderBlock;
 use serde::Deserialize;
 
 use self::link::Phase;
+use super::counting::Increment;
 use super::gather::Record;
 use super::request::{ApiRequest, send};
 use super::{Application, Change, Engine, StreamGroup};
@@ -240,9 +241,21 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let acks = link.acks;
         link.proposed = seq.0.max(previous);
         link.in_flight += 1;
+        let reply = if acks { message.reply } else { b"" };
+        let counts = |target: &StreamGroup| target.stream.counts();
+        if self.groups.get(&group).is_some_and(counts) {
+            let increment = Increment {
+                tag,
+                subject: copied.subject.to_vec(),
+                header: copied.header.to_vec(),
+                payload: message.payload.to_vec(),
+            };
+            self.wait_in_turn(group, vec![increment], reply, false);
+            return Ok(());
+        }
         let record = Record {
             tag,
-            reply: if acks { message.reply } else { b"" },
+            reply,
             subject: &copied.subject,
             header: &copied.header,
             payload: message.payload,
@@ -299,7 +312,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             touched.push(link.id);
             let seq = match tag {
                 Tag::Mirror { seq, .. } | Tag::Source { seq, .. } => StreamSeq(seq),
-                Tag::Client | Tag::Marker | Tag::Batch { .. } => continue,
+                Tag::Client
+                | Tag::Marker
+                | Tag::Counter
+                | Tag::Schedule { .. }
+                | Tag::Batch { .. } => continue,
             };
             let position = position(link, &target.stream);
             match outcome {
@@ -350,6 +367,21 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         for id in failed {
             self.link_fails(entry.group, id, Some(error.clone()), now, out);
         }
+    }
+
+    /// A copy could not be proposed.
+    pub(super) fn copy_refused(
+        &mut self,
+        group: GroupId,
+        id: u64,
+        error: ApiError,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        if let Some(link) = self.link(group, id) {
+            link.in_flight = link.in_flight.saturating_sub(1);
+        }
+        self.link_fails(group, id, Some(error), now, out);
     }
 
     /// Runs what is due.
@@ -476,6 +508,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
 
     /// A stream is gone, and so is the need for its origins.
     pub(super) fn drop_links(&mut self, mut target: StreamGroup, out: &mut dyn Outbox) {
+        self.refuse_counts(&mut target, out);
         for link in &mut target.links {
             unlisten(
                 link,
@@ -532,7 +565,9 @@ impl Link {
         match tag {
             Tag::Mirror { .. } => self.is_mirror,
             Tag::Source { id, .. } => !self.is_mirror && self.id == id,
-            Tag::Client | Tag::Marker | Tag::Batch { .. } => false,
+            Tag::Client | Tag::Marker | Tag::Counter | Tag::Schedule { .. } | Tag::Batch { .. } => {
+                false
+            }
         }
     }
 }

@@ -1,0 +1,240 @@
+//! Increments of counters: they wait here for their turn and get their sums.
+//!
+//! A sum follows from the last message of its subject, so a stream of counters has at most one run
+//! of messages on its way through the log. What comes in meanwhile is counted together once that is
+//! applied: one entry carries as many increments as came in during a sync. A sum that turns out to
+//! be wrong when it is applied, because something was removed in between, is found again.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::gather::Record;
+use super::replies::{Publishers, Replies};
+use super::{Application, Engine, Publish, StreamGroup, next_random};
+use crate::api::ApiError;
+use crate::ids::GroupId;
+use crate::ports::{Entry, LogStore, Outbox, StateStore, StoreError};
+use crate::record::{self, Tag};
+use crate::stream::{Broken, Counted, Counter, PublishOutcome, View, is_increment};
+use crate::time::Timestamp;
+
+/// What waits for its turn in one stream.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    queue: VecDeque<Waiting>,
+    /// Increments that have to be counted again, ahead of the others.
+    again: Vec<Waiting>,
+}
+
+/// A message of a stream of counters, or a batch of them.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    messages: Vec<Increment>,
+    /// Where the answer goes, empty for nowhere.
+    reply: Vec<u8>,
+    is_batch: bool,
+}
+
+/// A message as it came.
+#[derive(Debug)]
+pub(super) struct Increment {
+    pub(super) tag: Tag,
+    pub(super) subject: Vec<u8>,
+    pub(super) header: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+/// The counters of a stream, as they will be when what was counted is applied.
+type Totals = BTreeMap<Vec<u8>, Result<Counter, Broken>>;
+
+impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
+    /// Takes a client's message for a stream of counters.
+    pub(super) fn wait_to_count(&mut self, group: GroupId, message: Publish<'_>) {
+        let Some(target) = self.groups.get_mut(&group) else {
+            return;
+        };
+        let random = &mut self.random;
+        let incoming = target.stream.prepare(message.subject, message.header, || {
+            next_random(random) as u32
+        });
+        let increment = Increment {
+            tag: Tag::Client,
+            subject: incoming.subject.into_owned(),
+            header: incoming.header.into_owned(),
+            payload: message.payload.to_vec(),
+        };
+        self.wait_in_turn(group, vec![increment], message.reply, false);
+    }
+
+    /// Takes messages for a stream of counters as they are; a batch is counted and stored as a
+    /// whole.
+    pub(super) fn wait_in_turn(
+        &mut self,
+        group: GroupId,
+        messages: Vec<Increment>,
+        reply: &[u8],
+        is_batch: bool,
+    ) {
+        if let Some(target) = self.groups.get_mut(&group) {
+            let reply = reply.to_vec();
+            target.counts.queue.push_back(Waiting {
+                messages,
+                reply,
+                is_batch,
+            });
+            self.counting.insert(group);
+        }
+    }
+
+    /// Counts what waits in streams that have nothing on its way.
+    pub(super) fn count(&mut self, now: Timestamp, out: &mut dyn Outbox) {
+        for group in std::mem::take(&mut self.counting) {
+            let is_on_its_way = self.sealed.iter().any(|(entry, context)| {
+                entry.group == group || self.concerned(entry, context) == Some(group)
+            });
+            let Some(target) = self.groups.get_mut(&group) else {
+                continue;
+            };
+            let is_idle = target.waiting == 0 && target.builder.is_none() && !is_on_its_way;
+            if !is_idle && self.poisoned.is_none() {
+                self.counting.insert(group);
+                continue;
+            }
+            let mut counts = std::mem::take(&mut target.counts);
+            let mut totals = Totals::new();
+            for waiting in counts.again.drain(..).chain(counts.queue.drain(..)) {
+                if let Err(error) = self.count_one(group, now, waiting, &mut totals, out) {
+                    self.poison(error);
+                }
+            }
+        }
+    }
+
+    fn count_one(
+        &mut self,
+        group: GroupId,
+        now: Timestamp,
+        waiting: Waiting,
+        totals: &mut Totals,
+        out: &mut dyn Outbox,
+    ) -> Result<(), StoreError> {
+        if waiting.is_batch {
+            self.seal_publishes(group);
+        }
+        let last = waiting.messages.len().saturating_sub(1);
+        let mut refusal = None;
+        for (at, message) in waiting.messages.iter().enumerate() {
+            let counted = self.counted(group, message, totals)?;
+            let (tag, header, payload) = match &counted {
+                Some(counted) => {
+                    let tag = match message.tag {
+                        Tag::Client => Tag::Counter,
+                        tag => tag,
+                    };
+                    (tag, &counted.header[..], &counted.payload[..])
+                }
+                // Applying it tells what is wrong with it.
+                None => (message.tag, &message.header[..], &message.payload[..]),
+            };
+            let record = Record {
+                tag,
+                reply: if at == last { &waiting.reply } else { b"" },
+                subject: &message.subject,
+                header,
+                payload,
+            };
+            if let Err(error) = self.gather(group, now, record) {
+                refusal = Some((message.tag, error));
+                break;
+            }
+        }
+        if waiting.is_batch {
+            self.seal_publishes(group);
+        }
+        match refusal {
+            Some((Tag::Source { id, .. }, error)) => {
+                self.copy_refused(group, id, error, now, out);
+            }
+            Some((_, error)) => {
+                if let Some(target) = self.groups.get(&group) {
+                    let mut publishers = Publishers::of(target);
+                    publishers.replies.push(&waiting.reply);
+                    self.refuse_publishers(group, &publishers, &error, out);
+                }
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// A message with its sum; `None` when there is none.
+    fn counted(
+        &mut self,
+        group: GroupId,
+        message: &Increment,
+        totals: &mut Totals,
+    ) -> Result<Option<Counted>, StoreError> {
+        let is_copy = matches!(message.tag, Tag::Source { .. });
+        if !is_copy && !is_increment(&message.header, &message.payload) {
+            return Ok(None);
+        }
+        let Some(target) = self.groups.get(&group) else {
+            return Ok(None);
+        };
+        if !totals.contains_key(&message.subject) {
+            let base: &dyn StateStore = if target.in_memory {
+                &self.volatile
+            } else {
+                &self.state
+            };
+            let mut view = View::new(base, &self.log, &mut self.cache);
+            let counter = target.stream.counter(&message.subject, &mut view)?;
+            totals.insert(message.subject.clone(), counter);
+        }
+        let Some(Ok(counter)) = totals.get_mut(&message.subject) else {
+            return Ok(None);
+        };
+        Ok(counter.add(&message.subject, &message.header, &message.payload))
+    }
+
+    /// Increments of an applied entry that were not stored because their counter is another by now.
+    pub(super) fn count_again(
+        &mut self,
+        entry: &Entry,
+        replies: &Replies,
+        outcomes: &[PublishOutcome],
+    ) {
+        let Some(target) = self.groups.get_mut(&entry.group) else {
+            return;
+        };
+        let spans = record::records(&entry.payload).into_iter().flatten();
+        for (span, (reply, outcome)) in spans.zip(replies.iter().zip(outcomes)) {
+            if *outcome != PublishOutcome::Outdated {
+                continue;
+            }
+            let increment = Increment {
+                tag: Tag::Client,
+                subject: span.subject(&entry.payload).to_vec(),
+                header: span.header(&entry.payload).to_vec(),
+                // An increment has no body; what is here is the sum.
+                payload: Vec::new(),
+            };
+            target.counts.again.push(Waiting {
+                messages: vec![increment],
+                reply: reply.to_vec(),
+                is_batch: false,
+            });
+            self.counting.insert(entry.group);
+        }
+    }
+
+    /// A stream is gone, and nobody counts any more what waits in it.
+    pub(super) fn refuse_counts(&self, target: &mut StreamGroup, out: &mut dyn Outbox) {
+        let counts = std::mem::take(&mut target.counts);
+        let mut publishers = Publishers::of(target);
+        for waiting in counts.again.iter().chain(&counts.queue) {
+            publishers.replies.push(&waiting.reply);
+        }
+        let group = target.stream.group();
+        self.refuse_publishers(group, &publishers, &ApiError::stream_not_found(), out);
+    }
+}
