@@ -121,6 +121,21 @@ fn nats_py_batches() -> Result<()> {
 }
 
 #[test]
+fn nats_py_fast_batches() -> Result<()> {
+    same("nats-py/fast_batches.py")
+}
+
+#[test]
+fn nats_py_counters() -> Result<()> {
+    same("nats-py/counters.py")
+}
+
+#[test]
+fn nats_py_schedules() -> Result<()> {
+    same("nats-py/schedules.py")
+}
+
+#[test]
 fn nats_command_backups() -> Result<()> {
     same("nats-cli/backups.sh")
 }

@@ -54,3 +54,18 @@ fn origins() -> Result<()> {
 fn batches() -> Result<()> {
     run("nats-py/batches.py")
 }
+
+#[test]
+fn fast_batches() -> Result<()> {
+    run("nats-py/fast_batches.py")
+}
+
+#[test]
+fn counters() -> Result<()> {
+    run("nats-py/counters.py")
+}
+
+#[test]
+fn schedules() -> Result<()> {
+    run("nats-py/schedules.py")
+}

@@ -63,6 +63,13 @@ pub enum Tag {
         /// When it was due.
         due: Timestamp,
     },
+    /// A message of a batch that is published fast.
+    Fast {
+        /// Which batch, a hash of its id.
+        batch: u64,
+        /// Nothing behind a refused message of the batch is stored.
+        is_strict: bool,
+    },
     /// It is stored with the others of its block or not at all.
     Batch {
         /// Its place among them, from 0.
@@ -85,6 +92,7 @@ impl Tag {
             Self::Source { id, previous, seq } => (3, Some([id, previous, seq])),
             Self::Batch { index, total } => (4, Some([index, total, 0])),
             Self::Counter => (5, None),
+            Self::Fast { batch, is_strict } => (7, Some([batch, u64::from(is_strict), 0])),
             Self::Schedule { seq, due } => (6, Some([seq, due.0.cast_unsigned(), 0])),
         };
         out.put_u8(if numbers.is_some() { 1 + 3 * 8 } else { 1 });
@@ -129,6 +137,13 @@ impl Tag {
                 let tag = Self::Schedule {
                     seq: number(0)?,
                     due: Timestamp(number(1)?.cast_signed()),
+                };
+                (tag, 3)
+            }
+            7 => {
+                let tag = Self::Fast {
+                    batch: number(0)?,
+                    is_strict: number(1)? != 0,
                 };
                 (tag, 3)
             }
@@ -478,6 +493,10 @@ mod tests {
             Tag::Schedule {
                 seq: 4,
                 due: Timestamp(9),
+            },
+            Tag::Fast {
+                batch: 1,
+                is_strict: true,
             },
         ];
         let mut builder = BlockBuilder::tagged(Timestamp(1000));

@@ -352,8 +352,12 @@ impl World {
     /// The clients read what was sent to them.
     pub(crate) fn receive(&mut self) -> Result<(), String> {
         for sent in std::mem::take(&mut self.wire.sent) {
+            if self.routed(&sent) {
+                continue;
+            }
             let kind = sent.target.split('.').next().unwrap_or_default();
             match kind {
+                "side" => self.answered_aside(&sent)?,
                 "op" => self.answered(&sent)?,
                 "ack" => {
                     if let Some(delivery) = self.acks.remove(&sent.target) {

@@ -24,4 +24,5 @@ pub mod world;
 mod clients;
 mod model;
 mod recovery;
+mod side;
 mod wire;

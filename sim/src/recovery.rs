@@ -29,6 +29,7 @@ impl World {
         // Clients forget most of what they were working on.
         let random = &mut self.random;
         self.open.retain(|_| random.chance(20));
+        self.recover_side()?;
         self.recover_tally()
     }
 
@@ -195,7 +196,7 @@ impl World {
             self.check_end(slot)
                 .map_err(|error| format!("S{slot} at the end: {error}"))?;
         }
-        Ok(())
+        self.check_side()
     }
 
     /// Every message is delivered to every consumer that wants it, and settled.

@@ -1,6 +1,6 @@
 //! What the server sends, and who listens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use menes_jetstream::AccountName;
 use menes_jetstream::ports::{Outbox, Outgoing};
@@ -20,6 +20,8 @@ pub(crate) struct Wire {
     pub(crate) sent: Vec<Sent>,
     /// Subjects nobody listens on.
     pub(crate) deaf: BTreeSet<String>,
+    /// Which link of the engine listens where.
+    pub(crate) links: BTreeMap<String, u64>,
     /// Subjects whose receivers are behind.
     pub(crate) congested: BTreeSet<String>,
 }
@@ -42,9 +44,12 @@ impl Outbox for Wire {
     }
 
     fn has_interest(&mut self, _: &AccountName, subject: &[u8], _: Option<&[u8]>) -> bool {
+        let text = &*String::from_utf8_lossy(subject);
+        if text.starts_with("$JS.M.") || text.starts_with("$JS.S.") {
+            return self.links.contains_key(text);
+        }
         // Advisories have tests of their own.
-        !subject.starts_with(b"$JS.EVENT.")
-            && !self.deaf.contains(&*String::from_utf8_lossy(subject))
+        !text.starts_with("$JS.EVENT.") && !self.deaf.contains(text)
     }
 
     fn is_congested(&mut self, _: &AccountName, subject: &[u8]) -> bool {

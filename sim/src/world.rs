@@ -10,6 +10,7 @@ use crate::disk::{SimDisk, SimLog, SimState, Space};
 use crate::model::{Op, StreamModel};
 use crate::mutant::Mutant;
 use crate::random::Random;
+use crate::side::Side;
 use crate::wire::Wire;
 
 const START: i64 = 1_800_000_000_000_000_000;
@@ -132,6 +133,8 @@ pub struct World {
     pub(crate) tally: Vec<u64>,
     pub(crate) tally_flight: VecDeque<u64>,
     pub(crate) next_number: u64,
+    /// Streams that are not modelled.
+    pub(crate) side: Side,
     pub(crate) report: Report,
 }
 
@@ -186,6 +189,7 @@ impl World {
             tally: Vec::new(),
             tally_flight: VecDeque::new(),
             next_number: 1,
+            side: Side::new(settings.seed),
             report: Report::default(),
         }
     }
@@ -198,7 +202,11 @@ impl World {
             self.create_consumer(slot);
             self.settle_disk()?;
         }
+        if self.settings.seed.is_multiple_of(2) {
+            self.make_side_streams()?;
+        }
         for _ in 0..self.settings.steps {
+            self.act_aside();
             self.step()?;
         }
         self.heal()
@@ -227,6 +235,7 @@ impl World {
         let engine = Engine::open(log, state, Tally::default(), options, self.now)
             .map_err(|error| format!("the engine does not open: {error}"))?;
         self.engine = Some(engine);
+        self.wire.links.clear();
         for slot in &mut self.slots {
             slot.group = None;
         }
@@ -249,10 +258,21 @@ impl World {
                     });
                     if let Some(slot) = slot.and_then(|slot| self.slots.get_mut(slot)) {
                         slot.group = Some(group);
+                    } else if let Some(subject) = subjects.first() {
+                        self.side.captured(subject, group);
                     }
                 }
-                // Nothing is copied here.
-                Change::Listen { .. } | Change::Unlisten { .. } => {}
+                Change::Listen {
+                    listener, subjects, ..
+                } => {
+                    let subjects = subjects.into_iter();
+                    self.wire
+                        .links
+                        .extend(subjects.map(|subject| (subject, listener)));
+                }
+                Change::Unlisten { listener } => {
+                    self.wire.links.retain(|_, other| *other != listener);
+                }
                 Change::Release { group, .. } => {
                     for slot in &mut self.slots {
                         if slot.group == Some(group) {
@@ -360,6 +380,9 @@ impl World {
             engine.check();
             let failure = engine.poisoned().map(ToString::to_string);
             self.take_changes();
+            if let Some(engine) = &mut self.engine {
+                engine.send_link_requests(&mut self.wire);
+            }
             self.receive()?;
             self.take_completions()?;
             if let Some(error) = failure {
@@ -369,7 +392,7 @@ impl World {
                 self.report.failures += 1;
                 return self.crash();
             }
-            if !more {
+            if !more && self.wire.sent.is_empty() {
                 return Ok(());
             }
         }

@@ -99,7 +99,8 @@ async def scenario(nc):
     note("still there", dict((await js.get_last_msg("S", "s.every")).headers))
 
     for subject in ["s.fed", "s.every"]:
-        await schedule("cancelled", None, None, "s.cancel", Nats_Scheduler=subject, Nats_Schedule_Next="purge", Nats_Rollup="sub")
+        answer = await schedule("", None, None, "s.cancel", Nats_Scheduler=subject, Nats_Schedule_Next="purge", Nats_Rollup="sub")
+        note("cancelled", sorted(answer))
     await js.purge_stream("S", subject="s.out.>")
     await asyncio.sleep(1.5)
     note("silent", (await js.stream_info("S", subjects_filter="s.out.>")).state.subjects)

@@ -460,10 +460,13 @@ fn check_markers(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiErr
 /// Refuses what is not built, in words that say what it is.
 fn check_features(config: &StreamConfig, features: Features) -> Result<(), ApiError> {
     let wanted = [
-        (config.allow_batched, "fast batch publishing is"),
         (
             config.allow_msg_ttl && !features.msg_ttl,
             "per-message TTLs are",
+        ),
+        (
+            config.allow_msg_counter && config.allow_batched,
+            "fast batches of counters are",
         ),
     ];
     match wanted.into_iter().find(|(asked, _)| *asked) {

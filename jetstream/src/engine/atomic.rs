@@ -259,15 +259,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     pub(super) fn run_batches(&mut self, group: GroupId, now: Timestamp) {
         if let Some(target) = self.groups.get_mut(&group) {
             target.batches.retain(|_, batch| batch.due > now);
+            target.fast.expire(now);
         }
         self.schedule_batches(group);
     }
 
-    fn schedule_batches(&mut self, group: GroupId) {
-        let due = self
-            .groups
-            .get(&group)
-            .and_then(|target| target.batches.values().map(|batch| batch.due).min());
+    pub(super) fn schedule_batches(&mut self, group: GroupId) {
+        let due = self.groups.get(&group).and_then(|target| {
+            let whole = target.batches.values().map(|batch| batch.due);
+            whole.chain(target.fast.due()).min()
+        });
         self.set_timer(group, BATCH_TIMER, due);
     }
 }

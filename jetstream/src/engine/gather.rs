@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::accounts::Claim;
 use super::atomic::is_batched;
 use super::deliver::STREAM_TIMER;
+use super::fast::is_fast;
 use super::{
     Application, Completion, Context, Engine, Origin, Pending, Publish, Publishers, next_random,
 };
@@ -20,7 +21,7 @@ use crate::ports::{
     Appended, Entry, EntryKind, LogStore, Outbox, Outgoing, StateStore, StoreError, StoreErrorKind,
 };
 use crate::record::{BlockBuilder, Tag};
-use crate::stream::MAX_GAPS;
+use crate::stream::{MAX_GAPS, PublishOutcome};
 use crate::time::Timestamp;
 
 /// How long a stream waits before it tries again to expire messages, after the log refused.
@@ -56,6 +57,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(target) = self.groups.get(&group) else {
             return;
         };
+        if is_fast(message.reply) {
+            self.publish_fast(group, now, message, out);
+            return;
+        }
         if target.stream.config().allow_atomic && is_batched(message.header) {
             self.stage(group, now, message, out);
             return;
@@ -148,6 +153,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             | Tag::Source { .. }
             | Tag::Counter
             | Tag::Schedule { .. }
+            | Tag::Fast { .. }
             | Tag::Batch { .. } => 0,
         };
         // A batch is one entry, however large.
@@ -263,6 +269,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// Turns what each stream gathered into entries and appends all sealed entries.
     pub(super) fn seal(&mut self, now: Timestamp, out: &mut dyn Outbox) {
         self.count(now, out);
+        self.propose_fast(now, out);
         for group in std::mem::take(&mut self.gathering) {
             self.seal_group(group);
         }
@@ -581,6 +588,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .collect();
         self.in_flight_bytes = 0;
         self.refuse_all(waiting, &ApiError::temporarily_unavailable(), now, out);
+        // Behind those of the same batch that were on their way.
+        self.propose_fast(now, out);
         if std::mem::replace(&mut self.is_stopped, true) {
             return;
         }
@@ -618,6 +627,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.complete(&publishers, |_| Err(error.clone()));
                 self.additions_refused(entry, now);
                 self.copies_refused(entry, error, now, out);
+                let refused = |_| PublishOutcome::Refused(error.clone());
+                self.fast_applied(entry, publishers.replies.iter(), refused, out);
                 self.refuse_publishers(entry.group, &publishers, error, out);
             }
             Context::Meta(_, origin, claim) => {
@@ -684,7 +695,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         let mut payload = Vec::new();
         api::pub_ack::write_pub_error(&mut payload, &publishers.stream, error);
-        for reply in publishers.replies.iter().filter(|reply| !reply.is_empty()) {
+        let replies = publishers.replies.iter();
+        for reply in replies.filter(|reply| !reply.is_empty() && !is_fast(reply)) {
             out.send(Outgoing {
                 account: &publishers.account,
                 target: reply,

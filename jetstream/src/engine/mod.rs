@@ -31,6 +31,7 @@ mod counting;
 mod deliver;
 mod direct;
 pub mod ended;
+mod fast;
 mod figures;
 mod gather;
 mod internal;
@@ -53,6 +54,7 @@ use self::audience::Audience;
 use self::backup::Backup;
 use self::counting::Counts;
 use self::ended::Ended;
+use self::fast::FastBatches;
 use self::meta::Meta;
 use self::reclaim::Reclaim;
 use self::replicate::{Link, Listeners};
@@ -306,6 +308,8 @@ pub(crate) struct StreamGroup {
     batches: Batches,
     /// Increments that have no sum yet.
     counts: Counts,
+    /// Batches that are published fast.
+    fast: FastBatches,
 }
 
 impl StreamGroup {
@@ -344,6 +348,7 @@ impl StreamGroup {
             gaps: 0,
             batches: Batches::new(),
             counts: Counts::default(),
+            fast: FastBatches::default(),
         }
     }
 
@@ -382,6 +387,8 @@ pub struct Engine<L, S, A> {
     gathering: Vec<GroupId>,
     /// Streams in which increments wait for their sums.
     counting: BTreeSet<GroupId>,
+    /// Streams in which messages of fast batches wait for their turn.
+    fast: BTreeSet<GroupId>,
     pending: VecDeque<Pending>,
     /// Payload bytes of `pending`.
     in_flight_bytes: usize,
@@ -431,8 +438,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if self.poisoned.is_some() {
             self.refuse_everything(now, out);
         }
-        let may_count = !self.counting.is_empty() && self.pending.is_empty();
-        !self.ready.is_empty() || !self.gathering.is_empty() || may_count
+        let waits = !self.counting.is_empty() || !self.fast.is_empty();
+        let may_go_on = waits && self.pending.is_empty();
+        !self.ready.is_empty() || !self.gathering.is_empty() || may_go_on
     }
 
     /// When [`Engine::turn`] must be called again although nothing came in.

@@ -76,6 +76,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             sealed: Vec::new(),
             gathering: Vec::new(),
             counting: BTreeSet::new(),
+            fast: BTreeSet::new(),
             pending: VecDeque::new(),
             in_flight_bytes: 0,
             reclaim: Reclaim::default(),

@@ -1,5 +1,6 @@
 //! Deciding what becomes of each record of a block, in the order nats-server decides.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -63,6 +64,8 @@ impl Stream {
         let mut edit = Edit::new(self, cx, removed);
         edit.open_block(at, index, declared, block);
         let mut stored = None;
+        // Fast batches that ended in this block with a refused message.
+        let mut ended = BTreeSet::new();
         let mut ordinal = 0;
         let is_batch = is_batch(block);
         let refused = if is_batch {
@@ -81,8 +84,20 @@ impl Stream {
                     edit.pass_over(ordinal);
                     PublishOutcome::Refused(error.clone())
                 }
+                None if proposed.is_behind(&ended) => {
+                    edit.pass_over(ordinal);
+                    PublishOutcome::Refused(ApiError::batch_id_unknown())
+                }
                 None => edit.publish(ordinal, proposed, interest, &mut stored)?,
             };
+            if let Tag::Fast {
+                batch,
+                is_strict: true,
+            } = proposed.tag
+                && outcome.is_refusal()
+            {
+                ended.insert(batch);
+            }
             outcomes.push(outcome);
             ordinal += 1;
         }
@@ -127,6 +142,10 @@ impl<'b> Proposed<'b> {
     }
     fn payload(&self) -> &'b [u8] {
         self.span.payload(self.block)
+    }
+    /// Whether its batch ended before it.
+    fn is_behind(&self, ended: &BTreeSet<u64>) -> bool {
+        matches!(self.tag, Tag::Fast { batch, is_strict: true } if ended.contains(&batch))
     }
 }
 
@@ -273,7 +292,7 @@ impl Edit<'_, '_, '_> {
     ) -> Result<Option<PublishOutcome>, StoreError> {
         let last = self.stream.counters.last;
         let follows = match record.tag {
-            Tag::Client | Tag::Counter | Tag::Batch { .. } => true,
+            Tag::Client | Tag::Counter | Tag::Fast { .. } | Tag::Batch { .. } => true,
             Tag::Marker => {
                 let is_due = self.stream.marker_settled(record.subject(), self.cx.txn)?;
                 let number = self.subject(record.block, record.subject())?;
@@ -303,7 +322,7 @@ impl Edit<'_, '_, '_> {
         let (block, subject) = (record.block, record.subject());
         let refuse = |error| Ok(ControlFlow::Break(PublishOutcome::Refused(error)));
         match record.tag {
-            Tag::Client | Tag::Counter => {}
+            Tag::Client | Tag::Counter | Tag::Fast { .. } => {}
             // A batch was checked as a whole.
             Tag::Marker | Tag::Mirror { .. } | Tag::Batch { .. } | Tag::Schedule { .. } => {
                 let rollup = directives.rollup().ok().flatten();
@@ -412,7 +431,7 @@ impl Edit<'_, '_, '_> {
         record: &Proposed<'_>,
     ) -> Result<Option<PublishOutcome>, StoreError> {
         match record.tag {
-            Tag::Client | Tag::Counter | Tag::Source { .. } => {}
+            Tag::Client | Tag::Counter | Tag::Fast { .. } | Tag::Source { .. } => {}
             Tag::Marker | Tag::Mirror { .. } | Tag::Batch { .. } | Tag::Schedule { .. } => {
                 return Ok(None);
             }
@@ -433,6 +452,8 @@ impl Edit<'_, '_, '_> {
             Tag::Source { .. } if counter::sum_of(record.payload()).is_err() => {
                 refuse(ApiError::counter_broken())
             }
+            // Fast batches of counters are not counted.
+            Tag::Fast { .. } => refuse(ApiError::batch_disabled()),
             Tag::Source { .. } => refuse(ApiError::expected_sequence_does_not_match()),
             _ => Ok(Some(PublishOutcome::Outdated)),
         }

@@ -590,7 +590,7 @@ impl Stream {
     pub fn state(&self, view: &mut View<'_>) -> Result<StreamState, StoreError> {
         let counters = &self.counters;
         // A stream that never gave a sequence has no first one either.
-        let is_fresh = (counters.first, counters.last) == (1, 0);
+        let is_fresh = (counters.first, counters.last) == (1, 0) && self.config.first_seq == 0;
         Ok(StreamState {
             messages: counters.messages,
             bytes: counters.bytes,

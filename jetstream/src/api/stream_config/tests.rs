@@ -23,7 +23,10 @@ fn changed(current: &StreamConfig, body: &str) -> Result<StreamConfig, ApiError>
 #[test]
 fn features_that_are_not_there_are_refused_by_name() {
     for (field, what) in [
-        (r#""allow_batched":true"#, "fast batch publishing is"),
+        (
+            r#""allow_batched":true,"allow_msg_counter":true"#,
+            "fast batches of counters are",
+        ),
         (r#""allow_msg_ttl":true"#, "per-message TTLs are"),
     ] {
         let error = made(&format!(r#"{{"name":"S",{field}}}"#)).expect_err(what);

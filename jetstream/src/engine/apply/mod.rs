@@ -11,6 +11,7 @@ pub(super) use self::consumers::is_logged;
 
 use menes_protocol::headers::HeaderBlock;
 
+use super::fast::is_fast;
 use super::{Application, Completion, Context, Engine, StreamGroup, ended, meta};
 use crate::api::{self, ApiError};
 use crate::command::StreamCommand;
@@ -147,6 +148,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 }
                 self.count_again(entry, &publishers.replies, &outcomes);
                 self.produced(entry);
+                let outcome = |place: usize| outcomes[place].clone();
+                self.fast_applied(entry, publishers.replies.iter(), outcome, out);
                 self.restored(entry, &outcomes);
                 self.copies_applied(entry, &publishers.replies, &outcomes, now, out);
             } else {
@@ -223,7 +226,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let domain = self.options.domain.as_deref();
         let write = api::pub_ack::write_pub_ack_in_domain;
         for (place, (reply, outcome)) in outcomes.enumerate() {
-            if reply.is_empty() || reply.starts_with(b"$JS.ACK.") {
+            let is_of_server = reply.starts_with(b"$JS.ACK.") || is_fast(reply);
+            if reply.is_empty() || is_of_server {
                 continue;
             }
             text.clear();

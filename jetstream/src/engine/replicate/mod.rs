@@ -316,6 +316,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 | Tag::Marker
                 | Tag::Counter
                 | Tag::Schedule { .. }
+                | Tag::Fast { .. }
                 | Tag::Batch { .. } => continue,
             };
             let position = position(link, &target.stream);
@@ -509,6 +510,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// A stream is gone, and so is the need for its origins.
     pub(super) fn drop_links(&mut self, mut target: StreamGroup, out: &mut dyn Outbox) {
         self.refuse_counts(&mut target, out);
+        self.refuse_waiting_fast(&mut target, out);
         for link in &mut target.links {
             unlisten(
                 link,
@@ -565,9 +567,12 @@ impl Link {
         match tag {
             Tag::Mirror { .. } => self.is_mirror,
             Tag::Source { id, .. } => !self.is_mirror && self.id == id,
-            Tag::Client | Tag::Marker | Tag::Counter | Tag::Schedule { .. } | Tag::Batch { .. } => {
-                false
-            }
+            Tag::Client
+            | Tag::Marker
+            | Tag::Counter
+            | Tag::Schedule { .. }
+            | Tag::Fast { .. }
+            | Tag::Batch { .. } => false,
         }
     }
 }
