@@ -38,26 +38,26 @@ clients: ## Prepare the stock clients that the compatibility tests drive
 	@scripts/setup-clients.sh
 
 kill-loop: setup clients ## Kill -9 under load KILLS times and check every acknowledged message
-	cargo build --locked -p menes-cli
-	MENES_KILLS=$(KILLS) cargo test --locked -p menes-compat-tests --test kill_loop -- --nocapture
+	cargo build --locked --workspace --bin menes
+	MENES_KILLS=$(KILLS) cargo test --locked --workspace --test kill_loop -- --nocapture
 
 compare: setup clients ## Run scenarios on Menes and on nats-server and print what differs
-	cargo build --locked -p menes-cli
-	cargo test --locked -p menes-compat-tests --test comparison
+	cargo build --locked --workspace --bin menes
+	cargo test --locked --workspace --test comparison
 
 conformance: setup ## Run the clients' own suites from checkouts in DIR (SUITES="..." REFERENCE=nats-server)
 	@test -n "$(DIR)" || { echo "make conformance DIR=<folder>: see compat-tests/conformance/README.md"; exit 1; }
-	cargo build --locked -p menes-cli
+	cargo build --locked --workspace --bin menes
 	compat-tests/conformance/run.py "$(DIR)" --server $(PROFILE_DIR)/menes \
 	  $(if $(REFERENCE),--reference "$(REFERENCE)") $(foreach suite,$(SUITES),--suite $(suite))
 
 differential: setup ## Play SEQUENCES generated ones to nats-server and Menes (SEED=first REFERENCE=nats-server)
-	cargo build --locked -p menes-cli
-	cargo run --locked -p menes-compat-tests --bin differential -- --server $(PROFILE_DIR)/menes \
+	cargo build --locked --workspace --bin menes
+	cargo run --locked --bin differential -- --server $(PROFILE_DIR)/menes \
 	  $(if $(REFERENCE),--reference "$(REFERENCE)") --sequences $(SEQUENCES) --seed $(SEED)
 
 sim: setup ## Run the simulator over SEEDS seeds
-	cargo run --locked -p menes-sim -- --seeds $(SEEDS) $(ARGS)
+	cargo run --locked --bin menes-sim -- --seeds $(SEEDS) $(ARGS)
 
 bench: setup ## Micro-benchmarks of parser, routing and engine
 	cargo bench --locked -p menes-protocol $(ARGS)

@@ -7,7 +7,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 
-cargo build --locked -p menes-cli || exit 1
+cargo build --locked --workspace --bin menes || exit 1
 export MENES_BIN="$PWD/${CARGO_TARGET_DIR:-target}/debug/menes"
 case ${CARGO_TARGET_DIR:-} in /*) MENES_BIN="$CARGO_TARGET_DIR/debug/menes" ;; esac
 
