@@ -228,6 +228,8 @@ def main():
     parser.add_argument("--table", choices=[CORE, JETSTREAM], action="append")
     parser.add_argument("--folder", default="target/benchmarks", help="for stores: a real disk")
     options = parser.parse_args()
+    # However it ends, the servers end with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     base = pathlib.Path(options.folder).resolve()
     base.mkdir(parents=True, exist_ok=True)
     for table in options.table or [CORE, JETSTREAM]:
