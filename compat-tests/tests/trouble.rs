@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -61,6 +62,85 @@ async fn a_damaged_log_is_refused_by_name_and_nothing_is_cut() -> Result<()> {
     server.restart()?;
     ensure!(stored(&server).await? == 200, "messages are gone");
     Ok(())
+}
+
+/// More than one segment of the log holds.
+const MEGABYTES: usize = 80;
+
+#[tokio::test]
+async fn damage_is_found_before_anybody_meets_it_and_costs_nothing_else() -> Result<()> {
+    let mut server = TestServer::start(ServerOptions::default())?;
+    let context = jetstream::new(connect::connect(&server).await?);
+    let config = stream::Config {
+        name: "T".into(),
+        subjects: vec!["t.>".into()],
+        ..Default::default()
+    };
+    context.create_stream(config).await?;
+    for n in 0..MEGABYTES {
+        let mut payload = format!("message {} ", 100 + n).into_bytes();
+        payload.resize(1 << 20 >> 1, b'x');
+        for _ in 0..2 {
+            context
+                .publish("t.a", payload.clone().into())
+                .await?
+                .await?;
+        }
+    }
+    server.stop()?;
+    let segment = first_segment(server.folder())?;
+    flip(&segment, find(&segment, b"message 101 ")?)?;
+    server.restart()?;
+
+    let until = Instant::now() + Duration::from_secs(60);
+    let told = loop {
+        let health = health(&server)?;
+        if health.contains(r#""status":"degraded""#) {
+            break health;
+        }
+        ensure!(Instant::now() < until, "the damage is not found: {health}");
+        sleep(Duration::from_millis(200)).await;
+    };
+    ensure!(told.contains("damaged at offset"), "{told}");
+    let is_told = |line: &str| line.contains("[ERR]") && line.contains("is damaged at offset");
+    ensure!(server.log().lines().any(is_told), "{}", server.log());
+
+    let context = jetstream::new(connect::connect(&server).await?);
+    let stream = context.get_stream("T").await?;
+    ensure!(
+        stream.get_raw_message(3).await.is_err(),
+        "a damaged message was read"
+    );
+    for seq in [1, 2, 5, 2 * MEGABYTES as u64] {
+        stream.get_raw_message(seq).await?;
+    }
+    stream.purge().await?;
+    context.publish("t.a", "goes on".into()).await?.await?;
+
+    // The segment is not used again.
+    let is_aside = |path: &Path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.starts_with("damaged-"))
+    };
+    let folder = segment.parent().context("a segment lies in a folder")?;
+    while !fs::read_dir(folder)?.any(|entry| entry.is_ok_and(|entry| is_aside(&entry.path()))) {
+        ensure!(Instant::now() < until, "the segment is not set aside");
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+/// What the monitoring port says of the server's health.
+fn health(server: &TestServer) -> Result<String> {
+    let port = server.monitoring_port().context("monitoring is on")?;
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.set_read_timeout(Some(LIMIT))?;
+    connection
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// The segment file with the first messages.

@@ -40,6 +40,15 @@ impl Health {
             http_status: 200,
         }
     }
+
+    /// Everything is served but what is named here; to go elsewhere would not help.
+    fn degraded(why: String) -> Self {
+        Self {
+            status: "degraded",
+            error: Some(why),
+            ..Self::ok()
+        }
+    }
 }
 
 /// One thing that is wrong.
@@ -210,7 +219,7 @@ impl Monitor {
         }
         let is_of_server = asked.js_server_only || asked.js_meta_only;
         if is_of_server || asked.account.is_empty() {
-            return Health::ok();
+            return now.damage.clone().map_or_else(Health::ok, Health::degraded);
         }
         let Some(details) = self.details().await else {
             return Health::ok();

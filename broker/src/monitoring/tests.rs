@@ -222,6 +222,18 @@ async fn health_follows_the_streams() {
         get(&monitor, "/healthz").await,
         (200, "{\"status\":\"ok\"}".to_owned())
     );
+    status.publish(StreamsStatus {
+        is_ready: true,
+        damage: Some("a segment is damaged".to_owned()),
+        ..StreamsStatus::default()
+    });
+    assert_eq!(
+        get(&monitor, "/healthz").await,
+        (
+            200,
+            "{\"status\":\"degraded\",\"error\":\"a segment is damaged\"}".to_owned()
+        )
+    );
     assert_eq!(get(&monitor, "/healthz?account=X").await.0, 404);
     assert_eq!(get(&monitor, "/healthz?stream=X").await.0, 400);
     let poisoned = Some("sync failed: no space".to_owned());

@@ -19,7 +19,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use menes_jetstream::Timestamp;
 use menes_jetstream::engine::{AccountFigures, Application, Engine, Figures};
-use menes_jetstream::ports::{LogStore, Outbox, StateStore};
+use menes_jetstream::ports::{LogPosition, LogStore, Outbox, StateStore};
+use menes_storage::log::LogMonitor;
 use tokio::sync::Notify;
 
 /// The engine at one moment.
@@ -35,6 +36,8 @@ pub struct StreamsStatus {
     pub answered: u64,
     /// Why nothing is acknowledged any more, for people.
     pub poisoned: Option<String>,
+    /// What of the stored messages is damaged, for people.
+    pub damage: Option<String>,
 }
 
 /// Where the engine thread publishes and others read.
@@ -45,6 +48,7 @@ pub struct Status {
     published: Notify,
     /// Makes the engine thread look.
     wake: OnceLock<Arc<dyn Fn() + Send + Sync>>,
+    log: OnceLock<LogMonitor>,
 }
 
 impl fmt::Debug for Status {
@@ -62,6 +66,12 @@ impl Status {
             wake: OnceLock::from(wake),
             ..Self::default()
         }
+    }
+
+    /// Tells of the damage in this log, too.
+    pub(crate) fn watch(&self, log: LogMonitor) {
+        // There is one log in the life of a server.
+        drop(self.log.set(log));
     }
 
     /// The latest figures, at most a second old.
@@ -119,6 +129,7 @@ impl Status {
         status.figures = engine.figures();
         status.is_ready = true;
         status.poisoned = engine.poisoned().map(ToString::to_string);
+        status.damage = self.log.get().and_then(|log| describe(&log.damage()));
         self.publish(status);
     }
 
@@ -126,6 +137,18 @@ impl Status {
         self.latest.store(Arc::new(status));
         self.published.notify_waiters();
     }
+}
+
+fn describe(damage: &[LogPosition]) -> Option<String> {
+    let first = damage.first()?;
+    let (segment, offset) = (first.segment, first.offset);
+    let more = match damage.len() {
+        1 => String::new(),
+        count => format!(", and {} more segments", count - 1),
+    };
+    Some(format!(
+        "messages in segment {segment} of the log are damaged at offset {offset}{more}"
+    ))
 }
 
 #[cfg(test)]

@@ -483,6 +483,11 @@ impl Edit<'_, '_, '_> {
             let number = self.subject(block, filter)?;
             return self.subject_last(number);
         }
+        self.last_matching(filter)
+    }
+
+    /// The last sequence of the subjects that match a filter, 0 for none.
+    pub(super) fn last_matching(&mut self, filter: &[u8]) -> Result<u64, StoreError> {
         let Ok(filter) = std::str::from_utf8(filter) else {
             return Ok(0);
         };

@@ -17,9 +17,6 @@ use super::apply::MAX_HEADER_BYTES;
 use super::counter;
 use super::directives::{Directives, number};
 use super::edit::Edit;
-use super::filters::Filters;
-use super::rows::Rows;
-use super::subject::each_subject;
 
 /// What those before a message of a batch will have done.
 #[derive(Default)]
@@ -202,20 +199,7 @@ impl Edit<'_, '_, '_> {
             let number = self.subject(block, filter)?;
             return self.subject_last(number);
         }
-        let Ok(text) = std::str::from_utf8(filter) else {
-            return Ok(0);
-        };
-        self.write_subjects()?;
-        let mut last = 0;
-        each_subject(
-            Rows::Txn(self.cx.txn),
-            self.stream.group,
-            &Filters::new([text]),
-            &mut |_, row| {
-                last = last.max(row.last);
-                ControlFlow::Continue(())
-            },
-        )?;
+        let last = self.last_matching(filter)?;
         let matching = staged
             .last
             .iter()

@@ -34,6 +34,11 @@ pub(super) fn segment_number(name: &str) -> Option<u64> {
     }
 }
 
+/// Name of a segment's file that was set aside.
+fn damaged_name(number: u64) -> String {
+    format!("damaged-{number:020}")
+}
+
 fn spare_name(number: u64) -> String {
     format!("spare-{number:020}")
 }
@@ -53,6 +58,8 @@ enum Job {
     },
     /// Keeps files for later, or gives their space back.
     Recycle { segments: Vec<u64>, keep: bool },
+    /// Puts files away that hold damage, for somebody to look at.
+    SetAside { segments: Vec<u64> },
 }
 
 /// A way to ask the keeper for something.
@@ -158,6 +165,12 @@ impl Keeper {
         drop(self.jobs.send(Job::Recycle { segments, keep }));
     }
 
+    /// Puts segments away that are damaged and no longer needed.
+    pub(super) fn set_aside(&self, segments: Vec<u64>) {
+        // As in `prepare`.
+        drop(self.jobs.send(Job::SetAside { segments }));
+    }
+
     /// The file of a segment that was asked for, waiting for it.
     pub(super) fn take(&self, segment: u64) -> Result<Arc<dyn File>, StoreError> {
         let mut state = self.ready.state.lock();
@@ -215,6 +228,23 @@ impl Stock {
                 }
                 ready.changed.notify_all();
                 Ok(())
+            }
+            Job::SetAside { segments } => {
+                for segment in segments {
+                    let (name, aside) = (segment_name(segment), damaged_name(segment));
+                    let path = self.files.path(&name);
+                    match self.files.rename(&name, &aside) {
+                        Ok(()) => tracing::warn!(
+                            "{} is damaged and no longer needed; it is kept as {aside}",
+                            path.display()
+                        ),
+                        // What is damaged may be that it is missing.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(io_error("set aside", path, &error)),
+                    }
+                }
+                let synced = self.files.sync_names();
+                synced.map_err(|error| io_error("sync directory", self.files.path(""), &error))
             }
             Job::Recycle { segments, keep } => {
                 if !keep {

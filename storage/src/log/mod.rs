@@ -47,6 +47,7 @@ use self::format::{
 };
 use self::keeper::{Keeper, Stock};
 use self::recovery::Recovered;
+use self::scrub::Scrubber;
 use self::segment::{Reader, Walker, read_header};
 use self::shared::Shared;
 use self::writer::Writer;
@@ -59,6 +60,7 @@ mod batch;
 mod format;
 mod keeper;
 mod recovery;
+mod scrub;
 mod segment;
 mod shared;
 mod sidecar;
@@ -70,6 +72,7 @@ mod faults;
 #[cfg(test)]
 mod tests;
 
+pub use self::scrub::Scrub;
 pub use self::shared::{LogStats, Wake};
 
 /// Entries that carry no messages pass when the disk is nearly full, up to this payload.
@@ -103,6 +106,8 @@ pub struct LogOptions {
     pub tail_evidence: TailEvidence,
     /// When messages are refused because the disk fills up.
     pub watermarks: Watermarks,
+    /// How what is stored is checked for damage; `None` for not at all.
+    pub scrub: Option<Scrub>,
 }
 
 impl Default for LogOptions {
@@ -113,6 +118,7 @@ impl Default for LogOptions {
             max_spares: 2,
             tail_evidence: TailEvidence::WhenIdle(Duration::from_millis(10)),
             watermarks: Watermarks::default(),
+            scrub: Some(Scrub::default()),
         }
     }
 }
@@ -138,6 +144,8 @@ pub struct SegmentLog {
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
     keeper: Option<(Keeper, JoinHandle<()>)>,
+    /// Ends with the log.
+    _scrubber: Option<Scrubber>,
     files: Arc<dyn Files>,
     reader: Reader,
     store: StoreId,
@@ -175,6 +183,12 @@ impl LogMonitor {
     #[must_use]
     pub fn failure(&self) -> Option<StoreError> {
         self.shared.failure().cloned()
+    }
+
+    /// Where entries are damaged, as far as anybody has looked: the first place in each segment.
+    #[must_use]
+    pub fn damage(&self) -> Vec<LogPosition> {
+        self.shared.damage()
     }
 }
 
@@ -229,7 +243,16 @@ impl SegmentLog {
             prepared,
             spares,
         } = recovery::recover(&*files, &options, fresh)?;
-        let shared = Arc::new(Shared::new(wake));
+        let full = segments.range(..active.number).copied().collect();
+        let shared = Arc::new(Shared::new(full, wake));
+        let scrubber = match options.scrub {
+            Some(scrub) => {
+                let shared = Arc::clone(&shared);
+                let started = Scrubber::start(scrub, Arc::clone(&files), store, shared);
+                Some(started.map_err(OpenError::io("start a thread for", files.path("")))?)
+            }
+            None => None,
+        };
         let next_requested = prepared.is_some();
         let stock = Stock {
             files: Arc::clone(&files),
@@ -268,6 +291,7 @@ impl SegmentLog {
             shared,
             writer: Some(writer),
             keeper: Some((keeper, keeper_thread)),
+            _scrubber: scrubber,
             reader: Reader::new(Arc::clone(&files), store),
             files,
             store,
@@ -673,6 +697,8 @@ impl LogStore for SegmentLog {
         let decoded = self.reader.read(position, len).inspect_err(|error| {
             if error.kind == StoreErrorKind::Io {
                 self.shared.fail(error.clone());
+            } else if self.shared.note_damage(position) {
+                tracing::error!("{error}");
             }
         })?;
         let same = decoded.header.group == group.0 && decoded.header.index == index;
@@ -732,14 +758,20 @@ impl LogStore for SegmentLog {
                 ));
             }
         }
+        let is_damaged = |segment: &&u64| self.shared.is_damaged(**segment);
+        let (damaged, sound): (Vec<u64>, Vec<u64>) = segments.iter().partition(is_damaged);
         for segment in segments {
             self.segments.remove(segment);
             self.reader.forget(*segment);
+            self.shared.given_back(*segment);
         }
         // Where space is short, files are not kept for later.
         let keep = self.space.pressure() == Pressure::Normal;
         if let Some((keeper, _)) = &self.keeper {
-            keeper.recycle(segments.to_vec(), keep);
+            keeper.recycle(sound, keep);
+            if !damaged.is_empty() {
+                keeper.set_aside(damaged);
+            }
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! What the caller of the log and its threads share.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use menes_jetstream::ports::{StoreError, StoreErrorKind, Ticket};
+use menes_jetstream::ports::{LogPosition, StoreError, StoreErrorKind, Ticket};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::batch::Batch;
@@ -21,6 +22,10 @@ pub(super) struct Shared {
     synced: AtomicU64,
     failure: OnceLock<StoreError>,
     stats: Mutex<LogStats>,
+    /// Segments that are written to their end and not given back.
+    full: Mutex<BTreeSet<u64>>,
+    /// The first damage in each segment that has any.
+    damage: Mutex<BTreeMap<u64, u32>>,
     wake: Wake,
 }
 
@@ -55,13 +60,15 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(super) fn new(wake: Wake) -> Self {
+    pub(super) fn new(full: BTreeSet<u64>, wake: Wake) -> Self {
         Self {
             queue: Mutex::new(Queue::default()),
             arrived: Condvar::new(),
             synced: AtomicU64::new(0),
             failure: OnceLock::new(),
             stats: Mutex::default(),
+            full: Mutex::new(full),
+            damage: Mutex::default(),
             wake,
         }
     }
@@ -101,6 +108,46 @@ impl Shared {
 
     pub(super) fn stats(&self) -> LogStats {
         *self.stats.lock()
+    }
+
+    /// A segment is written to its end.
+    pub(super) fn filled(&self, segment: u64) {
+        self.full.lock().insert(segment);
+    }
+
+    /// A segment is given back.
+    pub(super) fn given_back(&self, segment: u64) {
+        self.full.lock().remove(&segment);
+        self.damage.lock().remove(&segment);
+    }
+
+    pub(super) fn is_full(&self, segment: u64) -> bool {
+        self.full.lock().contains(&segment)
+    }
+
+    /// The first full segment that is not among those `checked`.
+    pub(super) fn next_full_segment(&self, checked: &BTreeSet<u64>) -> Option<u64> {
+        self.full.lock().difference(checked).next().copied()
+    }
+
+    /// Remembers damage; whether none was known in that segment.
+    pub(super) fn note_damage(&self, at: LogPosition) -> bool {
+        let known = self.damage.lock().insert(at.segment, at.offset);
+        known.is_none()
+    }
+
+    pub(super) fn is_damaged(&self, segment: u64) -> bool {
+        self.damage.lock().contains_key(&segment)
+    }
+
+    /// Where damage is known.
+    pub(super) fn damage(&self) -> Vec<LogPosition> {
+        let damage = self.damage.lock();
+        let position = |(segment, offset): (&u64, &u32)| LogPosition {
+            segment: *segment,
+            offset: *offset,
+        };
+        damage.iter().map(position).collect()
     }
 
     /// What poisoned the log, if anything did.

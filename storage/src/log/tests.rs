@@ -17,6 +17,7 @@ fn options(evidence: TailEvidence) -> LogOptions {
     LogOptions {
         segment_bytes: SEGMENT,
         tail_evidence: evidence,
+        scrub: None,
         ..LogOptions::default()
     }
 }
@@ -819,6 +820,62 @@ fn a_start_reads_what_was_written_lately_and_not_the_segment() {
         replay(&mut log, LogPosition::default()).expect("sound"),
         written
     );
+}
+
+#[test]
+fn damage_that_nobody_has_met_is_found_and_its_segment_set_aside() {
+    let files = SimulatedFiles::default();
+    let mut log = open(&files, IDLE).expect("new");
+    let mut written = Vec::new();
+    for index in 1..40 {
+        written.extend(append(&mut log, &[sized(index, 400)]).expect("space"));
+        settle(&mut log).expect("healthy");
+    }
+    log.close().expect("healthy");
+    let mut contents = files.contents();
+    let hit = written[12].0.position;
+    let name = keeper::segment_name(hit.segment);
+    contents.get_mut(&name).expect("it is there")[hit.offset as usize + 50] ^= 1;
+
+    let files = SimulatedFiles::with_contents(&contents);
+    let scrub = Scrub {
+        bytes_per_second: u64::MAX,
+        pause: Duration::from_secs(3600),
+        delay: Duration::ZERO,
+    };
+    let options = LogOptions {
+        scrub: Some(scrub),
+        ..options(IDLE)
+    };
+    let mut log = open_with(&files, options).expect("closed in good order");
+    let monitor = log.monitor();
+    let begun = Instant::now();
+    while monitor.damage().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is found");
+        std::thread::yield_now();
+    }
+    assert_eq!(monitor.damage(), [hit]);
+    for (location, entry) in &written {
+        let read = log.read(*location, entry.group, entry.index);
+        let expected = if location.position == hit {
+            Err(StoreErrorKind::Corrupt)
+        } else {
+            Ok(entry.payload.clone())
+        };
+        assert_eq!(read.map_err(|error| error.kind), expected);
+    }
+    let old = |segment: &u64| *segment <= hit.segment;
+    let segments: Vec<u64> = log.segments().into_iter().filter(old).collect();
+    log.recycle(&segments).expect("nothing refers to them");
+    assert!(monitor.damage().is_empty());
+    log.close().expect("healthy");
+    let left = files.contents();
+    let aside = format!("damaged-{:020}", hit.segment);
+    assert_eq!(left.get(&aside), contents.get(&name));
+    let is_aside = |name: &&String| name.starts_with("damaged");
+    assert_eq!(left.keys().filter(is_aside).count(), 1);
+    let log = open(&files, IDLE).expect("closed in good order");
+    assert!(!log.segments().contains(&hit.segment));
 }
 
 #[test]

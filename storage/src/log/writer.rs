@@ -88,7 +88,7 @@ impl Writer {
                     // The keeper may have poisoned the log while this thread waited.
                     shared.usable()?;
                     let begun = Instant::now();
-                    let rolled = self.commit(&batch)?;
+                    let rolled = self.commit(&batch, shared)?;
                     let took = begun.elapsed();
                     shared.count(batch.bytes(), took);
                     if took > SLOW_TURN {
@@ -144,7 +144,7 @@ impl Writer {
     }
 
     /// Writes and syncs one batch. True when it began a segment.
-    fn commit(&mut self, batch: &Batch) -> Result<bool, StoreError> {
+    fn commit(&mut self, batch: &Batch, shared: &Shared) -> Result<bool, StoreError> {
         let mut rolled = false;
         let mut unsynced = false;
         for run in batch.runs() {
@@ -154,6 +154,7 @@ impl Writer {
                 if unsynced {
                     self.sync()?;
                 }
+                shared.filled(self.segment);
                 self.roll(run.segment)?;
                 rolled = true;
             }

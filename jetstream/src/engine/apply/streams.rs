@@ -8,7 +8,7 @@ use crate::engine::advisory::{Action, Event};
 use crate::engine::request::Applied;
 use crate::engine::{Application, Change, Context, Engine, Figures, StreamGroup, ended, meta};
 use crate::ids::{AccountName, StreamSeq};
-use crate::ports::{Entry, EntryLocation, LogStore, Outbox, StateStore, StoreError};
+use crate::ports::{Entry, EntryLocation, LogStore, Outbox, StateStore, StoreError, WriteSet};
 use crate::stream::config::{Retention, Storage};
 use crate::stream::{self, Filters, Removed, Stream};
 use crate::time::Timestamp;
@@ -215,16 +215,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if row.config.retention == Retention::Interest {
             drop_unwanted(target, &Filters::all(), &mut cx, &mut removed)?;
         }
-        let writes = if target.in_memory {
-            let volatile = txn.into_writes();
-            self.volatile.write(&volatile)?;
-            let mut txn = Txn::new(&self.state);
-            meta::Meta::write(&row, &mut txn);
-            txn.into_writes()
-        } else {
-            meta::Meta::write(&row, &mut txn);
-            txn.into_writes()
-        };
+        let in_memory = target.in_memory;
+        let changes = txn.into_writes();
+        let writes = self.with_row(&row, in_memory, changes)?;
         self.commit(entry, location, writes)?;
         self.recount(group);
         self.announce_removed(group, &removed);
@@ -240,6 +233,25 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             subjects,
         });
         Ok(Ok(Applied::Stream(group)))
+    }
+
+    /// The row of a stream together with what changes in it, which for a stream in memory is written
+    /// there.
+    fn with_row(
+        &mut self,
+        row: &meta::StreamRow,
+        in_memory: bool,
+        mut changes: WriteSet,
+    ) -> Result<WriteSet, StoreError> {
+        let mut txn = Txn::new(&self.state);
+        meta::Meta::write(row, &mut txn);
+        let mut writes = txn.into_writes();
+        if in_memory {
+            self.volatile.write(&changes)?;
+            return Ok(writes);
+        }
+        changes.writes.append(&mut writes.writes);
+        Ok(changes)
     }
 
     #[expect(
@@ -307,16 +319,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if retention == (Retention::Limits, Retention::Interest) {
             drop_unwanted(target, &Filters::all(), &mut cx, &mut removed)?;
         }
-        let writes = if target.in_memory {
-            let volatile = txn.into_writes();
-            self.volatile.write(&volatile)?;
-            let mut txn = Txn::new(&self.state);
-            meta::Meta::write(&row, &mut txn);
-            txn.into_writes()
-        } else {
-            meta::Meta::write(&row, &mut txn);
-            txn.into_writes()
-        };
+        let in_memory = target.in_memory;
+        let changes = txn.into_writes();
+        let writes = self.with_row(&row, in_memory, changes)?;
         self.commit(entry, location, writes)?;
         self.recount(group);
         self.announce_removed(group, &removed);
