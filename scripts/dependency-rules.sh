@@ -25,5 +25,6 @@ stays_out menes-ws rocksdb menes-jetstream menes-protocol
 stays_out menes-protocol menes-jetstream menes-storage menes-broker
 stays_out menes-jetstream menes-storage menes-stations menes-broker
 stays_out menes-stations menes-storage menes-broker
+stays_out menes-schemas tokio rocksdb hyper reqwest ureq socket2 menes-jetstream menes-stations menes-broker
 [ $status = 0 ] && echo "dependency rules hold"
 exit $status

@@ -67,3 +67,18 @@ fn memphis_go_stations() -> Result<()> {
 fn memphis_go_dead_letters() -> Result<()> {
     run_go("dead-letters")
 }
+
+#[test]
+fn memphis_py_schemas() -> Result<()> {
+    run("memphis-py/schemas.py")
+}
+
+#[test]
+fn memphis_dev_schemas() -> Result<()> {
+    run("memphis-node/schemas.mjs")
+}
+
+#[test]
+fn memphis_go_schemas() -> Result<()> {
+    run_go("schemas")
+}

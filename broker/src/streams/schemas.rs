@@ -9,7 +9,7 @@
 //!
 //! A message is checked by the thread of the connection that published it, so a publisher pays for
 //! its own messages, order is kept, and the engine never waits. What a check can cost is bounded by
-//! the size of the message and by what the definition was measured to cost .
+//! the size of the message and by what the definition was measured to cost ([`menes_schemas`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use menes_jetstream::ids::AccountName;
+use menes_schemas::{Definition, Format, Validator};
 use menes_stations::name::{SchemaName, StationName};
 use menes_stations::schema::{CheckedSchema, SchemaKind, SchemaVersion};
 use menes_stations::{SchemaSource, StepError, StepResult, TaskId};
@@ -262,7 +263,7 @@ impl Work {
                 );
                 match compiled {
                     Ok(compiled) => (StepResult::Done, Some((key, Arc::new(compiled.validator)))),
-                    Err(error) => (failed(error), None),
+                    Err(error) => (failed(error.to_string()), None),
                 }
             }
             Self::Message(validator, payload) => match violation(&validator, &payload) {
@@ -283,9 +284,15 @@ fn check(
         source.version,
         &source.content,
         &source.message,
-    );
+    )
+    .and_then(|compiled| {
+        if let Some(before) = &source.follows {
+            menes_schemas::compatible(format(source.kind), before, &source.content)?;
+        }
+        Ok(compiled)
+    });
     match compiled {
-        Err(error) => (failed(error), None),
+        Err(error) => (failed(error.to_string()), None),
         Ok(compiled) => {
             let checked = CheckedSchema {
                 message: compiled.message,
@@ -305,26 +312,26 @@ fn check(
 }
 
 fn compile(
-    _name: &SchemaName,
-    _kind: SchemaKind,
-    _version: u32,
-    _content: &str,
-    _message: &str,
-) -> Result<Compiled, String> {
-    Err("schemas are not supported by this version of the broker yet".to_owned())
+    name: &SchemaName,
+    kind: SchemaKind,
+    version: u32,
+    content: &str,
+    message: &str,
+) -> Result<menes_schemas::Compiled, menes_schemas::SchemaError> {
+    menes_schemas::compile(&Definition {
+        format: format(kind),
+        content,
+        message,
+        // SDKs look the file up by this name.
+        file_name: &format!("{name}_{version}.proto"),
+    })
 }
 
-struct Compiled {
-    message: String,
-    descriptor: Vec<u8>,
-    validator: Validator,
-}
-
-#[derive(Debug)]
-pub(crate) enum Validator {}
-
-impl Validator {
-    fn check(&self, _payload: &[u8]) -> Result<(), String> {
-        match *self {}
+const fn format(kind: SchemaKind) -> Format {
+    match kind {
+        SchemaKind::Protobuf => Format::Protobuf,
+        SchemaKind::Json => Format::Json,
+        SchemaKind::Graphql => Format::Graphql,
+        SchemaKind::Avro => Format::Avro,
     }
 }
