@@ -99,6 +99,15 @@ pub enum Command {
         /// No active member remains: the durables are about to be removed.
         remove_group: bool,
     },
+    /// The durables of a group are about to be removed.
+    GroupRemoving {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// Which one.
+        group: GroupName,
+    },
     /// The durables of a group are gone; so are its members.
     GroupRemoved {
         /// Owner.

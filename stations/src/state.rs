@@ -316,6 +316,16 @@ impl State {
                 }
                 Ok(())
             }
+            Command::GroupRemoving {
+                account,
+                station,
+                group,
+            } => {
+                let entry = self.group(account, station, group)?;
+                entry.group.status = GroupStatus::Removing;
+                rows.push(group_row(account, station, &entry.group));
+                Ok(())
+            }
             Command::GroupRemoved {
                 account,
                 station,

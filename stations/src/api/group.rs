@@ -1,24 +1,37 @@
 //! Groups: how far behind they are, where they go on, and whether they do.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use menes_jetstream::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Turn, course, done, group_of, ready, station_lock, station_of};
-use crate::group::GroupStatus;
+use crate::command::Command;
+use crate::group::{self, Group, GroupStatus};
 use crate::lock::Hold;
+use crate::name::GroupName;
 use crate::sdk::body::Body;
 use crate::sdk::{Opened, Refused, Request};
+use crate::state::{GroupEntry, StationEntry};
 use crate::station::Station;
-use crate::task::{Plan, Step, StepResult};
+use crate::task::{Context, Plan, Step, StepResult};
 
 /// Longest pause, seconds: a year.
 const MAX_PAUSE: u64 = 365 * 86_400;
+/// Longest wait before a message is tried again, milliseconds: a week.
+const MAX_WAIT_MS: i64 = 7 * 86_400_000;
+/// Most waits of a policy.
+const MAX_BACKOFF: usize = 100;
+/// Most deliveries that a policy may ask for, unless it has no end.
+const MAX_POLICY_DELIVERIES: i64 = 10_000;
 
 pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     match verb {
-        "LIST" => list(body, request),
+        "LIST" => list(body, request, None),
+        "INFO" => list(body, request, Some(group_of(body)?)),
+        "UPDATE" => update(body, request),
+        "DELETE" => delete(body, request),
         "RESET" => reset(body, request),
         "PAUSE" => {
             let seconds = u64::try_from(body.number("seconds")?).unwrap_or(0);
@@ -33,46 +46,53 @@ pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Ope
     }
 }
 
-fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+/// The groups of a station, or one of them.
+fn list(body: &Body, request: &Request<'_>, only: Option<GroupName>) -> Result<Opened, Refused> {
     let station = station_of(body)?;
     super::may_read(request, &station)?;
-    let mut names: Option<Vec<(String, u32)>> = None;
+    let mut asked: Option<Vec<(GroupName, u32)>> = None;
     let lock = station_lock(&station, Hold::Shared);
     Ok(course(lock, move |cx, results| {
         let entry = ready(cx, &station)?;
-        let Some(asked) = &names else {
-            let groups = entry
-                .groups()
-                .filter(|g| g.group.status == GroupStatus::Ready);
-            let each: Vec<(String, u32)> = groups
+        let is_meant = |group: &GroupEntry| {
+            group.group.status == GroupStatus::Ready
+                && only.as_ref().is_none_or(|name| group.group.name == *name)
+        };
+        if let Some(name) = &only
+            && !entry.groups().any(is_meant)
+        {
+            return Err(format!("group {name} at station {station} does not exist"));
+        }
+        let Some(asked) = &asked else {
+            let meant = entry.groups().filter(|group| is_meant(group));
+            let each: Vec<(GroupName, u32)> = meant
                 .flat_map(|group| {
-                    let name = group.group.name.external().to_owned();
-                    entry
-                        .station
-                        .partition_numbers()
-                        .map(move |p| (name.clone(), p))
+                    let numbers = entry.station.partition_numbers();
+                    numbers.map(|partition| (group.group.name.clone(), partition))
                 })
                 .collect();
             let mut plan = Plan::default();
             for (group, partition) in &each {
                 plan.step(Step::QueryConsumer {
                     stream: station.stream(*partition),
-                    name: group.replace('.', "#"),
+                    name: group.internal(),
                 });
             }
-            names = Some(each);
+            asked = Some(each);
             if plan.is_empty() {
                 return Ok(Turn::Done(json!({ "groups": [] })));
             }
             return Ok(Turn::Run(plan));
         };
-        let mut partitions: std::collections::BTreeMap<&str, Vec<Value>> = Default::default();
+        let mut partitions: BTreeMap<&GroupName, Vec<Value>> = BTreeMap::new();
         for ((group, partition), result) in asked.iter().zip(results) {
             if let StepResult::Consumer(info) = result {
                 let shown = json!({
                     "partition": partition,
                     "lag": info.num_pending,
                     "in_process": info.num_ack_pending,
+                    "redelivered": info.num_redelivered,
+                    "waiting": info.num_waiting,
                     "delivered": info.delivered.stream_seq,
                     "ack_floor": info.ack_floor.stream_seq,
                     "is_paused": info.paused,
@@ -80,16 +100,178 @@ fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
                 partitions.entry(group).or_default().push(shown);
             }
         }
-        let groups: Vec<Value> = partitions
-            .into_iter()
-            .map(|(group, partitions)| {
-                let sum = |key: &str| -> u64 { partitions.iter().filter_map(|p| p[key].as_u64()).sum() };
-                let (lag, in_process) = (sum("lag"), sum("in_process"));
-                json!({"group": group, "lag": lag, "in_process": in_process, "partitions": partitions})
-            })
-            .collect();
-        Ok(Turn::Done(json!({ "groups": groups })))
+        let mut groups = Vec::new();
+        for (name, partitions) in partitions {
+            // It may have gone while the partitions were asked.
+            if let Some(group) = entry.group(name) {
+                groups.push(shown(cx, group, partitions));
+            }
+        }
+        match (&only, groups.pop()) {
+            (Some(_), Some(group)) => Ok(Turn::Done(group)),
+            (Some(name), None) => Err(format!("group {name} at station {station} does not exist")),
+            (None, last) => {
+                groups.extend(last);
+                Ok(Turn::Done(json!({ "groups": groups })))
+            }
+        }
     }))
+}
+
+/// A group with where it stands on each partition, and who is in it.
+fn shown(cx: &Context<'_>, entry: &GroupEntry, partitions: Vec<Value>) -> Value {
+    let sum = |key: &str| -> u64 { partitions.iter().filter_map(|p| p[key].as_u64()).sum() };
+    let retries = entry.group.retries();
+    let members: Vec<Value> = entry
+        .members()
+        .map(|member| {
+            json!({
+                "name": member.name,
+                "connection_id": member.connection,
+                "user": member.user,
+                "sdk": member.sdk,
+                "app_id": member.app_id,
+                "joined": member.joined,
+                "is_active": cx.presence.is_open(cx.account, &member.connection),
+            })
+        })
+        .collect();
+    json!({
+        "group": entry.group.name,
+        "lag": sum("lag"),
+        "in_process": sum("in_process"),
+        "is_paused": partitions.iter().any(|p| p["is_paused"] == true),
+        "max_ack_time_ms": retries.max_ack_time_ms,
+        "max_msg_deliveries": retries.max_msg_deliveries,
+        "backoff_ms": retries.backoff_ms,
+        "has_policy": entry.group.retry.is_some(),
+        "members": members,
+        "partitions": partitions,
+    })
+}
+
+/// What is to change about how messages are tried again; the rest stays.
+struct Retries {
+    /// What the members ask for holds again.
+    follows_members: bool,
+    ack_time: Option<i64>,
+    deliveries: Option<i64>,
+    backoff: Option<Vec<i64>>,
+}
+
+impl Retries {
+    fn read(body: &Body) -> Result<Self, Refused> {
+        let within = |key: &'static str, most: i64| -> Result<Option<i64>, Refused> {
+            if !body.has(key) {
+                return Ok(None);
+            }
+            match body.number(key)? {
+                number if (1..=most).contains(&number) => Ok(Some(number)),
+                _ => Err(Refused(format!("{key} has to be 1 to {most}"))),
+            }
+        };
+        let deliveries = match body.number("max_msg_deliveries")? {
+            -1 => Some(-1),
+            _ => within("max_msg_deliveries", MAX_POLICY_DELIVERIES)?,
+        };
+        let backoff = if body.has("backoff_ms") {
+            let waits = body.numbers("backoff_ms")?;
+            let waits: Option<Vec<i64>> = waits
+                .into_iter()
+                .map(|wait| i64::try_from(wait).ok())
+                .map(|wait| wait.filter(|wait| (1..=MAX_WAIT_MS).contains(wait)))
+                .collect();
+            let waits = waits.filter(|waits| waits.len() <= MAX_BACKOFF);
+            Some(waits.ok_or_else(|| {
+                Refused(format!(
+                    "backoff_ms has to be at most {MAX_BACKOFF} numbers from 1 to {MAX_WAIT_MS}"
+                ))
+            })?)
+        } else {
+            None
+        };
+        let change = Self {
+            follows_members: body.flag("follow_members")?,
+            ack_time: within("max_ack_time_ms", MAX_WAIT_MS)?,
+            deliveries,
+            backoff,
+        };
+        let changes_any =
+            change.ack_time.is_some() || change.deliveries.is_some() || change.backoff.is_some();
+        if change.follows_members == changes_any {
+            return Err(Refused(
+                "max_ack_time_ms, max_msg_deliveries and backoff_ms are needed, any of them, or \
+                 follow_members alone"
+                    .to_owned(),
+            ));
+        }
+        Ok(change)
+    }
+
+    fn of(&self, group: &Group) -> Group {
+        let mut policy = group.retries();
+        policy.max_ack_time_ms = self.ack_time.unwrap_or(policy.max_ack_time_ms);
+        policy.max_msg_deliveries = self.deliveries.unwrap_or(policy.max_msg_deliveries);
+        if let Some(backoff) = &self.backoff {
+            policy.backoff_ms.clone_from(backoff);
+        }
+        Group {
+            retry: (!self.follows_members).then_some(policy),
+            ..group.clone()
+        }
+    }
+}
+
+fn update(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let (station, group) = (station_of(body)?, group_of(body)?);
+    super::may_read(request, &station)?;
+    let change = Retries::read(body)?;
+    let mut asked = false;
+    let lock = station_lock(&station, Hold::Exclusive);
+    Ok(course(lock, move |cx, _| {
+        if std::mem::replace(&mut asked, true) {
+            return Ok(done());
+        }
+        let entry = ready(cx, &station)?;
+        let known = live(entry, &group)?;
+        let changed = change.of(&known.group);
+        Ok(Turn::Run(group::change(
+            cx.account,
+            &entry.station,
+            &known.group,
+            &changed,
+        )))
+    }))
+}
+
+fn delete(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let (station, group) = (station_of(body)?, group_of(body)?);
+    super::may_read(request, &station)?;
+    let mut asked = false;
+    let lock = station_lock(&station, Hold::Exclusive);
+    Ok(course(lock, move |cx, _| {
+        if std::mem::replace(&mut asked, true) {
+            return Ok(done());
+        }
+        let entry = ready(cx, &station)?;
+        live(entry, &group)?;
+        let mark = Command::GroupRemoving {
+            account: cx.account.clone(),
+            station: station.clone(),
+            group: group.clone(),
+        };
+        let plan = group::removal(cx.account, &entry.station, &group, Some(mark));
+        Ok(Turn::Run(plan))
+    }))
+}
+
+/// A group that is whole.
+fn live<'a>(entry: &'a StationEntry, group: &GroupName) -> Result<&'a GroupEntry, String> {
+    let station = &entry.station.name;
+    entry
+        .group(group)
+        .filter(|known| known.group.status == GroupStatus::Ready)
+        .ok_or_else(|| format!("group {group} at station {station} does not exist"))
 }
 
 /// Where a group is to go on.

@@ -6,10 +6,17 @@
 //!
 //! | Subject | Body | Answer |
 //! |---|---|---|
+//! | `STATUS` | | how much there is of everything |
 //! | `STATION.LIST` | | `stations` |
 //! | `STATION.INFO` | `station` | the station with its groups |
+//! | `STATION.CREATE` | `station`, and any of what the SDKs send | the station |
 //! | `STATION.UPDATE` | `station`, and of `retention_type` and `retention_value`, `replicas`, `partitions_number`, `dls_configuration`, `dls_station` what is to change | the station |
-//! | `GROUP.LIST` | `station` | `groups` with their lag on each partition |
+//! | `STATION.PURGE` | `station`, maybe `partition`, `messages` (default true), `dead_letters` | |
+//! | `STATION.DELETE` | `station` | |
+//! | `GROUP.LIST` | `station` | `groups` with their members, and their lag on each partition |
+//! | `GROUP.INFO` | `station`, `group` | one of them |
+//! | `GROUP.UPDATE` | `station`, `group`, any of `max_ack_time_ms`, `max_msg_deliveries` (−1 for no end), `backoff_ms`; or `follow_members` | |
+//! | `GROUP.DELETE` | `station`, `group` | |
 //! | `GROUP.RESET` | `station`, `group`, one of `sequence`, `time`, `to` (`start`, `end`), maybe `partition` | `sequences` |
 //! | `GROUP.PAUSE`, `GROUP.RESUME` | `station`, `group`, `seconds` | |
 //! | `DEAD_LETTER.LIST` | `station`, maybe `kind`, `group`, `search`, `after`, `limit` | `dead_letters`, `next` |
@@ -30,6 +37,7 @@ mod dead_letter;
 mod group;
 mod schema;
 mod station;
+mod status;
 
 use menes_jetstream::AccountName;
 use serde_json::{Value, json};
@@ -57,6 +65,7 @@ pub(crate) fn open(request: &Request<'_>, subject: &str) -> Opened {
     .and_then(|body| {
         let what = subject.strip_prefix(PREFIX).unwrap_or(subject);
         match what.split_once('.').unwrap_or((what, "")) {
+            ("STATUS", "") => Ok(status::open()),
             ("STATION", verb) => station::open(verb, &body, request),
             ("GROUP", verb) => group::open(verb, &body, request),
             ("DEAD_LETTER", verb) => dead_letter::open(verb, &body, request),

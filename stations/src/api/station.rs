@@ -2,16 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::{Turn, course, ready, station_lock, station_of};
+use super::{Turn, course, done, ready, station_lock, station_of};
 use crate::command::Command;
+use crate::dead_letter;
 use crate::group::Group;
-use crate::lock::Hold;
+use crate::lock::{Hold, LockName};
 use crate::name::StationName;
+use crate::schema::Schema;
 use crate::sdk::body::Body;
-use crate::sdk::{Opened, Refused, Request, reply};
+use crate::sdk::{self, Opened, Refused, Request, reply};
 use crate::state::StationEntry;
 use crate::station::{self, MAX_PARTITIONS, Station, StationOptions};
 use crate::task::{Plan, Step, StepResult};
+use crate::upkeep::{Standing, standing};
 
 pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     match verb {
@@ -23,7 +26,10 @@ pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Ope
                 Ok(Turn::Done(shown(ready(cx, &name)?)))
             }))
         }
+        "CREATE" => create(body, request),
         "UPDATE" => update(body, request),
+        "PURGE" => purge(body, request),
+        "DELETE" => delete(body, request),
         _ => Err(super::unknown()),
     }
 }
@@ -64,6 +70,116 @@ fn list(request: &Request<'_>) -> Result<Opened, Refused> {
             stations.extend(foreign.map(|name| json!({ "name": name, "is_native": false })));
         }
         Ok(Turn::Done(json!({ "stations": stations })))
+    }))
+}
+
+/// Makes a station; one that exists is not what was asked for.
+fn create(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let name = station_of(body)?;
+    super::may_write(request, &name)?;
+    let mut options = sdk::station::options(body)?;
+    if !body.has("partitions_number") {
+        options.partitions = 1;
+    }
+    if !body.has("dls_configuration") {
+        (options.poison, options.schemaverse) = (true, true);
+    }
+    let user = crate::user::display_name(request.client.user);
+    let station = options.station(name.clone(), user, request.now)?;
+    let schema = station.schema.as_ref().map(|link| link.name.clone());
+    let mut is_begun = false;
+    let mut locks = station_lock(&name, Hold::Exclusive);
+    if let Some(schema) = &schema {
+        locks.push((LockName::Schema(schema.clone()), Hold::Shared));
+    }
+    Ok(course(locks, move |cx, _| match standing(cx, &name) {
+        Standing::Ready(entry) if is_begun => Ok(Turn::Done(shown(entry))),
+        Standing::Ready(_) => Err(format!("station {name} exists already")),
+        Standing::Unfinished(plan) => Ok(Turn::Run(plan)),
+        Standing::Missing if is_begun => Err(format!("station {name} was removed meanwhile")),
+        Standing::Missing => {
+            if let Some(target) = &station.dead_letter_station {
+                ready(cx, target)?;
+            }
+            let prepare = match &schema {
+                Some(schema) => {
+                    let known = cx.state.schema(cx.account, schema);
+                    let version = known
+                        .and_then(Schema::active)
+                        .ok_or_else(|| format!("Schema {schema} does not exist"))?;
+                    Some((schema.clone(), version.number))
+                }
+                None => None,
+            };
+            is_begun = true;
+            Ok(Turn::Run(station::with_schema(
+                cx.account, &station, prepare,
+            )))
+        }
+    }))
+}
+
+/// Removes messages: all, or those of one partition, and dead letters if asked.
+fn purge(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let name = station_of(body)?;
+    super::may_write(request, &name)?;
+    let only = match body.number("partition")? {
+        0 => None,
+        number => Some(
+            u32::try_from(number).map_err(|_| Refused("partition is out of range".to_owned()))?,
+        ),
+    };
+    let dead_letters = body.flag("dead_letters")?;
+    let messages = !body.has("messages") || body.flag("messages")?;
+    let mut asked = false;
+    let lock = station_lock(&name, Hold::Shared);
+    Ok(course(lock, move |cx, _| {
+        if std::mem::replace(&mut asked, true) {
+            return Ok(done());
+        }
+        let entry = ready(cx, &name)?;
+        let mut plan = Plan::default();
+        let meant = |partition: &u32| only.is_none_or(|only| only == *partition);
+        if !entry
+            .station
+            .partition_numbers()
+            .any(|partition| meant(&partition))
+        {
+            return Err("partition is out of range".to_owned());
+        }
+        if messages {
+            for partition in entry.station.partition_numbers().filter(meant) {
+                plan.step(Step::Purge {
+                    stream: name.stream(partition),
+                    filter: None,
+                });
+            }
+        }
+        if dead_letters {
+            plan.step(dead_letter::purge(dead_letter::filter(&name, None)));
+        }
+        if plan.is_empty() {
+            return Err("neither messages nor dead_letters are to go".to_owned());
+        }
+        Ok(Turn::Run(plan))
+    }))
+}
+
+fn delete(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let name = station_of(body)?;
+    super::may_write(request, &name)?;
+    let mut asked = false;
+    let lock = station_lock(&name, Hold::Exclusive);
+    Ok(course(lock, move |cx, _| {
+        if std::mem::replace(&mut asked, true) {
+            return Ok(done());
+        }
+        let Some(entry) = cx.state.station(cx.account, &name) else {
+            return Err(format!("station {name} does not exist"));
+        };
+        let mut plan = station::removal(cx.account, &entry.station);
+        plan.step(reply::clients_update(&name, "remove_station", None));
+        Ok(Turn::Run(plan))
     }))
 }
 

@@ -8,7 +8,7 @@ use menes_jetstream::consumer::config::{AckPolicy, DeliverPolicy, ReplayPolicy};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub(crate) use plans::{creation, join, removal, renewal, update};
+pub(crate) use plans::{change, creation, join, removal, renewal, update};
 
 use crate::name::{ConsumerName, GroupName};
 use crate::producer::ClientKind;
@@ -73,6 +73,20 @@ impl Start {
     }
 }
 
+/// When messages that were not acknowledged are tried again, as an operator decided. It holds
+/// whatever the members of the group ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Time to acknowledge, milliseconds; without meaning where `backoff_ms` says more.
+    pub max_ack_time_ms: i64,
+    /// Most deliveries of a message; −1 for no end.
+    pub max_msg_deliveries: i64,
+    /// Time until the second delivery, the third and so on, milliseconds; the last value holds for
+    /// all that follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backoff_ms: Vec<i64>,
+}
+
 /// How far the making or removing of a group has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,6 +118,9 @@ pub struct Group {
     /// the group begins at the first message.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub first_partitions: u32,
+    /// How messages are tried again; none for what its members asked for last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPolicy>,
     /// How far it is made.
     pub status: GroupStatus,
 }
@@ -131,6 +148,7 @@ impl Group {
             start,
             first_sequences: Vec::new(),
             first_partitions: 0,
+            retry: None,
             status: GroupStatus::Creating,
         }
     }
@@ -140,6 +158,17 @@ impl Group {
     pub fn same_limits(&self, other: &Self) -> bool {
         self.max_ack_time_ms == other.max_ack_time_ms
             && self.max_msg_deliveries == other.max_msg_deliveries
+            && self.retry == other.retry
+    }
+
+    /// How messages are tried again.
+    #[must_use]
+    pub fn retries(&self) -> RetryPolicy {
+        self.retry.clone().unwrap_or(RetryPolicy {
+            max_ack_time_ms: self.max_ack_time_ms,
+            max_msg_deliveries: self.max_msg_deliveries,
+            backoff_ms: Vec::new(),
+        })
     }
 
     /// Configuration of the durable on a partition of `station`.
@@ -157,14 +186,23 @@ impl Group {
             ),
         };
         let name = self.name.internal();
+        let retries = self.retries();
+        // The engine wants the first wait twice.
+        let first_wait = retries.backoff_ms.first();
+        let ack_time = first_wait.copied().unwrap_or(retries.max_ack_time_ms);
         ConsumerConfig {
             durable_name: Some(name.clone()),
             name: Some(name),
             deliver_policy,
             opt_start_seq,
             ack_policy: AckPolicy::Explicit,
-            ack_wait: nanos_of_millis(self.max_ack_time_ms),
-            max_deliver: self.max_msg_deliveries,
+            ack_wait: nanos_of_millis(ack_time),
+            max_deliver: retries.max_msg_deliveries,
+            backoff: retries
+                .backoff_ms
+                .into_iter()
+                .map(nanos_of_millis)
+                .collect(),
             filter_subject: station.name.subject(partition),
             replay_policy: ReplayPolicy::Instant,
             max_waiting: MAX_WAITING,
@@ -263,6 +301,28 @@ mod tests {
             (config.deliver_policy, config.opt_start_seq),
             (DeliverPolicy::All, 0)
         );
+    }
+
+    #[test]
+    fn what_an_operator_decides_about_retries_holds() {
+        let mut group = group(Start::All);
+        group.retry = Some(RetryPolicy {
+            max_ack_time_ms: 9,
+            max_msg_deliveries: -1,
+            backoff_ms: vec![5, 60_000],
+        });
+        let config = group.consumer_config(&station(), 1);
+        assert_eq!(config.backoff, [5_000_000, 60_000_000_000]);
+        assert_eq!((config.ack_wait, config.max_deliver), (5_000_000, -1));
+        let text = serde_json::to_string(&group).expect("JSON");
+        let read: Group = serde_json::from_str(&text).expect("read back");
+        assert_eq!(read, group);
+        let old = text.replace(
+            ",\"retry\":{\"max_ack_time_ms\":9,\"max_msg_deliveries\":-1,\"backoff_ms\":[5,60000]}",
+            "",
+        );
+        let old: Group = serde_json::from_str(&old).expect("written before there were policies");
+        assert_eq!(old.retry, None);
     }
 
     #[test]

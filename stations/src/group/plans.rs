@@ -72,6 +72,30 @@ pub(crate) fn update(
     plan
 }
 
+/// Changes the limits of a live group.
+pub(crate) fn change(
+    account: &AccountName,
+    station: &Station,
+    known: &Group,
+    group: &Group,
+) -> Plan {
+    let mut plan = Plan::default();
+    for partition in station.partition_numbers() {
+        let step = |group: &Group| Step::UpdateConsumer {
+            stream: station.name.stream(partition),
+            config: Box::new(group.consumer_config(station, partition)),
+        };
+        let back = Some(step(known));
+        plan.undoable(step(group), back.clone(), back);
+    }
+    plan.step(Step::record(Command::GroupChanged {
+        account: account.clone(),
+        station: station.name.clone(),
+        group: Box::new(group.clone()),
+    }));
+    plan
+}
+
 /// Adds a member to a live group.
 pub(crate) fn join(
     account: &AccountName,

@@ -169,6 +169,7 @@ impl Creation {
     fn placed(&self, known: Option<&Group>) -> Option<Group> {
         let mut group = Group {
             first_partitions: known.map_or(0, |known| known.first_partitions),
+            retry: known.and_then(|known| known.retry.clone()),
             ..self.wanted.clone()
         };
         if let Start::Last(count) = group.start {

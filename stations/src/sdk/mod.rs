@@ -9,7 +9,7 @@ pub(crate) mod dead_letter;
 mod producer;
 pub(crate) mod reply;
 pub(crate) mod schema;
-mod station;
+pub(crate) mod station;
 
 use menes_jetstream::{AccountName, Timestamp};
 

@@ -55,7 +55,8 @@ pub(super) fn not_allowed_to_create(username: &str, station: &StationName) -> St
     format!("user {username} is not allowed to create station {station}")
 }
 
-fn options(body: &Body) -> Result<StationOptions, BodyError> {
+/// What a body asks for.
+pub(crate) fn options(body: &Body) -> Result<StationOptions, BodyError> {
     let dead_letters = body.object("dls_configuration")?;
     Ok(StationOptions {
         retention_type: body.text("retention_type")?,
