@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::connection::worker::{Accepted, Door, WorkerHandle};
 use crate::error::StartError;
@@ -87,7 +87,7 @@ pub(crate) async fn accept(
         match accepted.and_then(|(stream, address)| prepare(stream).map(|s| (s, address))) {
             Ok((socket, address)) => {
                 let next = turn.fetch_add(1, Ordering::Relaxed) % workers.len();
-                workers[next].accept(Accepted {
+                workers[next].accept(Accepted::Socket {
                     socket,
                     address,
                     listener: own,
@@ -100,6 +100,24 @@ pub(crate) async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Hands clients inside the server to the workers in turn, until told to stop.
+pub(crate) async fn accept_inside(
+    mut streams: mpsc::UnboundedReceiver<Accepted>,
+    workers: Arc<Vec<WorkerHandle>>,
+    turn: Arc<AtomicUsize>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            Some(accepted) = streams.recv() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+            else => return,
+        };
+        let next = turn.fetch_add(1, Ordering::Relaxed) % workers.len();
+        workers[next].accept(accepted);
     }
 }
 

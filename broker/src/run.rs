@@ -28,14 +28,17 @@ use tokio::sync::mpsc;
 use self::files::PortsFile;
 use self::signals::{Asked, Signals};
 use crate::auth::operator;
-use crate::config::settings::Settings;
+use crate::config::settings::{HttpSettings, Settings};
 use crate::error::StartError;
+use crate::gateway;
 use crate::listener;
 use crate::logging::{FATAL, LogOptions, Logging};
+use crate::management;
 use crate::monitoring::{self, Monitor};
 use crate::server::{Server, ServerHandle};
 use crate::streams::{Streams, StreamsError, StreamsHandle, StreamsOptions};
 use crate::system::{self, Reload, RunningSystem};
+use crate::tls::{Prepared, Tls};
 
 /// Why a server did not start. The text says what happened, where, and what to do about it.
 #[derive(Debug, Error)]
@@ -143,6 +146,8 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         Some(at) => Some(listener::bind(&at.host, at.port)?.0),
         None => None,
     };
+    let rest_listener = settings.rest.as_ref().map(bind_http).transpose()?;
+    let api_listener = settings.management.as_ref().map(bind_http).transpose()?;
     if let Some(path) = &settings.pid_file {
         files::write_pid(path).map_err(|source| RunError::PidFile {
             path: path.clone(),
@@ -180,8 +185,28 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         let _inside = runtime.enter();
         Signals::listen().map_err(RunError::System)?
     };
+    let shared = server.shared();
     let server = server.serve()?;
-    let addresses = announce::Addresses::of(&server, &settings, monitor.as_ref());
+    let gateway = match rest_listener {
+        Some((listener, tls)) => {
+            let shared = Arc::clone(&shared);
+            Some(gateway::start(listener, shared, tls).map_err(RunError::System)?)
+        }
+        None => None,
+    };
+    let api = match api_listener {
+        Some((listener, tls)) => {
+            Some(management::start(listener, shared, tls).map_err(RunError::System)?)
+        }
+        None => None,
+    };
+    let addresses = announce::Addresses::of(
+        &server,
+        &settings,
+        monitor.as_ref(),
+        gateway.as_ref(),
+        api.as_ref(),
+    );
     announce::listeners(&addresses);
     let ports_file = write_ports_file(&settings, &addresses);
     runtime.block_on(async {
@@ -196,6 +221,9 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         };
         supervise(&running, &system, asked, reloads, signals).await;
         tracing::info!("Initiating Shutdown...");
+        // Its requests that are under way are cut off.
+        drop(gateway);
+        drop(api);
         server.stop_accepting();
         system.shut_down();
         if let Some(streams) = streams {
@@ -217,6 +245,15 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
 fn beside(store: &Path) -> Option<PathBuf> {
     let name = store.file_name()?.to_string_lossy();
     Some(store.with_file_name(format!("{name}-ocsp")))
+}
+
+/// Opens a listener for HTTP, and reads what it needs for TLS.
+fn bind_http(
+    settings: &HttpSettings,
+) -> Result<(std::net::TcpListener, Option<Arc<Tls>>), StartError> {
+    let tls = settings.tls.as_ref().map(Prepared::new).transpose()?;
+    let (listener, _) = listener::bind(&settings.address.host, settings.address.port)?;
+    Ok((listener, tls.map(Tls::fixed)))
 }
 
 fn start_streams(

@@ -18,8 +18,9 @@ use menes_protocol::error::WireError;
 use menes_protocol::info::Info;
 use parking_lot::Mutex;
 use rand::Rng;
+use tokio::io::DuplexStream;
 use tokio::runtime::Builder;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::account::book::Refusal;
 use crate::account::description::AccountDescription;
@@ -34,8 +35,9 @@ use crate::connection::inbox::Inbox;
 use crate::connection::output::BufferPool;
 use crate::connection::secure::ClientDoor;
 use crate::connection::websocket::Upgrade;
-use crate::connection::worker::{self, Door, WorkerHandle};
+use crate::connection::worker::{self, Accepted, Door, WorkerHandle};
 use crate::error::{CloseReason, StartError};
+use crate::inside::PIPE_BYTES;
 use crate::listener;
 use crate::routing::{Equipment, Message, RouteBatch};
 use crate::shutdown::Shutdown;
@@ -155,6 +157,8 @@ pub(crate) struct Shared {
     is_lame_duck: AtomicBool,
     inboxes: Arc<[Inbox]>,
     system: Arc<Port>,
+    /// The way of clients inside the server to their workers, once those run.
+    inside: OnceLock<mpsc::UnboundedSender<Accepted>>,
 }
 
 impl Shared {
@@ -200,7 +204,25 @@ impl Shared {
             tls: ListenerTls::default(),
             stop: Arc::default(),
             hooks,
+            inside: OnceLock::new(),
         }
+    }
+
+    /// A connection for a client inside the server that acts for whoever is at `address`; none
+    /// while the server does not serve.
+    pub(crate) fn open_inside(
+        &self,
+        address: SocketAddr,
+        listener: SocketAddr,
+    ) -> Option<DuplexStream> {
+        let (own, stream) = tokio::io::duplex(PIPE_BYTES);
+        let accepted = Accepted::Inside {
+            stream,
+            address,
+            listener,
+        };
+        self.inside.get()?.send(accepted).ok()?;
+        Some(own)
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -678,6 +700,12 @@ fn start_acceptors(
             let turn = Arc::new(AtomicUsize::new(0));
             runtime.block_on(async {
                 let mut tasks = tokio::task::JoinSet::new();
+                let (inside, streams) = mpsc::unbounded_channel();
+                if shared.inside.set(inside).is_ok() {
+                    let (workers, turn) = (Arc::clone(&workers), Arc::clone(&turn));
+                    let stop = stopping.clone();
+                    tasks.spawn(listener::accept_inside(streams, workers, turn, stop));
+                }
                 tasks.spawn(services::watch_over(shared, stopping.clone()));
                 for (listener, door) in listeners {
                     let (workers, turn) = (Arc::clone(&workers), Arc::clone(&turn));

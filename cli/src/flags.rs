@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use menes_broker::config::options::{CertificateFiles, TlsOptions, UserOptions, WebSocketOptions};
 use menes_broker::config::settings::{
-    Address, Again, JetStreamSettings, Settings, advertised, load,
+    Address, Again, HttpSettings, JetStreamSettings, Settings, advertised, load,
 };
 use menes_broker::logging::{LogOptions, SyslogTarget};
 
@@ -88,6 +88,12 @@ pub(crate) struct Flags {
     /// Port for clients over WebSocket; -1 takes any free one
     #[arg(long, allow_hyphen_values = true)]
     ws_port: Option<i64>,
+    /// Port of the REST gateway; -1 takes any free one
+    #[arg(long, allow_hyphen_values = true)]
+    rest_port: Option<i64>,
+    /// Port of the management API; -1 takes any free one
+    #[arg(long, allow_hyphen_values = true)]
+    api_port: Option<i64>,
     /// Port for monitoring, on the same address as clients; -1 takes any free one
     #[arg(long, allow_hyphen_values = true)]
     http_port: Option<i64>,
@@ -226,6 +232,8 @@ impl Flags {
         if face == Face::Menes {
             settings.memphis_port = Some(6666);
             settings.server.websocket = Some(WebSocketOptions::at("0.0.0.0", 7770));
+            settings.rest = Some(HttpSettings::at("0.0.0.0", 4444));
+            settings.management = Some(HttpSettings::at("0.0.0.0", 9000));
             // Monitoring tells strangers too much to be open unasked.
             settings.monitor = Some(Address {
                 host: "127.0.0.1".to_owned(),
@@ -273,6 +281,10 @@ impl Flags {
             if let Some(listener) = &mut settings.server.websocket {
                 listener.host.clone_from(host);
             }
+            let http = [&mut settings.rest, &mut settings.management];
+            for listener in http.into_iter().flatten() {
+                listener.address.host.clone_from(host);
+            }
             if let Some(monitor) = &mut settings.monitor {
                 monitor.host.clone_from(host);
             }
@@ -293,6 +305,19 @@ impl Flags {
             listener
                 .get_or_insert_with(|| WebSocketOptions::at(&host, port))
                 .port = port;
+        }
+        if let Some(port) = self.rest_port {
+            let port = checked(port)?;
+            let listener = settings
+                .rest
+                .get_or_insert_with(|| HttpSettings::at(&host, port));
+            listener.address.port = port;
+        }
+        if let Some(port) = self.api_port {
+            let port = checked(port)?;
+            let listener = &mut settings.management;
+            let listener = listener.get_or_insert_with(|| HttpSettings::at(&host, port));
+            listener.address.port = port;
         }
         if let Some(port) = self.http_port {
             settings.monitor = Some(Address {
@@ -495,6 +520,8 @@ mod tests {
         assert_eq!(settings.server.ports, [4222]);
         assert_eq!(settings.memphis_port, Some(6666));
         assert_eq!(settings.server.websocket.expect("on").port, 7770);
+        assert_eq!(settings.rest.expect("on").address.port, 4444);
+        assert_eq!(settings.management.expect("on").address.port, 9000);
         assert!(settings.jetstream.is_some() && settings.greets);
         let monitor = settings.monitor.expect("on");
         assert_eq!((monitor.host.as_str(), monitor.port), ("127.0.0.1", 8222));
@@ -522,6 +549,7 @@ mod tests {
         assert_eq!(settings.server.ports, [4333]);
         assert!(settings.jetstream.is_none() && settings.server.websocket.is_none());
         assert!(settings.memphis_port.is_none() && settings.monitor.is_none());
+        assert!(settings.rest.is_none() && settings.management.is_none());
         assert_eq!(settings.server.auth.users[0].user, "a");
     }
 

@@ -1,5 +1,6 @@
 //! `menes`: one file, called as itself or as `nats-server`.
 
+mod client;
 mod config;
 mod flags;
 mod signal;
@@ -19,6 +20,15 @@ Menes {}, a message broker: NATS, Memphis SDKs, and every acknowledged message k
   menes serve [FLAGS]    the same, as the flags say; `menes serve --help` lists them
   menes config           check, show and explain configuration files
   menes version          print the version
+
+For a running server, each with --help:
+
+  menes status           how much there is of everything
+  menes station, st      make, show, change, remove stations
+  menes produce, consume send messages, take messages
+  menes group            see who reads and how far, reset, pause, retry policy
+  menes dls              list, resend, edit, drop, export dead letters
+  menes schema           make schemas and versions, attach them to stations
 
 Called as nats-server, or with that server's flags first, it behaves as nats-server {NATS_VERSION}.
 ",
@@ -43,6 +53,7 @@ fn main() -> ExitCode {
                 Face::Menes
             }
             None => Face::Menes,
+            Some(word) if client::COMMANDS.contains(&word) => return client::run(&arguments),
             Some("config") => return config::run(&arguments[1..]),
             Some("-h" | "--help" | "help") => return say(&usage()),
             Some("version" | "--version") => {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::server::menes_binary;
 use crate::tools::clients;
 use crate::{TestServer, Tools};
 
@@ -119,6 +120,11 @@ impl Scenario {
                     .memphis_port()
                     .map_or_else(String::new, |p| p.to_string()),
             )
+            .env("REST_URL", server.rest_url().unwrap_or_default())
+            .env(
+                "MANAGEMENT_URL",
+                server.management_url().unwrap_or_default(),
+            )
             .env("WS_URL", server.websocket_url().unwrap_or_default())
             .env(
                 "MONITORING_URL",
@@ -132,6 +138,7 @@ impl Scenario {
             )
             .env("MENES_TEST_SERVER", server.options().kind.name())
             .env("NATS_CLI", tools.path("nats")?)
+            .env("MENES", menes_binary()?)
             .env("CHROMIUM", tools.path("chromium")?)
             .env("SCENARIO_DIR", server.folder())
             // The `nats` command keeps contexts below it; nothing of the user's may leak in.

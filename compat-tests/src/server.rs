@@ -313,6 +313,18 @@ impl TestServer {
         }
     }
 
+    /// `http://127.0.0.1:<port>` of the REST gateway, or `https`; Menes only.
+    #[must_use]
+    pub fn rest_url(&self) -> Option<String> {
+        self.ports.url_of("rest")
+    }
+
+    /// `http://127.0.0.1:<port>` of the management API, or `https`; Menes only.
+    #[must_use]
+    pub fn management_url(&self) -> Option<String> {
+        self.ports.url_of("management")
+    }
+
     /// The process id, while the server runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -430,7 +442,9 @@ impl TestServer {
         }
         command
             .args(["--memphis_port", &self.wanted("memphis")])
-            .args(["--ws_port", &self.wanted("websocket")]);
+            .args(["--ws_port", &self.wanted("websocket")])
+            .args(["--rest_port", &self.wanted("rest")])
+            .args(["--api_port", &self.wanted("management")]);
         Ok(command)
     }
 

@@ -82,3 +82,18 @@ fn memphis_dev_schemas() -> Result<()> {
 fn memphis_go_schemas() -> Result<()> {
     run_go("schemas")
 }
+
+#[test]
+fn rest_gateway() -> Result<()> {
+    run("memphis-py/rest.py")
+}
+
+#[test]
+fn management_api() -> Result<()> {
+    run("memphis-py/management_api.py")
+}
+
+#[test]
+fn commands_of_menes() -> Result<()> {
+    run("menes/commands.sh")
+}

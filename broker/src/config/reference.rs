@@ -40,6 +40,16 @@ pub const ENTRIES: &[Entry] = entries! {
     "host" ["net"] "address" "0.0.0.0" NO "The address of the client port.";
     "port" [] "number" "4222" NO "The client port; -1 takes any free one.";
     "memphis_port" [] "number" "6666 with menes serve, else none" NO "A second client port, where Memphis SDKs look.";
+    "rest_gateway" [] "port, host:port or map" "port 4444 with menes serve, else none" NO "The REST gateway: stations over HTTP, as that of Memphis.";
+    "rest_gateway.listen" [] "port or host:port" "0.0.0.0:4444" NO "Where it listens.";
+    "rest_gateway.host" ["net"] "address" "0.0.0.0" NO "Its address.";
+    "rest_gateway.port" [] "number" "4444" NO "Its port; -1 takes any free one.";
+    "rest_gateway.tls" [] "map" "none" NO "As tls at the top.";
+    "management" [] "port, host:port or map" "port 9000 with menes serve, else none" NO "The management API, /api/v1 over HTTP.";
+    "management.listen" [] "port or host:port" "0.0.0.0:9000" NO "Where it listens.";
+    "management.host" ["net"] "address" "0.0.0.0" NO "Its address.";
+    "management.port" [] "number" "9000" NO "Its port; -1 takes any free one.";
+    "management.tls" [] "map" "none" NO "As tls at the top.";
     "client_advertise" [] "host or host:port" "none" RELOADS "What clients are told to reconnect to in place of the listener's address.";
     "server_name" [] "text without spaces" "the server's id" NO "The name clients and monitoring show.";
     "server_tags" [] "text or list" "none" RELOADS "Tags shown by monitoring, in lower case.";

@@ -16,7 +16,7 @@ use super::diagnostic;
 use super::digest::digest;
 use super::grammar::{self, ConfigError, Environment, Map};
 use super::options::{
-    AuthOptions, ListenerAuthOptions, Options, ResolverOptions, Timing, UserOptions,
+    AuthOptions, ListenerAuthOptions, Options, ResolverOptions, Timing, TlsOptions, UserOptions,
 };
 use super::sections;
 use crate::account::SYSTEM_ACCOUNT;
@@ -43,6 +43,10 @@ pub struct Settings {
     pub http_base_path: String,
     /// The second client port, where Memphis SDKs look; 0 takes any free port.
     pub memphis_port: Option<u16>,
+    /// The REST gateway.
+    pub rest: Option<HttpSettings>,
+    /// The management API.
+    pub management: Option<HttpSettings>,
     /// File for the process id.
     pub pid_file: Option<PathBuf>,
     /// Folder for the file that lists the ports.
@@ -80,6 +84,8 @@ impl Default for Settings {
             auth_timeout: None,
             http_base_path: String::new(),
             memphis_port: None,
+            rest: None,
+            management: None,
             pid_file: None,
             ports_file_dir: None,
             connect_error_reports: 3600,
@@ -145,6 +151,29 @@ pub struct Address {
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+/// A listener for HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSettings {
+    /// Where it listens.
+    pub address: Address,
+    /// TLS; without it everything is in the clear.
+    pub tls: Option<TlsOptions>,
+}
+
+impl HttpSettings {
+    /// A listener in the clear.
+    #[must_use]
+    pub fn at(host: &str, port: u16) -> Self {
+        Self {
+            address: Address {
+                host: host.to_owned(),
+                port,
+            },
+            tls: None,
+        }
+    }
 }
 
 /// Settings of the streams.

@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -50,6 +50,18 @@ pub(crate) async fn serve_tcp(
     let client = Arc::new(worker.new_client(Transport::Nats, address, listener));
     client.share_socket(Arc::clone(&write));
     serve(worker, client, read, SharedSocket(write)).await;
+}
+
+/// Serves a client inside the server until it ends.
+pub(crate) async fn serve_inside(
+    worker: Rc<Worker>,
+    stream: DuplexStream,
+    address: SocketAddr,
+    listener: SocketAddr,
+) {
+    let (read, write) = tokio::io::split(stream);
+    let client = Arc::new(worker.new_client(Transport::Nats, address, listener));
+    serve(worker, client, read, write).await;
 }
 
 /// Serves one client connection until it ends.

@@ -14,6 +14,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
+use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -129,12 +130,21 @@ pub(crate) enum Door {
     WebSocket(Arc<Upgrade>),
 }
 
-/// A socket on its way to a worker.
-pub(crate) struct Accepted {
-    pub(crate) socket: std::net::TcpStream,
-    pub(crate) address: SocketAddr,
-    pub(crate) listener: SocketAddr,
-    pub(crate) door: Door,
+/// A connection on its way to a worker.
+pub(crate) enum Accepted {
+    /// A socket.
+    Socket {
+        socket: std::net::TcpStream,
+        address: SocketAddr,
+        listener: SocketAddr,
+        door: Door,
+    },
+    /// A client inside the server: the address is that of whoever it acts for.
+    Inside {
+        stream: DuplexStream,
+        address: SocketAddr,
+        listener: SocketAddr,
+    },
 }
 
 /// The way to a running worker. Dropping it lets the worker end once its connections have.
@@ -233,12 +243,23 @@ fn report(ended: Result<(), JoinError>) {
 }
 
 fn accept(worker: &Rc<Worker>, accepted: Accepted, connections: &mut JoinSet<()>) {
-    let Accepted {
-        socket,
-        address,
-        listener,
-        door,
-    } = accepted;
+    let (socket, address, listener, door) = match accepted {
+        Accepted::Socket {
+            socket,
+            address,
+            listener,
+            door,
+        } => (socket, address, listener, door),
+        Accepted::Inside {
+            stream,
+            address,
+            listener,
+        } => {
+            let worker = Rc::clone(worker);
+            connections.spawn_local(super::serve_inside(worker, stream, address, listener));
+            return;
+        }
+    };
     let stream = socket
         .set_nonblocking(true)
         .and_then(|()| TcpStream::from_std(socket));

@@ -43,7 +43,7 @@ pub(crate) use self::accounts::{AccountStat, DataStats};
 use self::accounts::{AccountzOptions, AccstatzOptions};
 use self::connz::ConnzOptions;
 use self::healthz::HealthzOptions;
-pub(crate) use self::http::{RunningMonitor, start};
+pub(crate) use self::http::start;
 use self::jsz::JszOptions;
 use self::process::Process;
 use self::query::{Query, QueryError};

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::config::settings::{JetStreamSettings, Settings};
-use crate::monitoring::RunningMonitor;
+use crate::config::settings::{HttpSettings, JetStreamSettings, Settings};
+use crate::http::RunningHttp;
 use crate::server::{API_LEVEL, NATS_VERSION, Server, ServerHandle};
 
 /// The first lines: who this is and what it was told.
@@ -45,6 +45,8 @@ pub(super) struct Addresses {
     pub(super) memphis: Option<SocketAddr>,
     pub(super) websocket: Option<SocketAddr>,
     pub(super) monitoring: Option<SocketAddr>,
+    pub(super) rest: Option<SocketAddr>,
+    pub(super) management: Option<SocketAddr>,
     pub(super) schemes: Schemes,
 }
 
@@ -54,12 +56,17 @@ pub(super) struct Schemes {
     pub(super) nats: &'static str,
     pub(super) websocket: &'static str,
     pub(super) monitoring: &'static str,
+    pub(super) rest: &'static str,
+    pub(super) management: &'static str,
 }
 
 impl Schemes {
     fn of(settings: &Settings) -> Self {
         let pick = |is_secure, secure, plain| if is_secure { secure } else { plain };
         let websocket = settings.server.websocket.as_ref();
+        let http = |listener: Option<&HttpSettings>| {
+            pick(listener.is_some_and(|at| at.tls.is_some()), "https", "http")
+        };
         Self {
             nats: pick(
                 settings.server.tls.is_some() && !settings.server.allow_non_tls,
@@ -68,6 +75,8 @@ impl Schemes {
             ),
             websocket: pick(websocket.is_some_and(|ws| ws.tls.is_some()), "wss", "ws"),
             monitoring: pick(settings.secure_monitor.is_some(), "https", "http"),
+            rest: http(settings.rest.as_ref()),
+            management: http(settings.management.as_ref()),
         }
     }
 }
@@ -76,17 +85,21 @@ impl Addresses {
     pub(super) fn of(
         server: &ServerHandle,
         settings: &Settings,
-        monitor: Option<&RunningMonitor>,
+        monitor: Option<&RunningHttp>,
+        gateway: Option<&RunningHttp>,
+        api: Option<&RunningHttp>,
     ) -> Self {
         let mut nats = server.addresses().to_vec();
         // The Memphis port was added behind the others.
         let memphis = settings.memphis_port.and_then(|_| nats.pop());
-        let monitoring = monitor.map(RunningMonitor::address);
+        let monitoring = monitor.map(RunningHttp::address);
         Self {
             nats,
             memphis,
             websocket: server.websocket_address(),
             monitoring,
+            rest: gateway.map(RunningHttp::address),
+            management: api.map(RunningHttp::address),
             schemes: Schemes::of(settings),
         }
     }
@@ -97,6 +110,14 @@ pub(super) fn listeners(addresses: &Addresses) {
     if let Some(address) = addresses.websocket {
         let scheme = addresses.schemes.websocket;
         tracing::info!("Listening for websocket clients on {scheme}://{address}");
+    }
+    if let Some(address) = addresses.rest {
+        let scheme = addresses.schemes.rest;
+        tracing::info!("Listening for REST clients on {scheme}://{address}");
+    }
+    if let Some(address) = addresses.management {
+        let scheme = addresses.schemes.management;
+        tracing::info!("Listening for management on {scheme}://{address}");
     }
     for address in addresses.nats.iter().chain(&addresses.memphis) {
         tracing::info!("Listening for client connections on {address}");
@@ -116,6 +137,13 @@ pub(super) fn greet(addresses: &Addresses) {
             "  WebSocket    {}",
             url(addresses.schemes.websocket, address)
         );
+    }
+    if let Some(address) = addresses.rest {
+        tracing::info!("  REST         {}", url(addresses.schemes.rest, address));
+    }
+    if let Some(address) = addresses.management {
+        let at = url(addresses.schemes.management, address);
+        tracing::info!("  management   {at}/api/v1");
     }
     if let Some(address) = addresses.monitoring {
         tracing::info!(

@@ -29,6 +29,10 @@ struct Ports {
     websocket: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     memphis: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rest: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    management: Vec<String>,
 }
 
 impl PortsFile {
@@ -55,6 +59,16 @@ impl PortsFile {
                 .memphis
                 .iter()
                 .map(|at| url(schemes.nats, *at))
+                .collect(),
+            rest: addresses
+                .rest
+                .iter()
+                .map(|at| url(schemes.rest, *at))
+                .collect(),
+            management: addresses
+                .management
+                .iter()
+                .map(|at| url(schemes.management, *at))
                 .collect(),
         };
         let name = format!("{}_{}", executable(), std::process::id());
@@ -99,10 +113,14 @@ mod tests {
             memphis: Some(([127, 0, 0, 1], 6666).into()),
             websocket: None,
             monitoring: Some(([10, 1, 2, 3], 8222).into()),
+            rest: None,
+            management: None,
             schemes: Schemes {
                 nats: "nats",
                 websocket: "ws",
                 monitoring: "http",
+                rest: "http",
+                management: "http",
             },
         };
         let file = PortsFile::write(folder.path(), &addresses).expect("written");

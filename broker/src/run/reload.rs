@@ -138,6 +138,8 @@ const SETTINGS: &[Setting] = settings! {
     "Host", Refuses, |s| s.server.host.clone();
     "Port", Refuses, |s| written(&s.server.ports);
     "MemphisPort", Refuses, |s| written(&s.memphis_port);
+    "RestGateway", Refuses, |s| written(&s.rest);
+    "Management", Refuses, |s| written(&s.management);
     "ClientAdvertise", Takes("client_advertise"), |s| {
         shown(s.server.client_advertise.as_ref().map(|(host, port)| format!("{host}:{port}")))
     };

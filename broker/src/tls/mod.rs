@@ -84,6 +84,13 @@ pub fn curves() -> impl Iterator<Item = &'static str> {
 }
 
 impl Tls {
+    /// TLS that stays as it is.
+    pub(crate) fn fixed(prepared: Prepared) -> Arc<Self> {
+        let tls = Self::default();
+        tls.replace(Some(prepared));
+        Arc::new(tls)
+    }
+
     /// What holds for a connection that begins now.
     pub(crate) fn current(&self) -> Option<Arc<Prepared>> {
         self.current.load_full()

@@ -42,6 +42,9 @@ async def attached(memphis, nc, js):
     await check_error("unknown schema", memphis.enforce_schema("missing", "sch.st"), "Schema missing does not exist")
     await producer.produce(bytearray(b"anything"))
     await memphis.enforce_schema("person", "sch.st")
+    # Told of a JSON schema while it runs, a producer of memphis-py refuses everything: it reads the
+    # definition only when a producer is made.
+    producer = await memphis.producer("sch.st", "prod-2")
     await producer.produce(bytearray(b'{"f":"x"}'))
     await check_error("the SDK refuses", producer.produce(bytearray(b'{"g":1}')), "Schema validation has failed", Exception)
 

@@ -7,6 +7,7 @@
 mod about;
 mod accounts;
 mod authorization;
+mod http;
 mod jetstream;
 mod leafnodes;
 mod log;
@@ -188,6 +189,8 @@ fn top(
         "websocket" | "ws" => websocket(node, settings)?,
         known if operator::is_key(known) => operator.read(field, &mut settings.warnings)?,
         "memphis_port" => settings.memphis_port = Some(port(node)?),
+        "management" => settings.management = Some(http::listener(node, 9000, settings)?),
+        "rest_gateway" => settings.rest = Some(http::listener(node, 4444, settings)?),
         known if WITHOUT_EFFECT.contains(&known) => settings.warnings.push(format!(
             "{}: {:?} has no effect in this version",
             field.place, field.key

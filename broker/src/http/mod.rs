@@ -1,0 +1,167 @@
+//! HTTP around what answers: listening, TLS, and bounds on what a stranger may take up.
+//!
+//! Each face of the server over HTTP has a thread of its own, so that none can hold up messages or
+//! another face.
+
+pub(crate) mod session;
+pub(crate) mod token;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+
+use crate::tls::Tls;
+
+/// Pause after an accept that failed for want of something.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What connections may take up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Connections served at a time; others wait.
+    pub(crate) connections: usize,
+    /// Bytes of the head of a request.
+    pub(crate) head_bytes: usize,
+    /// Headers of a request.
+    pub(crate) headers: usize,
+    /// Time for the head of a request, idle time of a kept connection included.
+    pub(crate) head_timeout: Duration,
+    /// Time for a whole connection.
+    pub(crate) connection_timeout: Option<Duration>,
+}
+
+/// Reads a JSON object.
+///
+/// # Errors
+/// Anything else, lists included.
+pub(crate) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    let fields: Map<String, Value> = serde_json::from_slice(body)?;
+    serde_json::from_value(Value::Object(fields))
+}
+
+/// Where a request comes from, among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// A face that is served until this is dropped.
+#[derive(Debug)]
+pub(crate) struct RunningHttp {
+    address: SocketAddr,
+    /// Dropping it ends the thread.
+    _stop: watch::Sender<()>,
+}
+
+impl RunningHttp {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Starts serving `router` on a thread called `name`, inside TLS if there is one. `beside` runs on
+/// the same thread for as long.
+pub(crate) fn start(
+    name: &'static str,
+    listener: std::net::TcpListener,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+    bounds: Bounds,
+    beside: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<RunningHttp> {
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let listener = {
+        let _context = runtime.enter();
+        TcpListener::from_std(listener)?
+    };
+    let (stop, stopping) = watch::channel(());
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            runtime.spawn(beside);
+            runtime.block_on(serve(listener, router, tls, bounds, stopping));
+            // Requests that are under way end with the runtime.
+        })?;
+    Ok(RunningHttp {
+        address,
+        _stop: stop,
+    })
+}
+
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<Tls>>,
+    bounds: Bounds,
+    mut stopping: watch::Receiver<()>,
+) {
+    let permits = Arc::new(Semaphore::new(bounds.connections));
+    loop {
+        let permit = Arc::clone(&permits).acquire_owned().await;
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.changed() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!("HTTP accept error: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
+        let tls = tls.clone();
+        tokio::spawn(async move {
+            let conversation = converse(stream, tls, service, bounds);
+            // What goes wrong is between the peer and itself; it has been answered if it could be.
+            match bounds.connection_timeout {
+                Some(limit) => drop(tokio::time::timeout(limit, conversation).await),
+                None => conversation.await,
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn converse(
+    stream: TcpStream,
+    tls: Option<Arc<Tls>>,
+    service: TowerToHyperService<Router>,
+    bounds: Bounds,
+) {
+    let mut http = http1::Builder::new();
+    http.title_case_headers(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.head_timeout)
+        .max_buf_size(bounds.head_bytes)
+        .max_headers(bounds.headers);
+    let outcome = match tls.and_then(|tls| tls.current()) {
+        None => http.serve_connection(TokioIo::new(stream), service).await,
+        Some(tls) => {
+            let limit = tls.options().timeout;
+            let handshake = tls.open_acceptor().accept(stream);
+            match tokio::time::timeout(limit, handshake).await {
+                Ok(Ok(stream)) => http.serve_connection(TokioIo::new(stream), service).await,
+                Ok(Err(error)) => return tracing::debug!("HTTP TLS handshake error: {error}"),
+                Err(_) => return tracing::debug!("HTTP TLS handshake timeout"),
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::trace!("HTTP connection ended: {error}");
+    }
+}

@@ -1,0 +1,259 @@
+//! Who is logged in over HTTP.
+//!
+//! A session is a user with a connection inside the server, opened when the user logs in and again
+//! when it was closed. The same user with the same password shares one, as clients that log in for
+//! every message would otherwise leave a connection behind each time.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use data_encoding::HEXLOWER;
+use parking_lot::Mutex;
+use rand::Rng;
+use sha2::{Digest, Sha256};
+
+use crate::inside::{Inside, Login, LoginError};
+use crate::server::Shared;
+
+/// Most sessions at a time.
+const MAX_SESSIONS: usize = 1_000;
+/// Most stations and groups a session remembers.
+const MAX_REMEMBERED: usize = 1_000;
+
+/// A user who is logged in.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: String,
+    /// Half of the connection's name: what the stations know the client by.
+    pub(crate) connection_id: String,
+    pub(crate) user: String,
+    login: Login,
+    peer: SocketAddr,
+    inside: tokio::sync::Mutex<Option<Arc<Inside>>>,
+    ends: Mutex<Instant>,
+    /// Partitions of stations that a producer is registered at.
+    producers: Mutex<HashMap<String, Arc<Route>>>,
+    /// The same of consumers, by station, consumer and group.
+    consumers: Mutex<HashMap<[String; 3], Arc<Route>>>,
+}
+
+/// The partitions of a station, and whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Route {
+    internal: String,
+    pub(crate) group: String,
+    partitions: Vec<u32>,
+    turn: AtomicUsize,
+}
+
+impl Route {
+    /// `partitions` are one or more.
+    pub(crate) fn new(internal: String, group: String, partitions: Vec<u32>) -> Self {
+        Self {
+            internal,
+            group,
+            partitions,
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// The partition whose turn it is, as the name of its stream.
+    pub(crate) fn next_stream(&self) -> String {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let partition = self.partitions[turn % self.partitions.len()];
+        format!("{}${partition}", self.internal)
+    }
+
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions.len()
+    }
+}
+
+impl Session {
+    /// The connection, opened anew if it was closed.
+    ///
+    /// # Errors
+    /// As [`Inside::log_in`]: the password may have been changed meanwhile.
+    pub(crate) async fn inside(&self, desk: &Sessions) -> Result<Arc<Inside>, LoginError> {
+        let mut inside = self.inside.lock().await;
+        if let Some(open) = &*inside
+            && !open.is_closed()
+        {
+            return Ok(Arc::clone(open));
+        }
+        // Registrations ended with the connection.
+        self.producers.lock().clear();
+        self.consumers.lock().clear();
+        let opened = Inside::log_in(&desk.shared, &self.login, self.peer, desk.listener).await?;
+        let opened = Arc::new(opened);
+        *inside = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    pub(crate) fn producer(&self, station: &str) -> Option<Arc<Route>> {
+        self.producers.lock().get(station).cloned()
+    }
+
+    pub(crate) fn remember_producer(&self, station: String, route: &Arc<Route>) {
+        let mut producers = self.producers.lock();
+        if producers.len() >= MAX_REMEMBERED {
+            producers.clear();
+        }
+        producers.insert(station, Arc::clone(route));
+    }
+
+    /// Forgets a station whose partitions are not what they were.
+    pub(crate) fn forget(&self, station: &str) {
+        self.producers.lock().remove(station);
+        self.consumers.lock().retain(|key, _| key[0] != station);
+    }
+
+    pub(crate) fn consumer(&self, key: &[String; 3]) -> Option<Arc<Route>> {
+        self.consumers.lock().get(key).cloned()
+    }
+
+    pub(crate) fn remember_consumer(&self, key: [String; 3], route: &Arc<Route>) {
+        let mut consumers = self.consumers.lock();
+        if consumers.len() >= MAX_REMEMBERED {
+            consumers.clear();
+        }
+        consumers.insert(key, Arc::clone(route));
+    }
+
+    fn lives_until(&self, end: Instant) {
+        let mut ends = self.ends.lock();
+        *ends = end.max(*ends);
+    }
+
+    fn has_ended(&self, now: Instant) -> bool {
+        *self.ends.lock() <= now
+    }
+}
+
+/// All sessions.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    shared: Arc<Shared>,
+    listener: SocketAddr,
+    /// Mixed into what is remembered of passwords.
+    salt: [u8; 32],
+    all: Mutex<HashMap<String, Arc<Session>>>,
+}
+
+impl Sessions {
+    pub(crate) fn new(shared: Arc<Shared>, listener: SocketAddr) -> Self {
+        Self {
+            shared,
+            listener,
+            salt: rand::rng().random(),
+            all: Mutex::default(),
+        }
+    }
+
+    /// The session of this number, if it has not ended.
+    pub(crate) fn find(&self, id: &str) -> Option<Arc<Session>> {
+        let session = self.all.lock().get(id).cloned()?;
+        (!session.has_ended(Instant::now())).then_some(session)
+    }
+
+    /// Logs a user in, for at least `lifetime`.
+    ///
+    /// # Errors
+    /// Wrong credentials, or a server that takes nobody now.
+    pub(crate) async fn log_in(
+        &self,
+        credentials: Credentials,
+        lifetime: Duration,
+        peer: SocketAddr,
+    ) -> Result<Arc<Session>, LoginError> {
+        let id = self.id_of(&credentials);
+        let now = Instant::now();
+        let end = now.checked_add(lifetime).unwrap_or(now);
+        if let Some(known) = self.find(&id) {
+            // The password was right once; it has to be still.
+            known.inside(self).await?;
+            known.lives_until(end);
+            return Ok(known);
+        }
+        let connection_id = HEXLOWER.encode(&rand::rng().random::<[u8; 12]>());
+        let session = Arc::new(Session {
+            id: id.clone(),
+            user: credentials.user.clone(),
+            login: credentials.login(&connection_id),
+            connection_id,
+            peer,
+            inside: tokio::sync::Mutex::new(None),
+            ends: Mutex::new(end),
+            producers: Mutex::default(),
+            consumers: Mutex::default(),
+        });
+        session.inside(self).await?;
+        let mut all = self.all.lock();
+        if all.len() >= MAX_SESSIONS {
+            all.retain(|_, session| !session.has_ended(now));
+        }
+        if all.len() >= MAX_SESSIONS {
+            let text = format!("{MAX_SESSIONS} users are logged in already");
+            return Err(LoginError::Unavailable(text));
+        }
+        Ok(Arc::clone(all.entry(id).or_insert(session)))
+    }
+
+    /// Keeps a session for longer.
+    pub(crate) fn extend(&self, session: &Session, lifetime: Duration) {
+        let now = Instant::now();
+        session.lives_until(now.checked_add(lifetime).unwrap_or(now));
+    }
+
+    /// Closes sessions that have ended. To be called now and then.
+    pub(crate) fn expire(&self) {
+        let now = Instant::now();
+        self.all.lock().retain(|_, session| !session.has_ended(now));
+    }
+
+    /// One number for the same user with the same password. Says nothing about either.
+    fn id_of(&self, credentials: &Credentials) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.salt);
+        for part in [&credentials.user, &credentials.password, &credentials.token] {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        HEXLOWER.encode(&digest.finalize())
+    }
+}
+
+/// What a client logs in with.
+pub(crate) struct Credentials {
+    /// User name, its `$<account id>` included if it has one.
+    pub(crate) user: String,
+    pub(crate) password: String,
+    pub(crate) token: String,
+}
+
+impl Credentials {
+    fn login(self, connection_id: &str) -> Login {
+        let name = format!(
+            "{connection_id}::{}",
+            menes_stations::user::display_name(&self.user)
+        );
+        // In the way of the SDKs: with a token, the user is part of it.
+        if self.token.is_empty() {
+            Login {
+                user: self.user,
+                password: self.password,
+                name,
+                ..Login::default()
+            }
+        } else {
+            Login {
+                token: format!("{}::{}", self.user, self.token),
+                name,
+                ..Login::default()
+            }
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! The routes: what they are called, what they ask the broker, and what they take.
+
+use axum::http::Method;
+use serde_json::{Map, Value};
+
+/// One route.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    /// Path below the base; what stands in braces is named by the request.
+    pub(super) path: &'static str,
+    /// Subject of the broker's interface, without its beginning.
+    pub(super) request: &'static str,
+    pub(super) about: &'static str,
+    pub(super) shape: Shape,
+    /// Fields of the body, or parameters of the query where there is no body.
+    pub(super) fields: &'static [Field],
+}
+
+/// What is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shape {
+    /// What the broker says.
+    Object,
+    /// The same about something new.
+    Created,
+    /// Nothing.
+    Done,
+    /// `items`, the list of this name, and `next_cursor`.
+    List(&'static str),
+}
+
+/// A field of a request.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    /// What the broker calls it.
+    pub(super) request: &'static str,
+    /// Its JSON type.
+    pub(super) kind: &'static str,
+    pub(super) about: &'static str,
+}
+
+impl Route {
+    pub(super) fn field(&self, name: &str) -> Option<&'static Field> {
+        self.fields.iter().find(|field| field.name == name)
+    }
+}
+
+const fn field(name: &'static str, kind: &'static str, about: &'static str) -> Field {
+    Field {
+        name,
+        request: name,
+        kind,
+        about,
+    }
+}
+
+const fn renamed(
+    name: &'static str,
+    request: &'static str,
+    kind: &'static str,
+    about: &'static str,
+) -> Field {
+    Field {
+        name,
+        request,
+        kind,
+        about,
+    }
+}
+
+/// A route that a request matched, and what its path names.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) route: &'static Route,
+    named: Vec<(&'static str, String)>,
+}
+
+impl Found {
+    /// What the path names, as fields.
+    pub(super) fn named(&self) -> Map<String, Value> {
+        let pairs = self.named.iter();
+        pairs
+            .map(|(name, value)| {
+                // Numbers of dead letters are numbers.
+                let number = value.parse::<u64>().ok().filter(|_| *name == "id");
+                let value = number.map_or_else(|| Value::from(value.as_str()), Value::from);
+                ((*name).to_owned(), value)
+            })
+            .collect()
+    }
+}
+
+/// The route of a request.
+pub(super) fn find(method: &Method, segments: &[String]) -> Option<Found> {
+    ROUTES
+        .iter()
+        .filter(|route| route.method == method.as_str())
+        .find_map(|route| {
+            let pattern: Vec<&'static str> =
+                route.path.trim_start_matches('/').split('/').collect();
+            if pattern.len() != segments.len() {
+                return None;
+            }
+            let mut named = Vec::new();
+            for (part, segment) in pattern.into_iter().zip(segments) {
+                match part
+                    .strip_prefix('{')
+                    .and_then(|part| part.strip_suffix('}'))
+                {
+                    Some(name) if !segment.is_empty() => named.push((name, segment.clone())),
+                    None if part == segment => {}
+                    _ => return None,
+                }
+            }
+            Some(Found { route, named })
+        })
+}
+
+const PARTITION: Field = field("partition", "integer", "Only this partition.");
+const RETENTION_TYPE: Field = field(
+    "retention_type",
+    "string",
+    "message_age_sec, messages, bytes or ack_based.",
+);
+const RETENTION_VALUE: Field = field("retention_value", "integer", "Seconds, messages or bytes.");
+const REPLICAS: Field = field("replicas", "integer", "Copies.");
+const PARTITIONS: Field = renamed("partitions", "partitions_number", "integer", "How many.");
+const DEAD_LETTERS: Field = renamed(
+    "dead_letters",
+    "dls_configuration",
+    "object",
+    "Which dead letters are kept: {poison, schemaverse}.",
+);
+const DEAD_LETTER_STATION: Field = renamed(
+    "dead_letter_station",
+    "dls_station",
+    "string",
+    "A station that receives copies of dead letters; empty for none.",
+);
+const KIND: Field = field("kind", "string", "poison or schema.");
+const GROUP: Field = field("group", "string", "Only those of this group.");
+const IDS: Field = field("ids", "array", "Numbers of dead letters; none for all.");
+
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        method: "GET",
+        path: "/status",
+        request: "STATUS",
+        about: "How much there is of everything",
+        shape: Shape::Object,
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/stations",
+        request: "STATION.LIST",
+        about: "Stations, and streams of NATS clients",
+        shape: Shape::List("stations"),
+        fields: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/stations",
+        request: "STATION.CREATE",
+        about: "Makes a station",
+        shape: Shape::Created,
+        fields: &[
+            renamed("name", "station", "string", "Its name."),
+            PARTITIONS,
+            RETENTION_TYPE,
+            RETENTION_VALUE,
+            field("storage_type", "string", "file or memory."),
+            REPLICAS,
+            renamed(
+                "idempotency_window_ms",
+                "idempotency_window_in_ms",
+                "integer",
+                "How long message ids are remembered.",
+            ),
+            renamed(
+                "schema",
+                "schema_name",
+                "string",
+                "A schema for its messages.",
+            ),
+            DEAD_LETTERS,
+            DEAD_LETTER_STATION,
+        ],
+    },
+    Route {
+        method: "GET",
+        path: "/stations/{station}",
+        request: "STATION.INFO",
+        about: "One station with its groups",
+        shape: Shape::Object,
+        fields: &[],
+    },
+    Route {
+        method: "PATCH",
+        path: "/stations/{station}",
+        request: "STATION.UPDATE",
+        about: "Changes a living station",
+        shape: Shape::Object,
+        fields: &[
+            PARTITIONS,
+            RETENTION_TYPE,
+            RETENTION_VALUE,
+            REPLICAS,
+            DEAD_LETTERS,
+            DEAD_LETTER_STATION,
+        ],
+    },
+    Route {
+        method: "DELETE",
+        path: "/stations/{station}",
+        request: "STATION.DELETE",
+        about: "Removes a station with its messages, groups and dead letters",
+        shape: Shape::Done,
+        fields: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/purge",
+        request: "STATION.PURGE",
+        about: "Removes messages",
+        shape: Shape::Done,
+        fields: &[
+            PARTITION,
+            field(
+                "messages",
+                "boolean",
+                "Messages go; true unless said otherwise.",
+            ),
+            field("dead_letters", "boolean", "Dead letters go."),
+        ],
+    },
+    Route {
+        method: "PUT",
+        path: "/stations/{station}/schema",
+        request: "SCHEMA.ATTACH",
+        about: "Gives a station a schema",
+        shape: Shape::Done,
+        fields: &[
+            field("name", "string", "The schema."),
+            field(
+                "enforce",
+                "boolean",
+                "The broker checks every message; true unless said otherwise.",
+            ),
+        ],
+    },
+    Route {
+        method: "DELETE",
+        path: "/stations/{station}/schema",
+        request: "SCHEMA.DETACH",
+        about: "Takes the schema of a station away",
+        shape: Shape::Done,
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/stations/{station}/groups",
+        request: "GROUP.LIST",
+        about: "Groups with members and lag",
+        shape: Shape::List("groups"),
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/stations/{station}/groups/{group}",
+        request: "GROUP.INFO",
+        about: "One group with its members, and its lag on each partition",
+        shape: Shape::Object,
+        fields: &[],
+    },
+    Route {
+        method: "PATCH",
+        path: "/stations/{station}/groups/{group}",
+        request: "GROUP.UPDATE",
+        about: "Decides how messages are tried again",
+        shape: Shape::Done,
+        fields: &[
+            field("max_ack_time_ms", "integer", "Time to acknowledge."),
+            field(
+                "max_msg_deliveries",
+                "integer",
+                "Most deliveries; −1 for no end.",
+            ),
+            field(
+                "backoff_ms",
+                "array",
+                "Waits before the second delivery, the third and so on.",
+            ),
+            field(
+                "follow_members",
+                "boolean",
+                "What its members ask for holds again.",
+            ),
+        ],
+    },
+    Route {
+        method: "DELETE",
+        path: "/stations/{station}/groups/{group}",
+        request: "GROUP.DELETE",
+        about: "Removes a group with its position and its dead letters",
+        shape: Shape::Done,
+        fields: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/groups/{group}/reset",
+        request: "GROUP.RESET",
+        about: "Lets a group go on elsewhere",
+        shape: Shape::Object,
+        fields: &[
+            field("sequence", "integer", "At this sequence."),
+            field(
+                "time",
+                "string",
+                "At the first message from this RFC 3339 time on.",
+            ),
+            field("to", "string", "start or end."),
+            PARTITION,
+        ],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/groups/{group}/pause",
+        request: "GROUP.PAUSE",
+        about: "Hands out nothing for a time",
+        shape: Shape::Done,
+        fields: &[field("seconds", "integer", "For how long.")],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/groups/{group}/resume",
+        request: "GROUP.RESUME",
+        about: "Ends a pause",
+        shape: Shape::Done,
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/stations/{station}/dead-letters",
+        request: "DEAD_LETTER.LIST",
+        about: "Dead letters, oldest first",
+        shape: Shape::List("dead_letters"),
+        fields: &[
+            KIND,
+            GROUP,
+            field(
+                "search",
+                "string",
+                "Only those with this text in headers, payload or reason.",
+            ),
+            renamed("cursor", "after", "integer", "Where the last answer ended."),
+            field("limit", "integer", "How many, at most 256."),
+        ],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/dead-letters/resend",
+        request: "DEAD_LETTER.RESEND",
+        about: "Sends dead letters to the groups that failed, again",
+        shape: Shape::Object,
+        fields: &[IDS, GROUP],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/dead-letters/drop",
+        request: "DEAD_LETTER.DROP",
+        about: "Removes dead letters",
+        shape: Shape::Object,
+        fields: &[IDS, KIND, GROUP],
+    },
+    Route {
+        method: "GET",
+        path: "/dead-letters/{id}",
+        request: "DEAD_LETTER.GET",
+        about: "One dead letter",
+        shape: Shape::Object,
+        fields: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/dead-letters/{id}/edit",
+        request: "DEAD_LETTER.EDIT",
+        about: "Publishes a dead letter again, perhaps with another payload",
+        shape: Shape::Done,
+        fields: &[
+            field("payload", "string", "The payload in base64."),
+            field("text", "string", "The payload as text."),
+        ],
+    },
+    Route {
+        method: "GET",
+        path: "/schemas",
+        request: "SCHEMA.LIST",
+        about: "Schemas and the stations that have them",
+        shape: Shape::List("schemas"),
+        fields: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/schemas",
+        request: "SCHEMA.CREATE",
+        about: "Makes a schema, or a version of one",
+        shape: Shape::Created,
+        fields: &[
+            field("name", "string", "Its name."),
+            field("type", "string", "json, protobuf, avro or graphql."),
+            field("content", "string", "The definition."),
+            field(
+                "message",
+                "string",
+                "Protobuf: the root message; the first one otherwise.",
+            ),
+            field("activate", "boolean", "Stations follow it at once."),
+            field(
+                "compatible",
+                "boolean",
+                "Refuse it unless messages of the active version fit.",
+            ),
+        ],
+    },
+    Route {
+        method: "GET",
+        path: "/schemas/{name}",
+        request: "SCHEMA.INFO",
+        about: "One schema with its versions",
+        shape: Shape::Object,
+        fields: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/schemas/{name}/activate",
+        request: "SCHEMA.ACTIVATE",
+        about: "Makes a version the one that stations follow",
+        shape: Shape::Done,
+        fields: &[field("version", "integer", "Its number.")],
+    },
+    Route {
+        method: "DELETE",
+        path: "/schemas/{name}",
+        request: "SCHEMA.DELETE",
+        about: "Removes a schema and takes it from every station",
+        shape: Shape::Done,
+        fields: &[],
+    },
+];

@@ -1,0 +1,239 @@
+//! `menes dls`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use data_encoding::BASE64;
+use serde_json::{Value, json};
+
+use super::messages::content;
+use super::output::{Output, beginning, cell};
+use super::server::Server;
+use super::{Outcome, Trouble};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List dead letters, oldest first
+    Ls {
+        /// The station
+        station: String,
+        #[command(flatten)]
+        which: Which,
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Show a dead letter
+    Show {
+        /// Its number
+        id: u64,
+    },
+    /// Send dead letters to the groups that failed, again
+    Resend {
+        /// The station
+        station: String,
+        /// Their numbers
+        ids: Vec<u64>,
+        /// All of them
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        /// Only those of this group
+        #[arg(long)]
+        group: Option<String>,
+    },
+    /// Publish a dead letter again, perhaps with another payload
+    Edit {
+        /// Its number
+        id: u64,
+        /// The payload: a text, @FILE, or - for standard input; as it was without one
+        payload: Option<String>,
+    },
+    /// Remove dead letters
+    Drop {
+        /// The station
+        station: String,
+        /// Their numbers
+        ids: Vec<u64>,
+        /// All of them
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Write dead letters to a file, one JSON object to a line
+    Export {
+        /// The station
+        station: String,
+        #[command(flatten)]
+        which: Which,
+        /// The file; standard output without one
+        #[arg(long, short = 'f')]
+        file: Option<PathBuf>,
+    },
+}
+
+/// Which dead letters
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Only those of this kind: poison or schema
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only those of this group
+    #[arg(long)]
+    group: Option<String>,
+    /// Only those with this text in headers, payload or reason
+    #[arg(long)]
+    search: Option<String>,
+}
+
+/// Dead letters asked for at a time.
+const PAGE: usize = 100;
+
+/// Calls `take` with every dead letter that is meant, up to `limit`. False when there are more.
+async fn each(
+    server: &Server,
+    station: &str,
+    which: &Which,
+    limit: usize,
+    mut take: impl FnMut(Value) -> Outcome,
+) -> Outcome<bool> {
+    let mut after = Value::from(0);
+    let mut taken = 0;
+    loop {
+        let body = json!({
+            "station": station, "kind": which.kind, "group": which.group,
+            "search": which.search, "after": after, "limit": PAGE.min(limit - taken),
+        });
+        let mut answer = server.ask("DEAD_LETTER.LIST", body).await?;
+        if let Value::Array(letters) = answer["dead_letters"].take() {
+            for letter in letters {
+                taken += 1;
+                take(letter)?;
+            }
+        }
+        after = answer["next"].take();
+        if after.is_null() {
+            return Ok(true);
+        }
+        if taken >= limit {
+            return Ok(false);
+        }
+    }
+}
+
+fn payload_of(letter: &Value) -> Vec<u8> {
+    let text = letter["payload"].as_str().unwrap_or_default();
+    BASE64.decode(text.as_bytes()).unwrap_or_default()
+}
+
+pub(super) async fn run(server: &Server, output: &Output, command: Command) -> Outcome {
+    match command {
+        Command::Ls {
+            station,
+            which,
+            limit,
+        } => {
+            let mut letters = Vec::new();
+            let is_all = each(server, &station, &which, limit.max(1), |letter| {
+                letters.push(letter);
+                Ok(())
+            })
+            .await?;
+            let headings = ["ID", "WHEN", "KIND", "GROUP", "WHY", "PAYLOAD"];
+            output.table(&Value::from(letters), &headings, |letter| {
+                vec![
+                    cell(&letter["id"]),
+                    cell(&letter["time_failed"]),
+                    cell(&letter["kind"]),
+                    cell(&letter["group"]),
+                    beginning(letter["reason"].as_str().unwrap_or_default(), 40),
+                    beginning(&String::from_utf8_lossy(&payload_of(letter)), 30),
+                ]
+            })?;
+            if !is_all {
+                output.remark("there are more: --limit");
+            }
+            Ok(())
+        }
+        Command::Show { id } => {
+            let letter = server.ask("DEAD_LETTER.GET", json!({ "id": id })).await?;
+            if output.is_json {
+                return output.json(&letter);
+            }
+            let mut shown = letter.clone();
+            shown["payload"] = String::from_utf8_lossy(&payload_of(&letter)).into();
+            output.fields(&shown)
+        }
+        Command::Resend {
+            station,
+            ids,
+            all,
+            group,
+        } => {
+            named(&ids, all)?;
+            let body = json!({"station": station, "ids": ids, "group": group});
+            let answer = server.ask("DEAD_LETTER.RESEND", body).await?;
+            output.done(&format!("sent again: {}", cell(&answer["resent"])), &answer)
+        }
+        Command::Edit { id, payload } => {
+            let mut body = json!({ "id": id });
+            if let Some(payload) = payload {
+                body["payload"] = BASE64.encode(&content(&payload)?).into();
+            }
+            let answer = server.ask("DEAD_LETTER.EDIT", body).await?;
+            output.done(
+                "published again as a new message; the dead letter is gone",
+                &answer,
+            )
+        }
+        Command::Drop { station, ids, all } => {
+            named(&ids, all)?;
+            output.sure(&format!("remove dead letters of station {station}"))?;
+            let body = json!({"station": station, "ids": ids});
+            let answer = server.ask("DEAD_LETTER.DROP", body).await?;
+            output.done("dropped", &answer)
+        }
+        Command::Export {
+            station,
+            which,
+            file,
+        } => export(server, output, &station, &which, file).await,
+    }
+}
+
+/// Nothing is meant by nothing.
+fn named(ids: &[u64], all: bool) -> Outcome {
+    if ids.is_empty() && !all {
+        return Err(Trouble::Usage("which ones? numbers, or --all".to_owned()));
+    }
+    Ok(())
+}
+
+async fn export(
+    server: &Server,
+    output: &Output,
+    station: &str,
+    which: &Which,
+    file: Option<PathBuf>,
+) -> Outcome {
+    let Some(path) = file else {
+        each(server, station, which, usize::MAX, |letter| {
+            output.line(&letter.to_string())
+        })
+        .await?;
+        return Ok(());
+    };
+    let failed = |error: std::io::Error| Trouble::Failed(format!("{}: {error}", path.display()));
+    let mut out = BufWriter::new(File::create(&path).map_err(failed)?);
+    let mut count = 0;
+    each(server, station, which, usize::MAX, |letter| {
+        count += 1;
+        writeln!(out, "{letter}").map_err(failed)
+    })
+    .await?;
+    out.flush().map_err(failed)?;
+    output.done(
+        &format!("{count} dead letters in {}", path.display()),
+        &json!({ "exported": count }),
+    )
+}

@@ -1,0 +1,188 @@
+//! The connection: where to, as whom, and what is asked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, HeaderMap, RequestErrorKind};
+use clap::Args;
+use serde_json::Value;
+
+use super::{Outcome, Trouble};
+
+/// Time to connect, and to be answered.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the server is, and as whom to log in
+#[derive(Debug, Args)]
+pub(super) struct Where {
+    /// Server, as nats://127.0.0.1:4222; otherwise NATS_URL
+    #[arg(short, long, global = true, value_name = "URL")]
+    server: Option<String>,
+    /// User; otherwise NATS_USER
+    #[arg(long, global = true)]
+    user: Option<String>,
+    /// Password; otherwise NATS_PASSWORD, which others on this machine cannot read
+    #[arg(long, global = true)]
+    password: Option<String>,
+    /// File with a user's credentials; otherwise NATS_CREDS
+    #[arg(long, global = true, value_name = "FILE")]
+    creds: Option<String>,
+    /// A context of the `nats` command; otherwise NATS_CONTEXT
+    #[arg(short = 'C', long, global = true, value_name = "NAME")]
+    context: Option<String>,
+}
+
+/// A logged-in connection.
+pub(super) struct Server {
+    pub(super) client: Client,
+    /// What the stations know this client by.
+    pub(super) connection_id: String,
+    pub(super) user: String,
+}
+
+impl Where {
+    /// Fills in what the context says and the command line does not.
+    fn resolved(&self) -> Outcome<Resolved> {
+        let given = |given: &Option<String>, variable: &str| {
+            let given = given.clone().or_else(|| std::env::var(variable).ok());
+            given.filter(|text| !text.is_empty())
+        };
+        let context = match given(&self.context, "NATS_CONTEXT") {
+            Some(name) => read_context(&name)?,
+            None => Value::Null,
+        };
+        let from_context = |key: &str| {
+            let text = context[key].as_str().filter(|text| !text.is_empty());
+            text.map(str::to_owned)
+        };
+        let pick = |own: &Option<String>, variable: &str, key: &str| {
+            given(own, variable).or_else(|| from_context(key))
+        };
+        let url = pick(&self.server, "NATS_URL", "url");
+        let creds = pick(&self.creds, "NATS_CREDS", "creds");
+        Ok(Resolved {
+            url: url.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),
+            user: pick(&self.user, "NATS_USER", "user").unwrap_or_default(),
+            password: pick(&self.password, "NATS_PASSWORD", "password").unwrap_or_default(),
+            token: from_context("token"),
+            creds: creds.map(PathBuf::from),
+        })
+    }
+}
+
+struct Resolved {
+    url: String,
+    user: String,
+    password: String,
+    token: Option<String>,
+    creds: Option<PathBuf>,
+}
+
+fn read_context(name: &str) -> Outcome<Value> {
+    if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
+        return Err(Trouble::Usage(format!("{name:?} is no name of a context")));
+    }
+    let folder = match std::env::var_os("XDG_CONFIG_HOME") {
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let home = std::env::var_os("HOME").unwrap_or_default();
+            Path::new(&home).join(".config")
+        }
+    };
+    let path = folder.join("nats/context").join(format!("{name}.json"));
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Trouble::NotFound(format!("context {}: {error}", path.display())))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Trouble::Usage(format!("context {}: {error}", path.display())))
+}
+
+impl Server {
+    pub(super) async fn connect(at: &Where) -> Outcome<Self> {
+        let at = at.resolved()?;
+        let unreachable = |what: &str| Trouble::Unreachable(format!("{}: {what}", at.url));
+        let connection_id = format!(
+            "{:016x}{:08x}",
+            rand::random::<u64>(),
+            rand::random::<u32>()
+        );
+        let mut options = ConnectOptions::new()
+            .connection_timeout(TIMEOUT)
+            .request_timeout(Some(TIMEOUT))
+            .name(format!("{connection_id}::{}", at.user));
+        if let Some(creds) = &at.creds {
+            options = options
+                .credentials_file(creds)
+                .await
+                .map_err(|error| Trouble::Usage(format!("{}: {error}", creds.display())))?;
+        } else if let Some(token) = at.token.clone() {
+            options = options.token(token);
+        } else if !at.user.is_empty() {
+            options = options.user_and_password(at.user.clone(), at.password.clone());
+        }
+        let connecting = tokio::time::timeout(TIMEOUT, options.connect(&at.url));
+        let client = match connecting.await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) if error.to_string().contains("uthorization") => {
+                return Err(Trouble::Refused(format!("{}: {error}", at.url)));
+            }
+            Ok(Err(error)) => return Err(unreachable(&error.to_string())),
+            Err(_) => return Err(unreachable("no answer")),
+        };
+        Ok(Self {
+            client,
+            connection_id,
+            user: at.user,
+        })
+    }
+
+    /// A request to the broker's own interface.
+    pub(super) async fn ask(&self, what: &str, body: Value) -> Outcome<Value> {
+        self.call(&format!("$MENES.API.{what}"), &body).await
+    }
+
+    /// A request with a JSON body and a JSON answer that may hold an error.
+    pub(super) async fn call(&self, subject: &str, body: &Value) -> Outcome<Value> {
+        let answer = self
+            .request(subject, HeaderMap::new(), body.to_string().into_bytes())
+            .await?;
+        let answer: Value = serde_json::from_slice(&answer)
+            .map_err(|_| Trouble::of(String::from_utf8_lossy(&answer).into_owned()))?;
+        let error = &answer["error"];
+        match error["description"].as_str().or(error.as_str()) {
+            None | Some("") => Ok(answer),
+            Some(text) => Err(Trouble::of(text.to_owned())),
+        }
+    }
+
+    /// A request whose answer may be anything.
+    pub(super) async fn request(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Vec<u8>,
+    ) -> Outcome<Vec<u8>> {
+        let mut request = async_nats::Request::new().payload(payload.into());
+        if !headers.is_empty() {
+            request = request.headers(headers);
+        }
+        let answer = self.client.send_request(subject.to_owned(), request).await;
+        match answer {
+            Ok(answer) => Ok(answer.payload.to_vec()),
+            Err(error) => Err(match error.kind() {
+                RequestErrorKind::NoResponders => Trouble::Unreachable(format!(
+                    "nobody answers on {subject}: is JetStream enabled?"
+                )),
+                RequestErrorKind::TimedOut => Trouble::Unreachable(format!(
+                    "no answer on {subject} within {TIMEOUT:?}; what was asked may be done all the same, unless it is not permitted"
+                )),
+                _ => Trouble::Failed(error.to_string()),
+            }),
+        }
+    }
+
+    /// Lets everything out that was sent.
+    pub(super) async fn close(&self) {
+        // A server that has gone takes nothing any more.
+        drop(self.client.flush().await);
+    }
+}
