@@ -85,7 +85,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 return;
             }
         };
-        target.producing = !produced.is_empty();
+        target.producing = false;
         let mut failed = false;
         for message in produced {
             let Some(target) = self.groups.get(&group) else {
@@ -107,7 +107,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 header: &incoming.header,
                 payload: &message.payload,
             };
-            failed |= self.gather(group, now, record).is_err();
+            match self.gather(group, now, record) {
+                Ok(()) => {
+                    if let Some(target) = self.groups.get_mut(&group) {
+                        target.producing = true;
+                    }
+                }
+                Err(_) => failed = true,
+            }
         }
         if failed {
             self.set_timer(group, SCHEDULE_TIMER, Some(now.plus(RETRY)));

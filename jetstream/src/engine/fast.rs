@@ -186,8 +186,13 @@ impl FastBatches {
     }
 
     pub(super) fn expire(&mut self, now: Timestamp) {
-        self.open
-            .retain(|_, batch| batch.due > now || batch.pending > 0);
+        for batch in self.open.values_mut() {
+            // Its client waits for the disk.
+            if batch.pending > 0 {
+                batch.due = now.plus(IDLE);
+            }
+        }
+        self.open.retain(|_, batch| batch.due > now);
     }
 }
 
