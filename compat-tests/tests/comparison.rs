@@ -61,6 +61,32 @@ fn limits_that_a_reload_changes() -> Result<()> {
 }
 
 #[test]
+fn who_brings_nothing_is_the_user_of_those() -> Result<()> {
+    const KEY: &str = "UDRXJE7WNMBJ6WHKNZ4DSFUVRBM6CUWLNLAA5ZJV6TGWJXBBCB4GC4P3";
+    const HASH: &str = "$2a$04$ODHhyIwvMfwSZvqGVFzbTOZGXRYjaLQMqJ/6fJKIGIwRT8ZWEdUIC";
+    let guests = [
+        ("user: guest, password: guest".to_owned(), "guest"),
+        (format!("user: guest, password: \"{HASH}\""), "guest"),
+        (
+            "user: guest, password: g, allowed_connection_types: [WEBSOCKET]".to_owned(),
+            "guest",
+        ),
+        (
+            "user: guest, password: g, proxy_required: true".to_owned(),
+            "guest",
+        ),
+        (format!("nkey: {KEY}"), KEY),
+    ];
+    for (guest, name) in guests {
+        let users = format!("users: [ {{user: root, password: menes-compat}}, {{{guest}}} ]");
+        let config = format!("authorization {{ {users} }}\nno_auth_user: {name}\n");
+        let options = ServerOptions::default().with_config(&config);
+        compare(&Scenario::new("nats-py/nobody.py"), &options, &[])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn traces_of_the_protocol() -> Result<()> {
     for argument in ["-V", "-VV", "-DV"] {
         let options = ServerOptions {

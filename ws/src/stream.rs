@@ -854,8 +854,7 @@ mod tests {
             pipe in 1usize..200,
             read in 1usize..50,
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            runtime.expect("a runtime").block_on(async {
+            in_runtime(async {
                 let (server, mut client) = duplex(pipe);
                 let mut server = WsStream::new(server, Limits::default(), 65_535);
                 let expected = frames.concat();
@@ -869,14 +868,7 @@ mod tests {
                     client.write_all(&close(1000, b"")).await.expect("open");
                     rest(client).await
                 });
-                let mut got = Vec::new();
-                let mut buf = vec![0; read];
-                loop {
-                    match server.read(&mut buf).await.expect("nothing wrong") {
-                        0 => break,
-                        len => got.extend_from_slice(&buf[..len]),
-                    }
-                }
+                let got = all_of(&mut server, read).await;
                 assert_eq!(got, expected);
                 server.shutdown().await.expect("open");
                 drop(server);
@@ -893,8 +885,7 @@ mod tests {
             pipe in 1usize..100,
             max_frame in 1usize..200,
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            runtime.expect("a runtime").block_on(async {
+            in_runtime(async {
                 let (server, client) = duplex(pipe);
                 let mut server = WsStream::new(server, Limits::default(), max_frame);
                 let receiving = tokio::spawn(rest(client));
@@ -1094,8 +1085,7 @@ mod tests {
             pipe in 1usize..200,
             read in 1usize..500,
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            runtime.expect("a runtime").block_on(async {
+            in_runtime(async {
                 let (server, mut client) = duplex(pipe);
                 let mut server =
                     WsStream::new(server, Limits::default(), 65_535).with_rules(COMPRESSED, 100);
@@ -1109,14 +1099,7 @@ mod tests {
                     client.write_all(&close(1000, b"")).await.expect("open");
                     rest(client).await
                 });
-                let mut got = Vec::new();
-                let mut buf = vec![0; read];
-                loop {
-                    match server.read(&mut buf).await.expect("nothing wrong") {
-                        0 => break,
-                        len => got.extend_from_slice(&buf[..len]),
-                    }
-                }
+                let got = all_of(&mut server, read).await;
                 assert!(got == expected);
                 server.shutdown().await.expect("open");
                 drop(server);
@@ -1137,8 +1120,7 @@ mod tests {
             pipe in 1usize..5_000,
             max_frame in 1usize..5_000,
         ) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            runtime.expect("a runtime").block_on(async {
+            in_runtime(async {
                 let (server, client) = duplex(pipe);
                 let mut server =
                     WsStream::new(server, Limits::default(), max_frame).with_rules(COMPRESSED, max_frame);
@@ -1160,6 +1142,23 @@ mod tests {
                 assert!(reading.await.expect("no panic") == writes.concat());
                 drop(server);
             });
+        }
+    }
+
+    fn in_runtime(conversation: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.expect("a runtime").block_on(conversation);
+    }
+
+    /// What comes until the end, read in pieces of at most this size.
+    async fn all_of(stream: &mut (impl AsyncRead + Unpin), size: usize) -> Vec<u8> {
+        let mut got = Vec::new();
+        let mut buf = vec![0; size];
+        loop {
+            match stream.read(&mut buf).await.expect("nothing wrong") {
+                0 => return got,
+                len => got.extend_from_slice(&buf[..len]),
+            }
         }
     }
 

@@ -388,7 +388,7 @@ impl Book {
         };
         for place in [&*to, from] {
             let mut visited = BTreeSet::from([importer]);
-            self.check_streams(&import.account, place, &mut visited)?;
+            self.check_circles(false, &import.account, place, &mut visited)?;
         }
         let (to, transform) = if to == from {
             (to, None)
@@ -455,7 +455,7 @@ impl Book {
             (from.to_owned(), Way::Fixed)
         };
         let mut visited = BTreeSet::from([importer]);
-        self.check_services(&import.account, &from, &mut visited)?;
+        self.check_circles(true, &import.account, &from, &mut visited)?;
         let known = self.services(importer).iter();
         if let Some(known) = known
             .into_iter()
@@ -519,8 +519,11 @@ impl Book {
         is_for.then_some(export)
     }
 
-    fn check_streams<'b>(
+    /// Looks for a way back from `place` in `account` to an account that was visited: imported
+    /// streams, or services, that lead on from there.
+    fn check_circles<'b>(
         &'b self,
+        services: bool,
         account: &'b AccountName,
         place: &str,
         visited: &mut BTreeSet<&'b AccountName>,
@@ -535,40 +538,20 @@ impl Book {
             export.kind == ExportKind::Stream
                 && subject::is_subset(place.as_bytes(), export.subject.as_bytes())
         });
-        if !is_exported {
+        if !services && !is_exported {
             return Ok(());
         }
-        for import in &entry.streams {
-            if subject::overlaps(place.as_bytes(), import.to.as_bytes()) {
-                if visited.contains(&import.exporter) {
+        let streams = entry.streams.iter().filter(|_| !services);
+        let streams = streams.map(|import| (&import.exporter, &import.to, &import.to));
+        let others = entry.services.iter().filter(|_| services);
+        let others = others.map(|import| (&import.exporter, &import.to, &import.from));
+        for (exporter, to, next) in streams.chain(others) {
+            if subject::overlaps(place.as_bytes(), to.as_bytes()) {
+                if visited.contains(exporter) {
                     return Err(ImportError::Cycle);
                 }
                 visited.insert(account);
-                self.check_streams(&import.exporter, narrower(place, &import.to), visited)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_services<'b>(
-        &'b self,
-        account: &'b AccountName,
-        place: &str,
-        visited: &mut BTreeSet<&'b AccountName>,
-    ) -> Result<(), ImportError> {
-        let Some(entry) = self.entries.get(account) else {
-            return Ok(());
-        };
-        if visited.len() >= SEARCH_DEPTH {
-            return Err(ImportError::SearchDepth);
-        }
-        for import in &entry.services {
-            if subject::overlaps(place.as_bytes(), import.to.as_bytes()) {
-                if visited.contains(&import.exporter) {
-                    return Err(ImportError::Cycle);
-                }
-                visited.insert(account);
-                self.check_services(&import.exporter, narrower(place, &import.from), visited)?;
+                self.check_circles(services, exporter, narrower(place, next), visited)?;
             }
         }
         Ok(())

@@ -262,7 +262,7 @@ impl Authenticator {
         rules
             .callout
             .is_none()
-            .then(|| rules.of(connection).anonymous(connection, false))?
+            .then(|| rules.of(connection).unasked(connection))?
     }
 
     /// Whether clients are given something to sign.
@@ -391,6 +391,15 @@ impl Rules {
         !self.users.is_empty() || self.token.is_some() || self.callout.is_some()
     }
 
+    /// Who someone is that begins without CONNECT. A user who signs has to say so.
+    fn unasked(&self, connection: ConnectionType) -> Option<Login> {
+        let login = self.anonymous(connection, false)?;
+        let user = login.user.as_ref().and_then(|user| self.users.get(&**user));
+        user.is_none_or(|user| !user.options.is_nkey)
+            .then_some(login)
+    }
+
+    /// Who someone is that brings nothing.
     fn anonymous(&self, connection: ConnectionType, is_proxied: bool) -> Option<Login> {
         if !self.is_required() {
             return Some(Login {
@@ -401,6 +410,10 @@ impl Rules {
             });
         }
         let user = self.find(self.no_auth_user.as_deref()?)?;
+        // As in nats-server, where the hash would have to be the password.
+        if user.secret.as_ref().is_some_and(|secret| secret.is_slow()) {
+            return None;
+        }
         let may = user.allows(connection) && (is_proxied || !user.options.proxy_required);
         may.then(|| user.login.clone())
     }
@@ -427,11 +440,8 @@ impl Rules {
             }
             return check_token(secret, account, given);
         }
-        let brings_nothing = connect.user.is_none()
-            && connect.pass.is_none()
-            && connect.auth_token.is_none()
-            && connect.nkey.is_none()
-            && connect.jwt.is_none();
+        let brings_nothing =
+            connect.user.is_none() && connect.pass.is_none() && connect.auth_token.is_none();
         match anonymous() {
             Some(login) if brings_nothing => Verdict::Accepted(login),
             _ => Verdict::Refused,

@@ -296,20 +296,19 @@ pub fn load(path: &Path, settings: &mut Settings) -> Result<(), LoadError> {
 }
 
 /// A user for those who bring nothing must be one of several.
-fn check_no_auth_user(name: &str, auth: &AuthOptions) -> Result<(), String> {
+fn check_no_auth_user<'a>(name: &str, auth: &'a AuthOptions) -> Result<&'a UserOptions, String> {
     let mut listed = auth.users.iter().filter(|user| !user.is_single).peekable();
     if listed.peek().is_none() {
         return Err(format!(
             "no_auth_user: {name:?} present, but users/nkeys are not defined"
         ));
     }
-    if listed.any(|user| user.user == name) {
-        return Ok(());
-    }
-    Err(format!(
-        "no_auth_user: {name:?} not present as user or nkey in authorization block or account \
-         configuration"
-    ))
+    listed.find(|user| user.user == name).ok_or_else(|| {
+        format!(
+            "no_auth_user: {name:?} not present as user or nkey in authorization block or account \
+             configuration"
+        )
+    })
 }
 
 impl Settings {
@@ -453,10 +452,15 @@ impl Settings {
                 return Err(format!("Duplicate {kind} {:?} detected", user.user));
             }
         }
+        let mut warnings = Vec::new();
         let of_websocket = auth.websocket.as_ref();
         let open_to = of_websocket.and_then(|own| own.no_auth_user.as_ref());
         for name in auth.no_auth_user.iter().chain(open_to) {
-            check_no_auth_user(name, auth)?;
+            if check_no_auth_user(name, auth)?.password.starts_with('$') {
+                warnings.push(format!(
+                    "no_auth_user: {name:?} has a hashed password, and lets nobody in"
+                ));
+            }
         }
         if let Some(own) = of_websocket
             && auth.users.iter().any(|user| !user.is_single)
@@ -495,9 +499,9 @@ impl Settings {
             .chain(&auth.token)
             .chain(own_secrets);
         if secrets.into_iter().any(|secret| !secret.starts_with('$')) {
-            self.warnings
-                .push("Plaintext passwords detected, use nkeys or bcrypt".to_owned());
+            warnings.push("Plaintext passwords detected, use nkeys or bcrypt".to_owned());
         }
+        self.warnings.append(&mut warnings);
         Ok(())
     }
 }

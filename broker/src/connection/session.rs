@@ -59,8 +59,8 @@ pub(super) struct Session {
     bound: Option<Bound>,
     /// The CONNECT that waits for a decision.
     connecting: Option<Arc<Connect>>,
-    /// The last CONNECT: what a further one does not name stays.
-    connected: Option<Arc<Connect>>,
+    /// The last CONNECT, as JSON, which is smaller: what a further one does not name stays.
+    connected: Option<Box<[u8]>>,
     /// What the client is to sign; empty when nobody signs.
     nonce: Arc<str>,
     /// Key of the trusted proxy it came through.
@@ -821,7 +821,7 @@ fn deadline_of(grant: &Grant) -> Option<Instant> {
 impl Session {
     fn connect(&mut self, batch: &mut RouteBatch, json: &[u8]) -> Flow {
         let parsed = match &self.connected {
-            Some(before) => before.and_then(json),
+            Some(before) => Connect::parse(before).and_then(|before| before.and_then(json)),
             None => Connect::parse(json),
         };
         let mut connect = match parsed {
@@ -846,8 +846,8 @@ impl Session {
         if self.client.rtt().is_none() {
             self.client.measured_rtt(self.client.age());
         }
+        self.connected = Some(connect.to_json().into());
         let connect = Arc::new(connect);
-        self.connected = Some(Arc::clone(&connect));
         self.proxy = match self.worker.shared().auth().proxied(&connect, &self.nonce) {
             Proxied::No => None,
             Proxied::By(key) => Some(key),

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 
 use super::announce::friendly_bytes;
-use super::{Running, streams_options};
+use super::{Running, files, streams_options};
 use crate::config::settings::{JetStreamSettings, Settings};
 use crate::logging::{LogOptions, Logging};
 
@@ -66,6 +66,14 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
     }
     if settings.server.accounts != fresh.server.accounts {
         server.update_accounts(fresh.server.accounts.clone());
+    }
+    if let Some(path) = fresh
+        .pid_file
+        .as_ref()
+        .filter(|_| settings.pid_file != fresh.pid_file)
+        && let Err(error) = files::write_pid(path)
+    {
+        tracing::error!("Could not write pidfile: {error}");
     }
     monitor.reload(&fresh);
     server.update_streams(&streams_options(&fresh, monitor.max_memory()));
