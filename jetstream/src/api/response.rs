@@ -469,6 +469,24 @@ pub struct AccountLimits {
     pub storage_max_stream_bytes: i64,
     /// Whether a stream has to set `max_bytes`.
     pub max_bytes_required: bool,
+    /// They are those of the tier of streams with one replica, and shown as such.
+    #[serde(skip)]
+    pub is_tier: bool,
+}
+
+impl AccountLimits {
+    /// What is shown in the place of limits that are given by tier.
+    pub const ELSEWHERE: Self = Self {
+        max_memory: 0,
+        max_storage: 0,
+        max_streams: 0,
+        max_consumers: 0,
+        max_ack_pending: 0,
+        memory_max_stream_bytes: 0,
+        storage_max_stream_bytes: 0,
+        max_bytes_required: false,
+        is_tier: true,
+    };
 }
 
 impl Default for AccountLimits {
@@ -483,6 +501,7 @@ impl Default for AccountLimits {
             memory_max_stream_bytes: -1,
             storage_max_stream_bytes: -1,
             max_bytes_required: false,
+            is_tier: false,
         }
     }
 }

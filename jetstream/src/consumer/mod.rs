@@ -445,6 +445,19 @@ impl Consumer {
             match removed {
                 Removed::Message { seq, subject } => self.message_removed(seq.0, subject),
                 Removed::Below(seq) => self.removed_below(seq.0),
+                // A consumer of nothing else goes on behind what was purged, one of more at the
+                // first message there is.
+                Removed::Purged {
+                    filter,
+                    next,
+                    first,
+                } => {
+                    if self.filters.are_within(filter) {
+                        self.removed_below(next.0);
+                    } else if self.filters.reach_into(filter) {
+                        self.removed_below(first.0);
+                    }
+                }
                 // Which ones that were is looked up when the stream can be read.
                 Removed::Matching { below, .. } => {
                     self.suspect_below = self.suspect_below.max(below.0);

@@ -105,14 +105,15 @@ impl Consumer {
         send_status(turn.out, turn.account, inbox, b"", &self.status);
     }
 
-    /// Ends the requests that wanted only what there was.
+    /// Ends the requests that wanted only what there was. While too much waits for acks they stay
+    /// until a heartbeat is due: only [`Consumer::expire_requests`] ends them then.
     pub(super) fn finish_no_wait(&mut self, turn: &mut Turn<'_>) {
         if !self.waiting.has_no_wait() {
             return;
         }
         status::write(&mut self.status, "404 No Messages", &[]);
         self.waiting.retain(|request| {
-            let is_done = request.no_wait && (request.never_expires() || request.delivered > 0);
+            let is_done = request.wanted_what_there_was();
             if is_done {
                 send_status(turn.out, turn.account, &request.inbox, b"", &self.status);
             }
@@ -120,7 +121,8 @@ impl Consumer {
         });
     }
 
-    /// Ends the requests whose time is up and sends heartbeats to the others.
+    /// Ends the requests whose time is up, and those that wanted only what there was, and sends
+    /// heartbeats to the others.
     pub(super) fn expire_requests(&mut self, turn: &mut Turn<'_>) {
         if self.waiting.wake().is_none_or(|wake| wake > turn.now.0) {
             return;
@@ -134,6 +136,11 @@ impl Consumer {
                     request.left,
                     request.bytes_left,
                 );
+                send_status(turn.out, turn.account, &request.inbox, b"", &self.status);
+                return false;
+            }
+            if request.wanted_what_there_was() {
+                status::write(&mut self.status, "404 No Messages", &[]);
                 send_status(turn.out, turn.account, &request.inbox, b"", &self.status);
                 return false;
             }

@@ -157,6 +157,11 @@ impl Request {
         due
     }
 
+    /// Whether nothing more is to come once there is nothing left to send.
+    pub(super) fn wanted_what_there_was(&self) -> bool {
+        self.no_wait && (self.never_expires() || self.delivered > 0)
+    }
+
     fn priority(&self) -> i64 {
         self.terms.as_ref().map_or(i64::MAX, |terms| terms.priority)
     }

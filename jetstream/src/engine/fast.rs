@@ -157,6 +157,8 @@ struct FastBatch {
     /// Sequence in the stream of the last one stored.
     stream_seq: u64,
     is_committed: bool,
+    /// Where the last ack goes, if not to the last message stored.
+    ack_to: Option<Vec<u8>>,
 }
 
 impl Waiting {
@@ -314,6 +316,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 pending: 0,
                 stream_seq: 0,
                 is_committed: false,
+                ack_to: None,
             };
             batches.open.insert(step.id.to_vec(), batch);
         }
@@ -412,6 +415,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         if step.operation == Operation::CommitBefore {
             batch.last = step.seq - 1;
+            batch.ack_to = Some(reply.to_vec());
             self.finish_fast(group, step.id, reply, out);
             return false;
         }
@@ -443,6 +447,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             let seq = crate::ids::StreamSeq(batch.stream_seq);
             api::pub_ack::write_pub_ack_in_domain(&mut text, &target.name, domain, seq, false);
             api::pub_ack::add_batch(&mut text, &String::from_utf8_lossy(id), batch.last);
+            let reply = batch.ack_to.as_deref().unwrap_or(reply);
             send(&target.account, reply, b"", &text, out);
         }
     }
@@ -677,6 +682,7 @@ mod tests {
             pending: 0,
             stream_seq: 0,
             is_committed: false,
+            ack_to: None,
         };
         assert_eq!(batch.acknowledge(1), None);
         batch.settled = 5;

@@ -480,7 +480,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 .is_some_and(|group| group.in_memory)
     }
 
-    fn seal_group(&mut self, group: GroupId) {
+    pub(super) fn seal_group(&mut self, group: GroupId) {
         self.seal_publishes(group);
         self.seal_events(group);
     }

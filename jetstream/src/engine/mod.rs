@@ -36,6 +36,7 @@ mod figures;
 mod gather;
 mod internal;
 mod meta;
+mod reads;
 mod reclaim;
 mod recovery;
 mod replicate;
@@ -284,6 +285,8 @@ pub(crate) struct StreamGroup {
     /// What it counts for in the figures.
     counted: Figures,
     next_index: u64,
+    /// Index of the last entry applied.
+    applied: u64,
     /// Entries about it that are not applied yet: on their way through the log, or behind one that
     /// is.
     waiting: usize,
@@ -335,6 +338,7 @@ impl StreamGroup {
             audience: Audience::default(),
             next_consumer: 1,
             next_index: applied_index + 1,
+            applied: applied_index,
             waiting: 0,
             builder: None,
             claim: None,
@@ -383,6 +387,8 @@ pub struct Engine<L, S, A> {
     next_application_index: u64,
     /// Sealed entries of this turn, in order.
     sealed: Vec<(Entry, Context)>,
+    /// Questions that wait for what came before them.
+    reads: Vec<reads::Held>,
     /// Groups with something gathered, in the order it first came.
     gathering: Vec<GroupId>,
     /// Streams in which increments wait for their sums.
@@ -438,6 +444,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         if self.poisoned.is_some() {
             self.refuse_everything(now, out);
         }
+        self.answer_forgotten_reads(now, out);
         let waits = !self.counting.is_empty() || !self.fast.is_empty();
         let may_go_on = waits && self.pending.is_empty();
         !self.ready.is_empty() || !self.gathering.is_empty() || may_go_on

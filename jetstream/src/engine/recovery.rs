@@ -74,6 +74,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             next_meta_index,
             next_application_index,
             sealed: Vec::new(),
+            reads: Vec::new(),
             gathering: Vec::new(),
             counting: BTreeSet::new(),
             fast: BTreeSet::new(),

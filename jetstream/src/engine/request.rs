@@ -5,6 +5,7 @@
 //! is applied.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use menes_protocol::headers::HeaderBlock;
 
@@ -15,7 +16,7 @@ use crate::api::response::{self, Page};
 use crate::api::stream_config;
 use crate::api::{ApiError, Call, metadata};
 use crate::command::{MetaCommand, StreamCommand};
-use crate::consumer::config::DeliverPolicy;
+use crate::consumer::config::{AckPolicy, DeliverPolicy};
 use crate::consumer::{AckToken, Consumer, ConsumerConfig, ConsumerInfo, Turn, parse_flow_subject};
 use crate::ids::{AccountName, GroupId, StreamSeq};
 use crate::ports::{LogStore, Outbox, Outgoing, StateStore, StoreError};
@@ -54,21 +55,31 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             Call::DirectGet { stream, subject } => {
                 self.direct_get(&request, stream, subject, out);
             }
-            _ => {
-                let audit = (!request.client.is_empty()).then(|| Audit {
-                    client: request.client.to_vec(),
-                    request: request.payload.to_vec(),
-                });
-                let origin = Origin::Client(Box::new(Asker {
-                    account: request.account.clone(),
-                    reply: request.reply.to_vec(),
-                    subject: request.subject.to_vec(),
-                    audit,
-                }));
-                if let Err(error) = self.handle(&request, &call, origin.clone(), now, out) {
-                    self.answer(origin, Err(error), now, out);
-                }
-            }
+            _ if self.holds(&call, &request) => {}
+            _ => self.carry_out(&request, &call, now, out),
+        }
+    }
+
+    /// Carries out a request, or proposes what it asks for.
+    pub(super) fn carry_out(
+        &mut self,
+        request: &ApiRequest<'_>,
+        call: &Call<'_>,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        let audit = (!request.client.is_empty()).then(|| Audit {
+            client: request.client.to_vec(),
+            request: request.payload.to_vec(),
+        });
+        let origin = Origin::Client(Box::new(Asker {
+            account: request.account.clone(),
+            reply: request.reply.to_vec(),
+            subject: request.subject.to_vec(),
+            audit,
+        }));
+        if let Err(error) = self.handle(request, call, origin.clone(), now, out) {
+            self.answer(origin, Err(error), now, out);
         }
     }
 
@@ -86,23 +97,35 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
     }
 
-    /// An acknowledgement of a delivery.
-    pub fn ack(&mut self, request: ApiRequest<'_>, now: Timestamp, out: &mut dyn Outbox) {
+    /// An acknowledgement of a delivery. False when nobody takes such: there is no consumer of this
+    /// name, or it wants no acks.
+    pub fn ack(&mut self, request: ApiRequest<'_>, now: Timestamp, out: &mut dyn Outbox) -> bool {
         let Some(token) = AckToken::parse(request.subject) else {
-            return;
+            return false;
         };
+        if self.poisoned.is_some() {
+            return true;
+        }
         let found = self.find_bytes(request.account, token.stream, token.consumer);
-        let Some((group, id)) = found.filter(|_| self.poisoned.is_none()) else {
-            return;
+        let Some((group, id)) = found else {
+            return false;
         };
         // An ack for an earlier stream of the same name speaks of another message.
         let since = self.groups.get(&group).map(|target| target.since);
         if since.is_none_or(|since| token.timestamp < since) {
-            return;
+            return true;
         }
+        let mut takes = true;
         self.attend(group, id, now, out, |consumer, turn| {
+            takes = consumer.config().ack_policy != AckPolicy::None;
             consumer.ack(&token, request.payload, request.reply, turn)
         });
+        takes
+    }
+
+    /// Tells a requester that nobody listens.
+    pub fn nobody_listens(&self, request: &ApiRequest<'_>, out: &mut dyn Outbox) {
+        no_responders(request, out);
     }
 
     /// A client's answer to a flow control request.
@@ -902,7 +925,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
 
     fn account_info(&self, account: &AccountName) -> response::AccountInfo {
         let used = self.accounts.used(account);
-        let total = response::Tier {
+        let mut total = response::Tier {
             memory: used.memory,
             storage: used.storage,
             reserved_memory: used.reserved_memory,
@@ -917,11 +940,17 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             errors: used.api_errors,
             inflight: 0,
         };
+        let mut tiers = BTreeMap::new();
+        if total.limits.is_tier {
+            // All streams have one replica.
+            tiers.insert("R1".to_owned(), total.clone());
+            total.limits = response::AccountLimits::ELSEWHERE;
+        }
         let stats = response::AccountStats {
             total,
             domain: self.options.domain.clone(),
             api,
-            ..Default::default()
+            tiers,
         };
         response::AccountInfo { stats: Some(stats) }
     }

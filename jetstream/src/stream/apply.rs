@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use menes_protocol::subject::has_wildcard;
 
 use crate::api::ApiError;
 use crate::ids::StreamSeq;
@@ -656,6 +657,17 @@ impl Edit<'_, '_, '_> {
         seq: u64,
     ) -> Result<(), StoreError> {
         match rollup {
+            Rollup::Subject if has_wildcard(self.subject_name(subject)) => {
+                // Published to a wildcard, a message replaces whatever matches.
+                let filter = self.subject_name(subject).clone();
+                let purged = self.roll_up_matching(&filter, seq)?;
+                if purged > 0 {
+                    self.removed.push(Removed::Matching {
+                        filter,
+                        below: StreamSeq(seq),
+                    });
+                }
+            }
             Rollup::Subject => {
                 let report = self.subject_count(subject) <= MAX_REPORTED;
                 let purged = self.purge_subject(subject, seq, report)?;

@@ -95,6 +95,20 @@ impl Filters {
         self.list.is_empty() || self.list.iter().any(|filter| filter.matches(subject))
     }
 
+    /// Whether everything wanted matches `wider`.
+    #[must_use]
+    pub fn are_within(&self, wider: &[u8]) -> bool {
+        let is_within = |filter: &Filter| subject::is_subset(&filter.pattern, wider);
+        wider == b">" || (!self.is_all() && self.list.iter().all(is_within))
+    }
+
+    /// Whether everything that matches `narrower` is wanted.
+    #[must_use]
+    pub fn reach_into(&self, narrower: &[u8]) -> bool {
+        let covers = |filter: &Filter| subject::is_subset(narrower, &filter.pattern);
+        self.is_all() || self.list.iter().any(covers)
+    }
+
     pub(super) fn list(&self) -> &[Filter] {
         &self.list
     }

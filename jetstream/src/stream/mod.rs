@@ -204,6 +204,15 @@ pub enum Removed {
         /// The sequence.
         below: StreamSeq,
     },
+    /// A purge of what matches a filter was carried out, whether it found something or not.
+    Purged {
+        /// The filter.
+        filter: Bytes,
+        /// The first message left that matches it; behind the last one when there is none.
+        next: StreamSeq,
+        /// The first message left.
+        first: StreamSeq,
+    },
 }
 
 /// One incarnation of a stream.

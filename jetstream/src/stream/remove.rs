@@ -75,23 +75,18 @@ impl Stream {
         let filters = Filters::new(purge.filter.as_deref());
         let below = purge.below.map_or(0, |below| below.0);
         let keep = purge.keep.unwrap_or(0);
-        if below == 0 && keep == 0 && filters.is_all() {
-            return self.purge_all(cx, removed);
+        if filters.is_all() {
+            let purged = self.purge_to(below, keep, cx, removed)?;
+            // Consumers move on to the first message even where nothing was purged.
+            let first = Removed::Below(StreamSeq(self.counters.first));
+            if removed.last() != Some(&first) {
+                removed.push(first);
+            }
+            return Ok(purged);
         }
         let mut boundary = if below == 0 { u64::MAX } else { below };
         if keep > 0 {
             boundary = boundary.min(self.boundary_to_keep(&filters, keep, cx)?);
-        }
-        if filters.is_all() {
-            if boundary > self.counters.last {
-                let purged = self.purge_all(cx, removed)?;
-                self.move_on_to(boundary, cx);
-                return Ok(purged);
-            }
-            let mut edit = Edit::new(self, cx, removed);
-            let purged = edit.purge_below(boundary)?;
-            edit.finish()?;
-            return Ok(purged);
         }
         let mut edit = Edit::new(self, cx, removed);
         let purged = edit.purge_matching(&filters, boundary)?;
@@ -100,6 +95,41 @@ impl Stream {
             let filter = Bytes::copy_from_slice(filter.as_bytes());
             edit.removed.push(Removed::Matching { filter, below });
         }
+        edit.finish()?;
+        if let Some(filter) = &purge.filter {
+            let first = StreamSeq(self.counters.first);
+            let next = self.next_sequence(first, &filters, &mut cx.view())?;
+            removed.push(Removed::Purged {
+                filter: Bytes::copy_from_slice(filter.as_bytes()),
+                next: next.unwrap_or(StreamSeq(self.counters.last + 1)),
+                first,
+            });
+        }
+        Ok(purged)
+    }
+
+    /// Purges all subjects: everything, or what lies below a sequence, or all but the last messages.
+    fn purge_to(
+        &mut self,
+        below: u64,
+        keep: u64,
+        cx: &mut Context<'_, '_>,
+        removed: &mut Vec<Removed>,
+    ) -> Result<u64, StoreError> {
+        if below == 0 && keep == 0 {
+            return self.purge_all(cx, removed);
+        }
+        let mut boundary = if below == 0 { u64::MAX } else { below };
+        if keep > 0 {
+            boundary = boundary.min(self.boundary_to_keep(&Filters::all(), keep, cx)?);
+        }
+        if boundary > self.counters.last {
+            let purged = self.purge_all(cx, removed)?;
+            self.move_on_to(boundary, cx);
+            return Ok(purged);
+        }
+        let mut edit = Edit::new(self, cx, removed);
+        let purged = edit.purge_below(boundary)?;
         edit.finish()?;
         Ok(purged)
     }
@@ -405,6 +435,34 @@ impl Edit<'_, '_, '_> {
             }
             self.let_go_of_subjects()?;
         }
+    }
+
+    /// Purges every subject that matches while messages are being stored: subjects in hand stay.
+    pub(super) fn roll_up_matching(
+        &mut self,
+        filter: &[u8],
+        below: u64,
+    ) -> Result<u64, StoreError> {
+        let Ok(text) = std::str::from_utf8(filter) else {
+            return Ok(0);
+        };
+        self.write_subjects()?;
+        let mut names = Vec::new();
+        each_subject(
+            Rows::Txn(self.cx.txn),
+            self.stream.group,
+            &Filters::new([text]),
+            &mut |name, _| {
+                names.push(Bytes::copy_from_slice(name));
+                ControlFlow::Continue(())
+            },
+        )?;
+        let mut purged = 0;
+        for name in &names {
+            let subject = self.subject(name, name)?;
+            purged += self.purge_subject(subject, below, false)?;
+        }
+        Ok(purged)
     }
 
     /// Evicts the oldest messages of every subject that has too many.

@@ -375,3 +375,59 @@ fn figures_add_up_and_details_say_more() {
     assert_eq!(details[0].streams[0].consumers[0].num_pending, 1);
     assert_eq!(details[0].figures.api_total, 2);
 }
+
+#[test]
+fn a_stream_in_memory_begins_where_it_is_told() {
+    let mut server = Server::new();
+    for (storage, more, first) in [
+        ("memory", r#","first_seq":1"#, 1),
+        ("memory", "", 0),
+        ("file", r#","first_seq":7"#, 7),
+    ] {
+        let name = format!("{storage}{first}");
+        let more = format!(r#","storage":"{storage}"{more}"#);
+        server.stream(&name, &[&format!("{name}.>")], &more);
+        assert_eq!(server.state(&name)["first_seq"], first, "{name}");
+    }
+}
+
+#[test]
+fn who_asks_finds_what_came_before() {
+    for storage in ["file", "memory"] {
+        let mut server = Server::new();
+        let more = format!(r#","retention":"workqueue","storage":"{storage}""#);
+        server.stream("S", &["s.>"], &more);
+        server.consumer("S", "C", "");
+        let state = |server: &mut Server, inbox: &str| -> (Value, Value) {
+            let answer: Value = serde_json::from_str(&server.answer(inbox)).expect("JSON");
+            let state = &answer["state"];
+            (state["messages"].clone(), state["last_seq"].clone())
+        };
+        // Nobody waits for acks, and nothing is synced in between.
+        server.publish("s.a");
+        server.publish("s.b");
+        let asked = server.request("$JS.API.STREAM.INFO.S", "");
+        server.publish("s.c");
+        let get = server.request("$JS.API.STREAM.MSG.GET.S", r#"{"seq":3}"#);
+        server.settle();
+        assert_eq!(
+            state(&mut server, &asked),
+            (2.into(), 2.into()),
+            "{storage}"
+        );
+        assert!(server.answer(&get).contains(r#""subject":"s.c""#));
+
+        for delivery in &server.pull("S", "C", 2) {
+            server.ack(delivery, "+ACK");
+        }
+        let asked = server.request("$JS.API.STREAM.INFO.S", "");
+        let info = server.request("$JS.API.CONSUMER.INFO.S.C", "");
+        server.settle();
+        assert_eq!(
+            state(&mut server, &asked),
+            (1.into(), 3.into()),
+            "{storage}"
+        );
+        assert!(server.answer(&info).contains(r#""num_ack_pending":0"#));
+    }
+}

@@ -85,19 +85,22 @@ fn a_changed_filter_gives_up_interest() {
 }
 
 #[test]
-fn a_stream_that_turns_to_interest_forgets_what_nobody_wants() {
+fn a_stream_that_turns_to_interest_forgets_what_its_consumers_are_done_with() {
     let mut server = Server::new();
     server.stream("S", &["s.>"], "");
     server.consumer("S", "A", r#","filter_subject":"s.a""#);
-    for subject in ["s.a", "s.b", "s.c"] {
+    for subject in ["s.a", "s.b", "s.c", "s.a"] {
         server.store(subject);
     }
+    let got = server.pull("S", "A", 1);
+    ack_all(&mut server, &got);
     let body = r#"{"name":"S","subjects":["s.>"],"retention":"interest"}"#;
     server.must("STREAM.UPDATE.S", body);
     let state = server.state("S");
+    // What no consumer ever wanted stays, as in nats-server.
     assert_eq!(
         (&state["messages"], &state["first_seq"]),
-        (&Value::from(1), &Value::from(1))
+        (&Value::from(3), &Value::from(2))
     );
 }
 
@@ -461,4 +464,67 @@ fn an_ack_makes_room_at_once() {
         server.turn();
         assert_eq!(server.received("in").len(), 1, "{storage}");
     }
+}
+
+#[test]
+fn a_purge_moves_consumers_on_even_if_it_finds_nothing() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.store("s.a");
+    server.store("s.a");
+    server.consumer("S", "c", "");
+    server.must("STREAM.MSG.DELETE.S", r#"{"seq":1}"#);
+    server.must("STREAM.PURGE.S", r#"{"seq":1}"#);
+    let info = server.must("CONSUMER.INFO.S.c", "");
+    assert_eq!(info["delivered"]["stream_seq"], 1);
+    assert_eq!(info["ack_floor"]["stream_seq"], 1);
+    assert_eq!(info["num_pending"], 1);
+}
+
+#[test]
+fn acks_that_nobody_wants_are_told_apart() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.must(
+        "CONSUMER.CREATE.S.none",
+        r#"{"stream_name":"S","config":{"name":"none","ack_policy":"none"}}"#,
+    );
+    server.consumer("S", "C", "");
+    for (consumer, is_taken) in [("C", true), ("none", false), ("gone", false)] {
+        let subject = format!("$JS.ACK.S.{consumer}.1.1.1.9000000000000000000.0");
+        assert_eq!(server.takes_ack(&subject), is_taken, "{consumer}");
+    }
+}
+
+#[test]
+fn consumers_go_on_behind_what_is_purged() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    for subject in ["s.a.1", "s.b.1", "s.a.2"] {
+        server.store(subject);
+    }
+    server.consumer("S", "narrow", r#","filter_subject":"s.a.*""#);
+    server.consumer("S", "other", r#","filter_subject":"s.b.*""#);
+    server.consumer("S", "all", "");
+    server.must("STREAM.PURGE.S", r#"{"filter":"s.a.>"}"#);
+    let mut place = |name: &str| {
+        let info = server.must(&format!("CONSUMER.INFO.S.{name}"), "");
+        (
+            info["ack_floor"]["stream_seq"].clone(),
+            info["num_pending"].clone(),
+        )
+    };
+    assert_eq!(place("narrow"), (3.into(), 0.into()));
+    assert_eq!(place("other"), (0.into(), 1.into()));
+    assert_eq!(place("all"), (1.into(), 1.into()));
+}
+
+#[test]
+fn a_stream_without_consumers_keeps_its_messages_when_interest_comes_to_count() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.store("s.a");
+    let interest = r#"{"name":"S","subjects":["s.>"],"retention":"interest"}"#;
+    server.must("STREAM.UPDATE.S", interest);
+    assert_eq!(server.state("S")["messages"], 1);
 }

@@ -188,3 +188,18 @@ fn figures_follow_whatever_happens() {
     );
     assert_eq!((figures.reserved_memory, figures.reserved_storage), (0, 0));
 }
+
+#[test]
+fn limits_given_by_tier_are_shown_by_tier() {
+    let mut server = limited(AccountLimits {
+        max_storage: 1000,
+        is_tier: true,
+        ..AccountLimits::default()
+    });
+    server.stream("S", &["s"], "");
+    let info = server.must("INFO", "");
+    assert_eq!(info["streams"], 1);
+    assert_eq!(info["limits"]["max_storage"], 0);
+    assert_eq!(info["tiers"]["R1"]["limits"]["max_storage"], 1000);
+    assert_eq!(info["tiers"]["R1"]["limits"]["max_streams"], -1);
+}

@@ -5,6 +5,7 @@ mod backups;
 mod batches;
 mod consumers;
 mod failures;
+mod fast_batches;
 mod limits;
 mod origins;
 mod publishes;

@@ -191,3 +191,15 @@ fn old_messages_expire_when_their_time_has_come() {
         assert_eq!(server.engine().next_deadline(), None, "{storage}");
     }
 }
+
+#[test]
+fn names_of_header_fields_are_the_clients_own() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    let header = "NATS/1.0\r\nA name: of words\r\nNats-Msg-Id: 1\r\n\r\n";
+    for _ in 0..2 {
+        server.publish_with("s.a", header, b"x");
+        server.settle();
+    }
+    assert_eq!(server.state("S")["messages"], 1);
+}

@@ -342,6 +342,12 @@ impl<S: StateStore> Server<S> {
     /// Publishes to whatever stream captures the subject; gives the inbox of the ack.
     pub(crate) fn publish_with(&mut self, subject: &str, header: &str, payload: &[u8]) -> String {
         let reply = self.inbox();
+        self.publish_to(subject, &reply, header, payload);
+        reply
+    }
+
+    /// Publishes with a reply subject of one's own.
+    pub(crate) fn publish_to(&mut self, subject: &str, reply: &str, header: &str, payload: &[u8]) {
         let group = self.group_of(subject).expect("a stream captures it");
         let message = Publish {
             reply: reply.as_bytes(),
@@ -351,7 +357,6 @@ impl<S: StateStore> Server<S> {
         };
         let engine = self.engine.as_mut().expect("it runs");
         engine.publish(group, self.now, message, &mut self.wire);
-        reply
     }
 
     pub(crate) fn group_of(&self, subject: &str) -> Option<GroupId> {
@@ -438,6 +443,20 @@ impl<S: StateStore> Server<S> {
         let mut got = self.received(&inbox);
         got.retain(|sent| sent.reply.starts_with("$JS.ACK."));
         got
+    }
+
+    /// Whether an ack on this subject is taken.
+    pub(crate) fn takes_ack(&mut self, subject: &str) -> bool {
+        let request = ApiRequest {
+            account: &self.account,
+            subject: subject.as_bytes(),
+            reply: b"",
+            header: b"",
+            payload: b"+ACK",
+            client: b"",
+        };
+        let engine = self.engine.as_mut().expect("it runs");
+        engine.ack(request, self.now, &mut self.wire)
     }
 
     /// Acknowledges a delivery; gives the inbox of the confirmation.

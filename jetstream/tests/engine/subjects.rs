@@ -187,3 +187,22 @@ fn a_short_time_to_live_is_raised_to_that_of_markers() {
     server.pass(9 * SECOND);
     assert_eq!(server.state("S")["last_seq"], 1);
 }
+
+#[test]
+fn a_rollup_published_to_a_wildcard_replaces_what_matches() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], r#","allow_rollup_hdrs":true"#);
+    for subject in ["s.a.1", "s.a.2", "s.b"] {
+        server.store(subject);
+    }
+    // One entry: what is rolled up lies in the same block.
+    server.publish("s.a.3");
+    server.publish_with("s.a.*", "NATS/1.0\r\nNats-Rollup: sub\r\n\r\n", b"");
+    server.publish("s.a.4");
+    server.settle();
+    let state = server.state("S");
+    assert_eq!(state["messages"], 3);
+    assert_eq!(state["num_subjects"], 3);
+    server.crash();
+    assert_eq!(server.state("S"), state);
+}

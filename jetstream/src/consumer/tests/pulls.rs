@@ -42,6 +42,23 @@ fn no_wait_with_expiry_waits_for_the_first_message_only() {
 }
 
 #[test]
+fn no_wait_ends_with_a_heartbeat_where_acks_are_missing() {
+    let config = ConsumerConfig {
+        max_ack_pending: 2,
+        ..pull_config()
+    };
+    let mut world = World::with_messages(3, config);
+    world.pull(
+        "inbox",
+        r#"{"batch":5,"no_wait":true,"expires":5000000000,"idle_heartbeat":1000000000}"#,
+    );
+    assert_eq!(world.sent().len(), 2);
+    world.advance(SECOND);
+    assert_eq!(status(&mut world), "404 No Messages");
+    assert_eq!(world.info().num_waiting, 0);
+}
+
+#[test]
 fn no_wait_is_refused_while_others_want_all_there_is() {
     let config = ConsumerConfig {
         max_ack_pending: 1,

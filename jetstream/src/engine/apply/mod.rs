@@ -56,6 +56,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.refuse(entry, context, &refusal, now, out);
             }
         }
+        if let Some(target) = self.groups.get_mut(&entry.group) {
+            target.applied = entry.index;
+        }
+        if !self.reads.is_empty() {
+            self.answer_reads(entry.group, now, out);
+        }
     }
 
     fn apply_publish(

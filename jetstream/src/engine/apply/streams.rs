@@ -317,7 +317,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             target.follow_retention(group, &mut cx);
         }
         if retention == (Retention::Limits, Retention::Interest) {
-            drop_unwanted(target, &Filters::all(), &mut cx, &mut removed)?;
+            drop_settled(target, &mut cx, &mut removed)?;
         }
         let in_memory = target.in_memory;
         let changes = txn.into_writes();
@@ -585,6 +585,44 @@ pub(super) fn drop_unwanted(
             return Ok(());
         }
     }
+}
+
+/// Removes from a stream that now is one of interest what consumers are done with and no other
+/// wants. What no consumer ever wanted stays, as in the reference server.
+fn drop_settled(
+    target: &mut StreamGroup,
+    cx: &mut stream::Context<'_, '_>,
+    removed: &mut Vec<Removed>,
+) -> Result<(), StoreError> {
+    let StreamGroup {
+        stream, consumers, ..
+    } = target;
+    let floors = consumers
+        .values()
+        .map(|consumer| consumer.ack_floor().stream);
+    let floor = floors.max().unwrap_or_default();
+    let mut from = stream.first_seq();
+    let mut settled = Vec::new();
+    while let Some(seq) = stream.next_sequence(from, &Filters::all(), &mut cx.view())?
+        && seq <= floor
+    {
+        from = seq.next();
+        let Some(subject) = stream.subject_of(seq, &mut cx.view())? else {
+            continue;
+        };
+        let is_done = consumers.values().any(|consumer| {
+            seq <= consumer.ack_floor().stream && consumer.filters().matches(&subject)
+        });
+        if is_done && !consumers.values().any(|other| other.wants(seq, &subject)) {
+            settled.push(seq);
+        }
+        if settled.len() >= REMOVED_AT_ONCE {
+            stream.remove_all(&settled, cx, removed)?;
+            settled.clear();
+        }
+    }
+    stream.remove_all(&settled, cx, removed)?;
+    Ok(())
 }
 
 /// The refusal to delete a message that is not there, which in the reference server depends on

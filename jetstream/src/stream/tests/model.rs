@@ -759,6 +759,7 @@ fn compare_removed(world: &World, model: &Model, before: &[Message]) {
         world.removed.iter().any(|removed| match removed {
             Removed::Message { seq, subject } => seq.0 == m.seq && *subject == m.subject.as_bytes(),
             Removed::Below(below) => m.seq < below.0,
+            Removed::Purged { .. } => false,
             Removed::Matching { filter, below } => {
                 m.seq < below.0 && subject::matches(filter, m.subject.as_bytes())
             }
