@@ -1,7 +1,7 @@
 //! Listening sockets and the thread that accepts.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +20,8 @@ const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Opens a listening socket on every address of `host`, preferring IPv4: the first that works.
-/// Gives the address it got too.
+/// Gives the address it got too. As in nats-server `0.0.0.0` takes connections over IPv6 too, where
+/// the machine has it.
 pub(crate) fn bind(
     host: &str,
     port: u16,
@@ -35,9 +36,18 @@ pub(crate) fn bind(
     addresses.sort_by_key(SocketAddr::is_ipv6);
     let mut failure = None;
     for address in addresses {
-        let opened = open(address).and_then(|listener| {
-            let address = listener.local_addr()?;
-            Ok((listener, address))
+        let opened = if address.ip() == Ipv4Addr::UNSPECIFIED {
+            open_both(port).or_else(|_| open(address))
+        } else {
+            open(address)
+        };
+        let opened = opened.and_then(|listener| {
+            let mut own = listener.local_addr()?;
+            own.set_ip(match own.ip() {
+                IpAddr::V6(_) if address.is_ipv4() => address.ip(),
+                ip => ip,
+            });
+            Ok((listener, own))
         });
         match opened {
             Ok(listener) => return Ok(listener),
@@ -51,11 +61,26 @@ pub(crate) fn bind(
 }
 
 fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(
+    listen(socket_for(address)?, address)
+}
+
+/// Opens a socket for IPv4 and IPv6.
+fn open_both(port: u16) -> io::Result<std::net::TcpListener> {
+    let address = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let socket = socket_for(address)?;
+    socket.set_only_v6(false)?;
+    listen(socket, address)
+}
+
+fn socket_for(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
-    )?;
+    )
+}
+
+fn listen(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -63,21 +88,18 @@ fn open(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Accepts until told to stop, handing connections to the workers in turn.
+/// Accepts at `own` until told to stop, handing connections to the workers in turn.
 pub(crate) async fn accept(
-    listener: std::net::TcpListener,
+    (listener, own): (std::net::TcpListener, SocketAddr),
     door: Door,
     workers: Arc<Vec<WorkerHandle>>,
     turn: Arc<AtomicUsize>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let listener = match local_address(&listener)
-        .and_then(|address| TcpListener::from_std(listener).map(|listener| (listener, address)))
-    {
+    let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("cannot accept connections: {error}"),
     };
-    let (listener, own) = listener;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -85,7 +107,9 @@ pub(crate) async fn accept(
             _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted.and_then(|(stream, address)| prepare(stream).map(|s| (s, address))) {
-            Ok((socket, address)) => {
+            Ok((socket, mut address)) => {
+                // What came over IPv4 is shown as such.
+                address.set_ip(address.ip().to_canonical());
                 let next = turn.fetch_add(1, Ordering::Relaxed) % workers.len();
                 workers[next].accept(Accepted::Socket {
                     socket,
@@ -119,10 +143,6 @@ pub(crate) async fn accept_inside(
         let next = turn.fetch_add(1, Ordering::Relaxed) % workers.len();
         workers[next].accept(accepted);
     }
-}
-
-fn local_address(listener: &std::net::TcpListener) -> io::Result<SocketAddr> {
-    listener.local_addr()
 }
 
 fn prepare(stream: tokio::net::TcpStream) -> io::Result<std::net::TcpStream> {

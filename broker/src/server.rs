@@ -25,8 +25,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::account::book::Refusal;
 use crate::account::description::AccountDescription;
 use crate::account::{Account, Accounts, SYSTEM_ACCOUNT, services};
-use crate::auth::Authenticator;
 use crate::auth::operator::Operator;
+use crate::auth::{Authenticator, Standing};
 use crate::config::options::{AuthOptions, Options, TlsOptions};
 use crate::connection::client::{Client, ClientId, ConnectionObserver, TrafficCount};
 use crate::connection::closed::Closed;
@@ -539,7 +539,7 @@ fn worker_count(options: &Options) -> usize {
 pub struct Server {
     shared: Arc<Shared>,
     /// Open already, see [`Server::bind`].
-    listeners: Vec<(std::net::TcpListener, Door)>,
+    listeners: Vec<(std::net::TcpListener, SocketAddr, Door)>,
 }
 
 impl Server {
@@ -632,7 +632,7 @@ impl Server {
         for &port in &options.ports {
             let (listener, address) = listener::bind(&options.host, port)?;
             addresses.clients.push(address);
-            listeners.push((listener, Door::Nats(Arc::clone(&door))));
+            listeners.push((listener, address, Door::Nats(Arc::clone(&door))));
         }
         if let Some(websocket) = &options.websocket {
             let (listener, address) = listener::bind(&websocket.host, websocket.port)?;
@@ -642,7 +642,7 @@ impl Server {
                 options.limits.max_payload,
                 Arc::clone(&tls.websocket),
             );
-            listeners.push((listener, Door::WebSocket(Arc::new(upgrade))));
+            listeners.push((listener, address, Door::WebSocket(Arc::new(upgrade))));
         }
         self.shared.addresses.get_or_init(|| addresses);
         self.listeners = listeners;
@@ -682,7 +682,7 @@ impl Server {
 
 /// Starts the thread that accepts. It owns the workers' inboxes: when it ends, they end.
 fn start_acceptors(
-    listeners: Vec<(std::net::TcpListener, Door)>,
+    listeners: Vec<(std::net::TcpListener, SocketAddr, Door)>,
     workers: Vec<WorkerHandle>,
     shared: Arc<Shared>,
     stopping: &watch::Receiver<bool>,
@@ -707,9 +707,9 @@ fn start_acceptors(
                     tasks.spawn(listener::accept_inside(streams, workers, turn, stop));
                 }
                 tasks.spawn(services::watch_over(shared, stopping.clone()));
-                for (listener, door) in listeners {
+                for (listener, address, door) in listeners {
                     let (workers, turn) = (Arc::clone(&workers), Arc::clone(&turn));
-                    let stop = stopping.clone();
+                    let (listener, stop) = ((listener, address), stopping.clone());
                     tasks.spawn(listener::accept(listener, door, workers, turn, stop));
                 }
                 tasks.join_all().await;
@@ -881,11 +881,12 @@ impl ServerHandle {
             return;
         }
         for client in self.shared.clients() {
-            let user = client.identity().user.clone();
-            let connection = client.transport().into();
-            let auth = &self.shared.auth;
-            if !auth.still_valid(user.as_deref(), connection, &before) {
-                client.revoke();
+            let identity = client.identity();
+            let (user, connection) = (identity.user.as_deref(), client.transport().into());
+            match self.shared.auth.standing(user, connection, &before) {
+                Standing::Same => {}
+                Standing::Permitted(permissions) => client.permit(permissions),
+                Standing::Refused => client.revoke(),
             }
         }
     }

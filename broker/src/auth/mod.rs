@@ -160,6 +160,17 @@ struct User {
     options: UserOptions,
 }
 
+/// What new rules mean for someone who is connected.
+#[derive(Debug)]
+pub(crate) enum Standing {
+    /// Nothing.
+    Same,
+    /// The login stands and permits something else.
+    Permitted(Option<Arc<Permissions>>),
+    /// The login does not stand.
+    Refused,
+}
+
 /// The rules in force.
 #[derive(Debug, Default)]
 struct Rules {
@@ -211,8 +222,7 @@ impl Authenticator {
         }
     }
 
-    /// Replaces the rules. Connections that are open are not looked at, see
-    /// [`Authenticator::still_valid`].
+    /// Replaces the rules. Connections that are open are not looked at.
     pub fn replace(&self, options: &AuthOptions) {
         self.rules.store(Arc::new(Rules::new(options)));
     }
@@ -231,28 +241,38 @@ impl Authenticator {
         self.rules.load().of(connection).is_required()
     }
 
-    /// Whether someone who logged in as `user` would still be accepted as the same, going by
+    /// What has become of someone who logged in as `user` under the rules `before`, going by
     /// everything but the password given.
-    #[must_use]
-    pub fn still_valid(
+    pub(crate) fn standing(
         &self,
         user: Option<&str>,
         connection: ConnectionType,
         before: &AuthOptions,
-    ) -> bool {
+    ) -> Standing {
         let rules = self.rules.load();
         let rules = rules.of(connection);
         let is_websocket = connection == ConnectionType::WebSocket;
         let of_websocket = is_websocket.then(|| before.for_websocket()).flatten();
         let before = of_websocket.as_ref().unwrap_or(before);
-        match user {
-            None => !rules.is_required() || rules.token.is_some() || rules.no_auth_user.is_some(),
-            Some(name) => rules.users.get(name).is_some_and(|now| {
-                before
-                    .users
-                    .iter()
-                    .any(|was| was.user == name && was.is_same_as(&now.options))
-            }),
+        let Some(name) = user else {
+            let may_stay =
+                !rules.is_required() || rules.token.is_some() || rules.no_auth_user.is_some();
+            return if may_stay {
+                Standing::Same
+            } else {
+                Standing::Refused
+            };
+        };
+        let was = before.users.iter().find(|was| was.user == name);
+        match (was, rules.users.get(name)) {
+            (Some(was), Some(now)) if was.is_same_as(&now.options) => {
+                if was.permissions == now.options.permissions {
+                    Standing::Same
+                } else {
+                    Standing::Permitted(now.login.permissions.clone())
+                }
+            }
+            _ => Standing::Refused,
         }
     }
 
@@ -334,11 +354,11 @@ impl Authenticator {
 }
 
 impl UserOptions {
+    /// Whether it is the same login, whatever it permits.
     fn is_same_as(&self, other: &Self) -> bool {
         self.password == other.password
             && self.is_nkey == other.is_nkey
             && self.account == other.account
-            && self.permissions == other.permissions
             && self.connection_types == other.connection_types
             && self.proxy_required == other.proxy_required
     }
@@ -809,8 +829,9 @@ mod tests {
         use ConnectionType::{Standard, WebSocket};
         assert!(is_let_in("ada", Standard) && is_let_in("web", WebSocket));
         assert!(!is_let_in("web", Standard) && !is_let_in("ada", WebSocket));
-        assert!(rules.still_valid(Some("web"), WebSocket, &options));
-        assert!(!rules.still_valid(Some("web"), Standard, &options));
+        let standing = |connection| rules.standing(Some("web"), connection, &options);
+        assert!(matches!(standing(WebSocket), Standing::Same));
+        assert!(matches!(standing(Standard), Standing::Refused));
     }
 
     #[test]

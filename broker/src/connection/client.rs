@@ -18,6 +18,7 @@ use menes_protocol::connect::Connect;
 use menes_protocol::encoder::server::info;
 use menes_protocol::error::WireError;
 use menes_protocol::info::Info;
+use menes_protocol::subject;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::tcp::OwnedWriteHalf;
 
@@ -259,6 +260,8 @@ pub struct Client {
     identity: RwLock<Arc<Identity>>,
     subscriptions: Mutex<HashMap<Box<[u8]>, Arc<Subscription>, BytesHash>>,
     grants: Mutex<Option<ResponseGrants>>,
+    is_permitted_anew: AtomicBool,
+    hears_no_responders: AtomicBool,
     traffic: Traffic,
     stalls: AtomicU64,
     /// Microseconds of the last measured round trip, 0 for none.
@@ -272,7 +275,8 @@ pub struct Client {
 struct Output {
     queue: ByteQueue,
     turn: Turn,
-    /// The writer, when it waits for its socket; the reader. Woken at the end only.
+    /// The writer, when it waits for its socket; the reader. Woken at the end, and the reader when
+    /// permissions change.
     blocked_writer: Option<Waker>,
     reader: Option<Waker>,
     closed: Option<CloseReason>,
@@ -361,6 +365,8 @@ impl Client {
             identity: RwLock::new(Arc::new(Identity::default())),
             subscriptions: Mutex::new(HashMap::default()),
             grants: Mutex::new(None),
+            is_permitted_anew: AtomicBool::new(false),
+            hears_no_responders: AtomicBool::new(false),
             traffic: Traffic::default(),
             stalls: AtomicU64::new(0),
             rtt_us: AtomicU64::new(0),
@@ -602,6 +608,55 @@ impl Client {
             | if responses.is_some() { GRANTS } else { 0 };
         self.flags.store(flags, Ordering::Relaxed);
         *self.identity.write() = Arc::new(identity);
+    }
+
+    /// Whether it wants to hear that nobody listens to what it asked.
+    pub(crate) fn hears_no_responders(&self) -> bool {
+        self.hears_no_responders.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_hears_no_responders(&self, hears: bool) {
+        self.hears_no_responders.store(hears, Ordering::Relaxed);
+    }
+
+    /// From now on its user may do what these permissions say. Its reader takes away the
+    /// subscriptions they do not allow.
+    pub(crate) fn permit(&self, permissions: Option<Arc<Permissions>>) {
+        let responses = permissions.as_ref().and_then(|p| p.responses());
+        *self.grants.lock() = responses.map(ResponseGrants::new);
+        if responses.is_some() {
+            self.flags.fetch_or(GRANTS, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!GRANTS, Ordering::Relaxed);
+        }
+        let mut identity = self.identity.write();
+        *identity = Arc::new(Identity {
+            permissions,
+            ..Identity::clone(&identity)
+        });
+        drop(identity);
+        self.is_permitted_anew.store(true, Ordering::Release);
+        let reader = self.output.lock().reader.take();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Whether its permissions have changed since this was last asked.
+    pub(crate) fn take_permitted_anew(&self) -> bool {
+        self.is_permitted_anew.load(Ordering::Relaxed)
+            && self.is_permitted_anew.swap(false, Ordering::Acquire)
+    }
+
+    /// A plain subscription of its own that matches `literal`, of which some is denied.
+    pub(crate) fn filtered_subscription(&self, literal: &[u8]) -> Option<Arc<Subscription>> {
+        let subscriptions = self.subscriptions.lock();
+        let matching = subscriptions.values().find(|subscription| {
+            subscription.is_filtered()
+                && subscription.queue().is_none()
+                && subject::matches(subscription.subject(), literal)
+        });
+        matching.cloned()
     }
 
     /// A message with this reply subject goes to this client: it may answer, if its permissions say

@@ -25,6 +25,8 @@ enum Event {
     Handled(Step),
     /// The session's deadline passed.
     Timer,
+    /// The user may do something else than before.
+    Permitted,
     /// The connection is over.
     Closed(CloseReason),
 }
@@ -46,6 +48,10 @@ where
         let mut step = match event {
             Event::Handled(step) => step,
             Event::Timer => session.handle_deadline(),
+            Event::Permitted => {
+                session.adopt_permissions();
+                Step::Read
+            }
             Event::Closed(reason) => return reason,
         };
         loop {
@@ -118,6 +124,9 @@ where
 {
     if let Some(reason) = session.client().poll_closed(End::Reader, cx.waker()) {
         return Poll::Ready(Event::Closed(reason));
+    }
+    if session.client().take_permitted_anew() {
+        return Poll::Ready(Event::Permitted);
     }
     if timer.poll(cx).is_ready() {
         return Poll::Ready(Event::Timer);

@@ -683,6 +683,46 @@ impl Session {
         self.ok(batch);
     }
 
+    /// Goes by the permissions the client was given meanwhile: what they do not allow ends.
+    pub(super) fn adopt_permissions(&mut self) {
+        let Some(bound) = &mut self.bound else { return };
+        let permissions = self.client.identity().permissions.clone();
+        bound.permissions.clone_from(&permissions);
+        bound.publish_cache = PublishCache::default();
+        let account = Arc::clone(&bound.account);
+        let worker = Rc::clone(&self.worker);
+        let mut batch = worker.batch();
+        for subscription in self.client.subscriptions() {
+            let (subject, queue) = (subscription.subject(), subscription.queue());
+            let allowed = permissions
+                .as_ref()
+                .is_none_or(|permissions| permissions.may_subscribe(subject, queue));
+            let filter = permissions
+                .as_ref()
+                .filter(|permissions| permissions.needs_filter(subject, queue));
+            if allowed && filter.is_none() && !subscription.is_filtered() {
+                continue;
+            }
+            self.client.forget_subscription(&subscription);
+            account.unsubscribe(&subscription);
+            if allowed {
+                let again = Arc::new(subscription.filtered_by(filter.cloned()));
+                if self.client.add_subscription(&again) {
+                    account.subscribe(&again);
+                }
+                continue;
+            }
+            let error = WireError::SubscriptionRemoved {
+                subject,
+                queue,
+                sid: subscription.sid(),
+            };
+            error.encode(batch.line_to(&self.client));
+            tracing::info!("Removed {error} - not authorized");
+        }
+        batch.flush();
+    }
+
     fn drop_subscriptions(&self) {
         let Some(bound) = &self.bound else { return };
         for subscription in self.client.take_subscriptions() {
@@ -946,6 +986,7 @@ impl Session {
         self.pedantic = connect.pedantic;
         self.protocol = connect.protocol;
         self.no_responders = connect.no_responders;
+        self.client.set_hears_no_responders(connect.no_responders);
         self.parser.set_headers(headers);
         if !self.bind(login, connect, headers) {
             let refusal = self.refuse_in(batch, WireError::MaxAccountConnections);

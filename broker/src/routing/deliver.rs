@@ -181,7 +181,8 @@ impl RouteBatch {
     }
 
     /// Delivers `message` to one plain subscription of `client` that matches, if there is one. As in
-    /// nats-server this does not count towards the maximum of the subscription.
+    /// nats-server this does not count towards the maximum of the subscription, and the client gets
+    /// it where others' messages are denied to it.
     pub(crate) fn answer(
         &mut self,
         account: &Arc<Account>,
@@ -192,6 +193,9 @@ impl RouteBatch {
         let own = matched.plain.iter().find(|subscription| {
             matches!(subscription.target(), Target::Client(owner) if owner.id() == client.id())
         });
+        let own = own
+            .cloned()
+            .or_else(|| client.filtered_subscription(message.target));
         if let Some(own) = own.filter(|own| !own.is_closed()) {
             self.stage.begin(1);
             self.stage.push(message, own.sid(), client);

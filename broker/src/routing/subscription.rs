@@ -90,6 +90,21 @@ impl Subscription {
         Self::new(Target::Client(client), subject, queue, sid, filter)
     }
 
+    /// The same with other permissions to go by; what was delivered counts.
+    pub(crate) fn filtered_by(&self, filter: Option<Arc<Permissions>>) -> Self {
+        let target = self.target.clone();
+        Self {
+            delivered: AtomicU64::new(self.delivered()),
+            max: AtomicU64::new(self.max()),
+            ..Self::new(target, &self.subject, self.queue(), &self.sid, filter)
+        }
+    }
+
+    /// Whether some of what it matches is denied.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
     /// A subscription of the engine.
     #[must_use]
     pub fn of_engine(tag: IngestTag, subject: &[u8], queue: Option<&[u8]>) -> Self {

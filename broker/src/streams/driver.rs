@@ -23,6 +23,7 @@ use super::stations::{self, StationsDriver};
 use super::status::Status;
 use super::{StreamsOptions, audit};
 use crate::account::{Account, Accounts};
+use crate::connection::client::Client;
 use crate::routing::{Message, RouteBatch, Subscription};
 
 /// Longest sleep of the engine thread; only the freshness of the published figures depends on it.
@@ -399,7 +400,13 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                 self.engine
                     .publish(GroupId(item.tag.id), now, message, &mut self.routes);
             }
-            IngestKind::Ack => self.engine.ack(request, now, &mut self.routes),
+            IngestKind::Ack => {
+                let is_taken = self.engine.ack(request, now, &mut self.routes);
+                let hears = |client: &Arc<Client>| client.hears_no_responders();
+                if !is_taken && !request.reply.is_empty() && batch.origin().is_some_and(hears) {
+                    self.engine.nobody_listens(&request, &mut self.routes);
+                }
+            }
             IngestKind::Link => {
                 let listener = item.tag.id;
                 self.engine

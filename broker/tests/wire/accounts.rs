@@ -4,6 +4,8 @@ use std::io::Write;
 
 use menes_broker::config::options::Options;
 use menes_broker::config::settings::{Settings, load};
+use menes_broker::routing::Message;
+use menes_jetstream::ids::AccountName;
 
 use crate::harness::{Peer, Running, eventually};
 
@@ -54,6 +56,28 @@ accounts {
   }
 }
 "#;
+
+#[test]
+fn what_a_service_delivers_keeps_the_subject_it_has() {
+    let server = Running::new(configured(TWO));
+    let accounts = server.handle().accounts();
+    let exporter = accounts.get_or_create(&AccountName::from("A"));
+    let (mut a, mut b) = (login(&server, "a"), login(&server, "b"));
+    a.say("SUB many 1\r\n");
+    a.sync();
+    b.say("SUB answers 1\r\nPUB many answers 0\r\n\r\n");
+    let request = a.line();
+    let reply = request.split(' ').nth(3).expect("a reply").to_owned();
+    // As a stream does.
+    let delivery = Message {
+        subject: b"stored.under",
+        ..Message::new(reply.as_bytes(), b"x")
+    };
+    let mut batch = server.handle().route_batch();
+    assert_eq!(exporter.route(&mut batch, &delivery, None), 1);
+    batch.flush();
+    b.expect("MSG stored.under 1 1\r\nx\r\n");
+}
 
 #[test]
 fn an_imported_stream_appears_in_its_place() {

@@ -1,6 +1,6 @@
 //! The core protocol as clients see it.
 
-use crate::harness::{Running, eventually, options};
+use crate::harness::{Peer, Running, eventually, options};
 use menes_broker::config::options::Options;
 
 #[test]
@@ -45,7 +45,7 @@ fn several_ports_are_one_server() {
         ..options()
     });
     let second = server.handle().addresses()[1];
-    let mut listener = crate::harness::Peer::dial(second);
+    let mut listener = Peer::dial(second);
     assert!(
         listener
             .line()
@@ -230,6 +230,25 @@ fn a_no_responders_answer_does_not_count_towards_a_max() {
     peer.expect("MSG r 1 1\r\nx\r\n");
     peer.sync();
     assert_eq!(server.handle().subscription_count(), 0);
+}
+
+#[test]
+fn every_address_is_one_of_ipv6_too() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        // The machine has no IPv6.
+        return;
+    }
+    let server = Running::new(Options {
+        host: "0.0.0.0".to_owned(),
+        ..options()
+    });
+    assert!(server.address.ip().is_unspecified() && server.address.is_ipv4());
+    for (host, ip) in [("[::1]", "::1"), ("127.0.0.1", "127.0.0.1")] {
+        let address = format!("{host}:{}", server.address.port());
+        let mut peer = Peer::dial(address.parse().expect("an address"));
+        let info = peer.line();
+        assert!(info.contains(&format!("\"client_ip\":\"{ip}\"")), "{info}");
+    }
 }
 
 #[test]

@@ -253,6 +253,47 @@ fn users_that_change_are_disconnected() {
     ada.sync();
 }
 
+#[test]
+fn new_permissions_take_effect_without_a_new_connection() {
+    let with = |deny: &[&str]| AuthOptions {
+        users: vec![limited(rules(None, deny), rules(None, deny))],
+        ..AuthOptions::default()
+    };
+    let server = Running::new(Options {
+        auth: with(&[]),
+        ..options()
+    });
+    let mut peer = server.client_with(LIMITED);
+    peer.say("SUB a 1\r\nSUB b q 2\r\nSUB c.* 3\r\nUNSUB 3 2\r\nPUB c.open 1\r\n1\r\n");
+    peer.expect("MSG c.open 3 1\r\n1\r\n");
+    server.handle().update_auth(with(&["a", "c.secret"]));
+    peer.expect("-ERR 'Permissions Violation for Subscription to \"a\" (sid \"1\")'\r\n");
+    peer.say("PUB a 1\r\nx\r\n");
+    peer.expect("-ERR 'Permissions Violation for Publish to \"a\"'\r\n");
+    let mut other = server.client_with(LIMITED);
+    server.handle().update_auth(with(&["b", "c.secret"]));
+    peer.expect(
+        "-ERR 'Permissions Violation for Subscription to \"b\" using queue \"q\" (sid \"2\")'\r\n",
+    );
+    other.say("PUB a 1\r\nx\r\nPUB c.other 1\r\n2\r\nPUB c.open 1\r\n3\r\n");
+    other.sync();
+    // It was told to end after two messages, one of which came before.
+    peer.expect("MSG c.other 3 1\r\n2\r\n");
+    peer.sync();
+}
+
+#[test]
+fn a_requester_hears_that_nobody_listens_where_messages_are_denied() {
+    let user = limited(rules(None, &[]), rules(None, &["r.secret"]));
+    let server = Running::new(with_users(vec![user]));
+    let mut peer = server.client_with(
+        ",\"user\":\"limited\",\"pass\":\"p\",\"headers\":true,\"no_responders\":true",
+    );
+    peer.say("SUB r.* 1\r\nPUB svc r.secret 0\r\n\r\n");
+    peer.expect("HMSG r.secret 1 35 35\r\nNATS/1.0 503\r\nNats-Subject: svc\r\n\r\n\r\n");
+    peer.sync();
+}
+
 #[derive(Default)]
 struct Log(Mutex<Vec<String>>);
 

@@ -26,6 +26,7 @@ use menes_auth::admission::{
 use menes_jetstream::ids::AccountName;
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use self::directory::{Directory, DirectoryError};
 use self::url::UrlResolver;
@@ -106,6 +107,8 @@ pub(crate) struct Operator {
     accounts: RwLock<HashMap<String, Arc<TrustedAccount>>>,
     /// One change at a time.
     changing: Mutex<()>,
+    /// A token was put in force: it may be the next to expire.
+    installed: Notify,
 }
 
 impl Operator {
@@ -158,6 +161,7 @@ impl Operator {
             local_zone: TimeZone::system(),
             accounts: RwLock::default(),
             changing: Mutex::default(),
+            installed: Notify::new(),
         })
     }
 
@@ -351,6 +355,7 @@ impl Operator {
                 apply_to_connections(shared, before, account);
             }
         }
+        self.installed.notify_one();
     }
 
     /// Puts the token of an account in force, if it is newer than none: when it is in use.

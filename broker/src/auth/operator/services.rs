@@ -187,11 +187,10 @@ impl Services {
         loop {
             let next = self.expire();
             tokio::select! {
-                request = incoming.recv() => match request {
-                    Some(request) => self.answer(&request),
-                    None => return,
-                },
+                // Without an account of the system nobody can ask; accounts still expire.
+                Some(request) = incoming.recv() => self.answer(&request),
                 () = tokio::time::sleep(next) => {}
+                () = self.operator.installed.notified() => {}
                 _ = stopping.changed() => return,
             }
         }

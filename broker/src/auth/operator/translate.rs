@@ -202,7 +202,8 @@ pub(super) fn jetstream_limits(limits: &account::AccountLimits) -> Option<JetStr
     if !limits.has_jetstream() {
         return None;
     }
-    let given = match limits.tiered_limits.get("R1") {
+    let tier = limits.tiered_limits.get("R1");
+    let given = match tier {
         Some(tier) => *tier,
         None if limits.tiered_limits.is_empty() => limits.jetstream,
         None => return None,
@@ -217,6 +218,7 @@ pub(super) fn jetstream_limits(limits: &account::AccountLimits) -> Option<JetStr
         memory_max_stream_bytes: unless_zero(given.mem_max_stream_bytes),
         storage_max_stream_bytes: unless_zero(given.disk_max_stream_bytes),
         max_bytes_required: given.max_bytes_required,
+        is_tier: tier.is_some(),
     })
 }
 

@@ -26,9 +26,9 @@ pub(super) fn jetstream(node: &Node, settings: &mut Settings) -> Result<(), Conf
                         streams.store_dir = Some(text(node)?.into());
                     }
                     "max_memory_store" | "max_mem_store" | "max_mem" => {
-                        streams.max_memory = Some(store_size(node)?);
+                        streams.max_memory = limit(node)?;
                     }
-                    "max_file_store" | "max_file" => streams.max_file = Some(store_size(node)?),
+                    "max_file_store" | "max_file" => streams.max_file = limit(node)?,
                     "domain" => streams.domain = Some(text(node)?),
                     "sync_interval" | "sync" => {
                         // Every acknowledgement waits for a sync, whatever is asked for.
@@ -104,6 +104,14 @@ pub(super) fn account_limits(map: &Map) -> Result<AccountLimits, ConfigError> {
         }
     }
     Ok(limits)
+}
+
+/// A number of bytes; a negative one leaves it to the server.
+fn limit(node: &Node) -> Result<Option<u64>, ConfigError> {
+    if matches!(node.value, Value::Integer(..0)) {
+        return Ok(None);
+    }
+    store_size(node).map(Some)
 }
 
 /// A number of bytes; -1 is no limit.

@@ -57,6 +57,9 @@ fn a_test_suites_configuration_is_understood() {
     let streams = settings.jetstream.expect("on");
     assert_eq!(streams.max_memory, Some(256 << 20));
     assert_eq!(streams.max_file, Some(10_000_000_000));
+    let open = read("jetstream { max_file_store: -1, max_mem: -1 }").expect("valid");
+    let streams = open.jetstream.expect("on");
+    assert_eq!((streams.max_memory, streams.max_file), (None, None));
     assert_eq!(settings.server.auth.users.len(), 3);
     assert_eq!(settings.server.auth.users[1].password, "1234");
     assert_eq!(settings.server.auth.users[2].account.as_deref(), Some("A"));

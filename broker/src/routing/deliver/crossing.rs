@@ -244,9 +244,15 @@ impl RouteBatch {
             Some(Mapped::Lost) => return 0,
             None => {}
         }
+        // What streams deliver is seen under the subject it was stored under, in every account.
+        let subject = if message.subject == message.target {
+            &target
+        } else {
+            message.subject
+        };
         let message = Message {
             target: &target,
-            subject: &target,
+            subject,
             ..*message
         };
         match trace {
