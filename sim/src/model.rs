@@ -417,26 +417,31 @@ impl StreamModel {
             let matches = |filter| subject::matches(filter, message.subject.as_bytes());
             filter.is_none_or(|filter| matches(filter.as_bytes()))
         };
-        let mut gone: Vec<u64> = self
+        let meant: Vec<u64> = self
             .messages
             .iter()
             .filter(|(seq, message)| is_meant(message) && below.is_none_or(|below| **seq < below))
             .map(|(seq, _)| *seq)
             .collect();
-        let keep = usize::try_from(keep.unwrap_or(0)).unwrap_or(usize::MAX);
-        gone.truncate(gone.len().saturating_sub(keep));
-        let unsure = gone
-            .iter()
-            .filter(|seq| self.may_be_gone(**seq, now))
-            .count() as u64;
-        for seq in &gone {
-            self.messages.remove(seq);
+        // The newest of those that are there stay; which these are depends on what left unseen.
+        let keep = keep.unwrap_or(0);
+        let (mut newer, mut surely_newer) = (0, 0);
+        let (mut least, mut most) = (0, 0);
+        for seq in meant.into_iter().rev() {
+            let is_sure = !self.may_be_gone(seq, now);
+            if newer >= keep {
+                most += 1;
+                if surely_newer >= keep {
+                    least += u64::from(is_sure);
+                    self.messages.remove(&seq);
+                } else {
+                    self.doubtful.insert(seq);
+                }
+            }
+            newer += 1;
+            surely_newer += u64::from(is_sure);
         }
-        let most = gone.len() as u64;
-        Answer::Purged {
-            least: most - unsure,
-            most,
-        }
+        Answer::Purged { least, most }
     }
 
     /// Removes from an interest stream what no consumer may want any more.
