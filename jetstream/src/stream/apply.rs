@@ -67,6 +67,8 @@ impl Stream {
         let mut stored = None;
         // Fast batches that ended in this block with a refused message.
         let mut ended = BTreeSet::new();
+        // Counters of which an increment in this block has to be counted again.
+        let mut outdated: BTreeSet<&[u8]> = BTreeSet::new();
         let mut ordinal = 0;
         let is_batch = is_batch(block);
         let refused = if is_batch {
@@ -89,8 +91,16 @@ impl Stream {
                     edit.pass_over(ordinal);
                     PublishOutcome::Refused(ApiError::batch_id_unknown())
                 }
+                // Those behind it would overtake it.
+                None if proposed.tag == Tag::Counter && outdated.contains(proposed.subject()) => {
+                    edit.pass_over(ordinal);
+                    PublishOutcome::Outdated
+                }
                 None => edit.publish(ordinal, proposed, interest, &mut stored)?,
             };
+            if outcome == PublishOutcome::Outdated {
+                outdated.insert(proposed.subject());
+            }
             if let Tag::Fast {
                 batch,
                 is_strict: true,
