@@ -214,3 +214,26 @@ impl Call<'_> {
         Ok(route)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_bounded() {
+        let wanted = |batch: Option<i64>, wait: Option<i64>| {
+            let body = ConsumeBody {
+                batch_size: batch,
+                batch_max_wait_time_ms: wait,
+                ..ConsumeBody::default()
+            };
+            body.wanted()
+                .map(|wanted| (wanted.count, wanted.wait.as_millis()))
+        };
+        assert_eq!(wanted(None, None), Ok((10, 5_000)));
+        assert_eq!(wanted(Some(5_000), Some(1)), Ok((5_000, 100)));
+        assert_eq!(wanted(Some(1), Some(i64::MAX)), Ok((1, 300_000)));
+        assert!(wanted(Some(5_001), None).is_err());
+        assert!(wanted(Some(-1), None).is_err());
+    }
+}

@@ -413,3 +413,32 @@ fn percent_decoded(text: &str) -> Option<String> {
     let decoded = percent_decode_str(text).decode_utf8().ok()?;
     Some(decoded.into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_minutes_of_a_token_are_bounded() {
+        for (asked, given) in [
+            (None, 15),
+            (Some(0), 15),
+            (Some(-1), 15),
+            (Some(1), 1),
+            (Some(i64::MAX), MAX_MINUTES),
+        ] {
+            assert_eq!(minutes(asked), given);
+        }
+    }
+
+    #[test]
+    fn parameters_are_found_by_name_in_any_case() {
+        assert_eq!(
+            parameter("a=1&accountId=%32", "accountid").as_deref(),
+            Some("2")
+        );
+        assert_eq!(parameter("a=1&b", "b"), None);
+        assert_eq!(parameter("a=%e4", "a"), None);
+        assert_eq!(parameter("", "a"), None);
+    }
+}

@@ -231,3 +231,30 @@ pub(super) fn shown_headers(block: &[u8]) -> Map<String, Value> {
     }
     shown
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_headers_are_written_as_http_libraries_do() {
+        for (name, written) in [
+            ("content-type", "Content-Type"),
+            ("x", "X"),
+            ("x-MY-header", "X-My-Header"),
+            ("", ""),
+            ("-a", "-A"),
+        ] {
+            assert_eq!(canonical(name), written);
+        }
+    }
+
+    #[test]
+    fn headers_of_memphis_are_not_shown() {
+        let mut headers = HeaderBuilder::new();
+        headers.push("$memphis_producedBy", "p").push("A", "b");
+        let shown = Value::Object(shown_headers(&headers.finish()));
+        assert_eq!(shown, json!({"A": "b"}));
+        assert!(shown_headers(b"").is_empty());
+    }
+}

@@ -77,3 +77,50 @@ impl Tokens {
         (claims.exp > unix_seconds()).then_some(claims.sid)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_token_names_its_session_until_it_ends() {
+        let tokens = Tokens::new();
+        let token = tokens.sign("s", HOUR);
+        assert_eq!(tokens.session(&token).as_deref(), Some("s"));
+        assert_eq!(tokens.session(&tokens.sign("s", Duration::ZERO)), None);
+    }
+
+    #[test]
+    fn tokens_of_others_are_refused() {
+        let tokens = Tokens::new();
+        let token = tokens.sign("s", HOUR);
+        assert_eq!(Tokens::new().session(&token), None);
+        let unsigned = BASE64URL_NOPAD.encode(br#"{"alg":"none"}"#);
+        let claims = token.split('.').nth(1).expect("three parts");
+        for forged in [
+            format!("{unsigned}.{claims}."),
+            format!("{token}x"),
+            claims.to_owned(),
+            String::new(),
+            "..".to_owned(),
+            "x".repeat(10_000),
+        ] {
+            assert_eq!(tokens.session(&forged), None, "{forged}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_is_a_token(text in ".{0,200}", flip in 0_usize..100) {
+            let tokens = Tokens::new();
+            assert_eq!(tokens.session(&text), None);
+            let mut token = tokens.sign("s", HOUR).into_bytes();
+            let at = flip % token.len();
+            token[at] = if token[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(token).expect("still ASCII");
+            assert_eq!(tokens.session(&changed), None);
+        }
+    }
+}

@@ -471,3 +471,79 @@ fn query_fields(query: &str, found: &Found) -> Result<Map<String, Value>, Proble
     fields.extend(found.named());
     Ok(fields)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_whose_turn_it_is() {
+        for (text, status) in [
+            ("station a does not exist", 404),
+            ("Schema a has no version 3", 404),
+            ("station a exists already", 409),
+            ("user u is not allowed to change station s", 403),
+            ("time is not an RFC 3339 time", 422),
+        ] {
+            assert_eq!(Problem::refused(text).status.as_u16(), status, "{text}");
+        }
+    }
+
+    fn found(method: &Method, path: &str) -> Found {
+        let segments: Vec<String> = path.split('/').map(str::to_owned).collect();
+        routes::find(method, &segments).expect("a route")
+    }
+
+    #[test]
+    fn the_path_names_what_the_body_leaves_out() {
+        let route = found(&Method::POST, "stations/a.b/groups/g/reset");
+        assert_eq!(route.route.request, "GROUP.RESET");
+        let fields = body_fields(br#"{"to":"end","partition":2}"#, &route).expect("good");
+        assert_eq!(
+            Value::Object(fields),
+            json!({"to": "end", "partition": 2, "station": "a.b", "group": "g"})
+        );
+        assert!(body_fields(br#"{"station":"other"}"#, &route).is_err());
+        assert!(body_fields(b"[]", &route).is_err());
+        let list = found(&Method::GET, "stations/a/dead-letters");
+        let fields = query_fields("cursor=7&search=a+b%21", &list).expect("good");
+        assert_eq!(
+            Value::Object(fields),
+            json!({"after": 7, "search": "a b!", "station": "a"})
+        );
+        assert!(query_fields("cursor=x", &list).is_err());
+        assert!(query_fields("other=1", &list).is_err());
+    }
+
+    #[test]
+    fn what_is_no_route_is_none() {
+        for (method, path) in [
+            (Method::GET, ""),
+            (Method::GET, "station"),
+            (Method::PUT, "stations/a"),
+            (Method::GET, "stations/a/groups/g/reset"),
+            (Method::GET, "stations//groups"),
+        ] {
+            let segments: Vec<String> = path.split('/').map(str::to_owned).collect();
+            assert!(
+                routes::find(&method, &segments).is_none(),
+                "{method} {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_route() {
+        let document = openapi::document();
+        for route in routes::ROUTES {
+            let path = format!("{BASE}{}", route.path);
+            let method = route.method.to_lowercase();
+            let operation = &document["paths"][path][method];
+            assert_eq!(
+                operation["summary"], route.about,
+                "{} {}",
+                route.method, route.path
+            );
+        }
+    }
+}

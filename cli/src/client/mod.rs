@@ -188,3 +188,34 @@ async fn carry_out(arguments: Arguments) -> Outcome {
     server.close().await;
     outcome
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Arguments::command().debug_assert();
+        for word in COMMANDS {
+            let known = Arguments::command();
+            let names = known.get_subcommands();
+            let is_known = names.into_iter().any(|command| {
+                command.get_name() == *word || command.get_all_aliases().any(|name| name == *word)
+            });
+            assert!(is_known, "{word}");
+        }
+    }
+
+    #[test]
+    fn exit_codes_tell_what_kind_of_trouble_it_is() {
+        for (text, code) in [
+            ("station a does not exist", 3),
+            ("user a is not allowed to change station b", 4),
+            ("station a exists already", 6),
+            ("content has to be 1 to 262144 bytes", 1),
+        ] {
+            assert_eq!(Trouble::of(text.to_owned()).code(), code, "{text}");
+        }
+    }
+}

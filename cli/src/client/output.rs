@@ -136,3 +136,15 @@ pub(super) fn beginning(text: &str, most: usize) -> String {
     }
     shown(&begun)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_cannot_play_tricks_on_a_terminal() {
+        assert_eq!(beginning("a\u{1b}[2Jb\nc", 99), "a\u{fffd}[2Jb\u{fffd}c");
+        assert_eq!(beginning("äöü", 2), "äö…");
+        assert_eq!(cell(&Value::Null), "–");
+    }
+}

@@ -304,6 +304,28 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operator_decides_about_retries_holds() {
+        let mut group = group(Start::All);
+        group.retry = Some(RetryPolicy {
+            max_ack_time_ms: 9,
+            max_msg_deliveries: -1,
+            backoff_ms: vec![5, 60_000],
+        });
+        let config = group.consumer_config(&station(), 1);
+        assert_eq!(config.backoff, [5_000_000, 60_000_000_000]);
+        assert_eq!((config.ack_wait, config.max_deliver), (5_000_000, -1));
+        let text = serde_json::to_string(&group).expect("JSON");
+        let read: Group = serde_json::from_str(&text).expect("read back");
+        assert_eq!(read, group);
+        let old = text.replace(
+            ",\"retry\":{\"max_ack_time_ms\":9,\"max_msg_deliveries\":-1,\"backoff_ms\":[5,60000]}",
+            "",
+        );
+        let old: Group = serde_json::from_str(&old).expect("written before there were policies");
+        assert_eq!(old.retry, None);
+    }
+
+    #[test]
     fn the_last_messages_are_counted_on_each_partition() {
         let mut group = group(Start::Last(2));
         group.first_sequences = vec![first_of_last(7, 2), first_of_last(0, 2)];

@@ -12,6 +12,12 @@ const PAIRS: &[(&str, &str, &str)] = &[
     ("Host", "host: 127.0.0.1", "host: 127.0.0.2"),
     ("Port", "port: 1", "port: 2"),
     ("MemphisPort", "memphis_port: 1", "memphis_port: 2"),
+    ("RestGateway", "", "rest_gateway: 4445"),
+    (
+        "Management",
+        "management: 9001",
+        "management { port: 9002 }",
+    ),
     ("ClientAdvertise", "", "client_advertise: a.example:5"),
     ("ServerName", "", "server_name: a"),
     ("Tags", "server_tags: a", "server_tags: [a, b]"),
