@@ -25,6 +25,29 @@ pub(super) struct Counts {
     again: Vec<Waiting>,
 }
 
+impl Counts {
+    /// The next that waits, as long as there is room for any. A batch is a run of its own.
+    fn take(&mut self, room: &mut usize) -> Option<Waiting> {
+        let next = self.queue.front().filter(|_| *room > 0)?;
+        *room = room.saturating_sub(next.bytes());
+        let ends = |after: &Waiting| after.is_batch || after.bytes() > *room;
+        if next.is_batch || self.queue.get(1).is_some_and(ends) {
+            *room = 0;
+        }
+        self.queue.pop_front()
+    }
+}
+
+impl Waiting {
+    /// Bytes in an entry, at most, where sums and what sources came to are of usual length.
+    fn bytes(&self) -> usize {
+        let parts = self.messages.iter().map(|message| {
+            message.subject.len() + 2 * message.header.len() + message.payload.len() + 128
+        });
+        parts.sum()
+    }
+}
+
 /// A message of a stream of counters, or a batch of them.
 #[derive(Debug)]
 pub(super) struct Waiting {
@@ -99,12 +122,27 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.counting.insert(group);
                 continue;
             }
-            let mut counts = std::mem::take(&mut target.counts);
+            let again = std::mem::take(&mut target.counts.again);
+            for waiting in again.into_iter().rev() {
+                target.counts.queue.push_front(waiting);
+            }
+            // All of it is one entry: what follows an increment that has to be counted again must
+            // not overtake it.
+            let mut room = self.options.max_entry_bytes;
             let mut totals = Totals::new();
-            for waiting in counts.again.drain(..).chain(counts.queue.drain(..)) {
+            while let Some(waiting) = self
+                .groups
+                .get_mut(&group)
+                .and_then(|target| target.counts.take(&mut room))
+            {
                 if let Err(error) = self.count_one(group, now, waiting, &mut totals, out) {
                     self.poison(error);
                 }
+            }
+            if let Some(target) = self.groups.get(&group)
+                && !target.counts.queue.is_empty()
+            {
+                self.counting.insert(group);
             }
         }
     }
