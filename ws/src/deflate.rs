@@ -67,6 +67,8 @@ pub(crate) struct Inflater {
     state: Option<Decompress>,
     /// Bytes of the tail that were fed.
     tail: usize,
+    /// What comes next cannot be inflated.
+    is_corrupt: bool,
 }
 
 impl Inflater {
@@ -75,28 +77,36 @@ impl Inflater {
         Self {
             state: Some(kept.unwrap_or_else(|| Decompress::new(false))),
             tail: 0,
+            is_corrupt: false,
         }
     }
 
     /// Inflates from `input` into `out`; gives how many bytes of each were used. When either is
-    /// used up, there is no more to do until there is more of it.
+    /// used up, there is no more to do until there is more of it. What comes before something
+    /// corrupt is still given; the next call says that it is.
     pub(crate) fn inflate(
         &mut self,
         input: &[u8],
         out: &mut [u8],
     ) -> Result<(usize, usize), Corrupt> {
-        let Some(state) = &mut self.state else {
+        let Some(state) = self.state.as_mut().filter(|_| !self.is_corrupt) else {
             return Err(Corrupt);
         };
         let (mut taken, mut made) = (0, 0);
         loop {
             let before = (state.total_in(), state.total_out());
-            let status = state
-                .decompress(&input[taken..], &mut out[made..], FlushDecompress::Sync)
-                .map_err(|_| Corrupt)?;
+            let status = state.decompress(&input[taken..], &mut out[made..], FlushDecompress::Sync);
             let (in_now, out_now) = (state.total_in() - before.0, state.total_out() - before.1);
             taken += usize::try_from(in_now).map_err(|_| Corrupt)?;
             made += usize::try_from(out_now).map_err(|_| Corrupt)?;
+            let Ok(status) = status else {
+                self.is_corrupt = true;
+                return if made > 0 {
+                    Ok((taken, made))
+                } else {
+                    Err(Corrupt)
+                };
+            };
             match status {
                 // A sender may end its blocks early and begin anew.
                 Status::StreamEnd => state.reset(false),
@@ -109,6 +119,11 @@ impl Inflater {
                 return Ok((taken, made));
             }
         }
+    }
+
+    /// Whether nothing more can be inflated.
+    pub(crate) fn is_corrupt(&self) -> bool {
+        self.is_corrupt
     }
 
     /// Inflates what is left when the message has no more bytes; nothing when it is done.

@@ -412,14 +412,24 @@ impl Compressed {
         let (taken, mut made) = inflater.inflate(input, out).map_err(|Corrupt| CORRUPT)?;
         let start = part.start + taken;
         self.part = Some(Pending { start, ..part });
-        if made < out.len() && start == part.end {
-            if part.is_last {
-                made += inflater
-                    .finish(&mut out[made..])
-                    .map_err(|Corrupt| CORRUPT)?;
-            }
-            if made < out.len() {
-                self.part = None;
+        if inflater.is_corrupt() {
+            // What came before it goes out first; then the inflater says so.
+        } else if made < out.len() && start == part.end {
+            let last = if part.is_last {
+                inflater.finish(&mut out[made..])
+            } else {
+                Ok(0)
+            };
+            match last {
+                Ok(more) => {
+                    made += more;
+                    if made < out.len() && !inflater.is_corrupt() {
+                        self.part = None;
+                    }
+                }
+                // As above.
+                Err(Corrupt) if made > 0 => {}
+                Err(Corrupt) => return Err(CORRUPT),
             }
         } else if taken == 0 && made == 0 {
             // There is room and there are bytes, and neither is used.
