@@ -29,14 +29,14 @@ check "a stream for each partition" "$(nats stream info 'orders$2' --json | fiel
 menes station edit orders --max-age 3600 >/dev/null
 check "changed" "$(nats stream info 'orders$1' --json | field config max_age)" 3600000000000
 check "listed" "$(menes st ls -o json | field 0 name)" orders
-menes station ls | grep -q '^orders  *2  *message_age_sec 3600'
+grep -q '^orders  *2  *message_age_sec 3600' <<<"$(menes station ls)"
 check "shown" "$(menes station show orders -o json | field partitions)" 2
 
 # Messages
 for n in 1 2 3; do menes produce orders "message $n" -H "kind:test $n" >/dev/null; done
 echo "from a file" > "$SCENARIO_DIR/message"
-menes produce orders "@$SCENARIO_DIR/message" --partition 2 -o json | grep -q '"partition":2'
-printf 'line 1\nline 2\n' | menes produce orders --lines | grep -q '2 messages stored'
+grep -q '"partition":2' <<<"$(menes produce orders "@$SCENARIO_DIR/message" --partition 2 -o json)"
+grep -q '2 messages stored' <<<"$(printf 'line 1\nline 2\n' | menes produce orders --lines)"
 check "once" "$(menes produce orders x --partition 1 --id a -o json | field duplicate) $(menes produce orders x --partition 1 --id a -o json | field duplicate)" "false true"
 stored=$(( $(nats stream info 'orders$1' --json | field state messages) + $(nats stream info 'orders$2' --json | field state messages) ))
 check "all of them" "$stored" 7
@@ -45,10 +45,10 @@ check "a station is made" "$(nats stream info 'fresh$1' --json | field state mes
 check "taken" "$(menes consume orders --group billing --count 7 -o json | grep -c payload)" 7
 check "acknowledged" "$(nats consumer info 'orders$2' billing --json | field num_ack_pending)" 0
 check "nothing left" "$(menes consume orders --group billing --idle 300 -o json)" ""
-menes consume fresh --group g -n 1 2>/dev/null | grep -q '^partition 1 #1  4 B  body$'
+grep -q '^partition 1 #1  4 B  body$' <<<"$(menes consume fresh --group g -n 1 2>/dev/null)"
 
 # Groups
-menes group ls orders | grep -q '^billing  *0  *0'
+grep -q '^billing  *0  *0' <<<"$(menes group ls orders)"
 menes group reset orders billing --start >/dev/null
 check "reset" "$(menes group show orders billing -o json | field lag)" 7
 check "one partition" "$(menes group reset orders billing --sequence 2 --partition 1 -o json | field sequences 0 sequence)" 2
@@ -58,7 +58,7 @@ check "paused" "$(nats consumer info 'orders$1' billing --json | field paused)" 
 menes group resume orders billing >/dev/null
 menes group edit orders billing --deliveries -1 --backoff 100,200 >/dev/null
 check "retry policy" "$(nats consumer info 'orders$1' billing --json | field config backoff)" "[100000000, 200000000]"
-menes group show orders billing | grep -q 'backoff, ms *\[100,200\]'
+grep -q 'backoff, ms *\[100,200\]' <<<"$(menes group show orders billing)"
 menes group rm orders billing --yes >/dev/null
 fails "gone" 3 menes group show orders billing
 
@@ -67,23 +67,23 @@ menes schema create person --type json '{"type":"object","required":["f"]}' >/de
 menes schema attach person fresh >/dev/null
 menes produce fresh '{"f":1}' >/dev/null
 fails "refused" 1 menes produce fresh '{"g":1}'
-nats request 'fresh$1.final' 'no JSON' --raw | grep -q 'Schema validation has failed'
+grep -q 'Schema validation has failed' <<<"$(nats request 'fresh$1.final' 'no JSON' --raw)"
 echo '{"required":[]}' > "$SCENARIO_DIR/person.json"
 check "a version" "$(menes schema create person --type json "@$SCENARIO_DIR/person.json" --compatible -o json | field version)" 2
 menes schema activate person 2 >/dev/null
 menes produce fresh '{"g":1}' >/dev/null
-menes schema show person | grep -q '^-- version 2 (active)'
-menes schema ls | grep -q '^person  *json  *2  *2  *fresh'
+grep -q '^-- version 2 (active)' <<<"$(menes schema show person)"
+grep -q '^person  *json  *2  *2  *fresh' <<<"$(menes schema ls)"
 menes schema detach fresh >/dev/null
 menes schema rm person -y >/dev/null
 
 # Dead letters
 check "kept" "$(menes dls ls fresh -o json | field 0 kind)" schema
-menes dls ls fresh | grep -q 'Schema validation has failed'
+grep -q 'Schema validation has failed' <<<"$(menes dls ls fresh)"
 check "searched" "$(menes dls ls fresh --search 'NO json' -o json | field 0 payload)" bm8gSlNPTg==
 id=$(menes dls ls fresh --search 'no json' -o json | field 0 id)
-menes dls show "$id" | grep -q '^payload *no JSON$'
-menes dls export fresh -f "$SCENARIO_DIR/letters" | grep -q '^2 dead letters'
+grep -q '^payload *no JSON$' <<<"$(menes dls show "$id")"
+grep -q '^2 dead letters' <<<"$(menes dls export fresh -f "$SCENARIO_DIR/letters")"
 check "exported" "$(wc -l < "$SCENARIO_DIR/letters")" 2
 before=$(nats stream info 'fresh$1' --json | field state messages)
 menes dls edit "$id" '{"f":"mended"}' >/dev/null

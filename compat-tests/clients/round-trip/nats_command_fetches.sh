@@ -4,4 +4,4 @@ source "$(dirname "$0")/../nats-cli/lib.sh"
 nats consumer add "$1" nats-command --pull --defaults >/dev/null
 expect "next" "$2" nats consumer next "$1" nats-command --count 1 --raw
 # Single quotes: the header's name has a dollar sign.
-nats stream get "$1" 1 | grep -qF '$memphis_producedBy: round.trip'
+grep -qF '$memphis_producedBy: round.trip' <<<"$(nats stream get "$1" 1)"
