@@ -109,8 +109,8 @@ class Server:
         return f"{self.name}=127.0.0.1:{self.port},{self.process.pid}"
 
 
-def servers(options, table, folder):
-    """The servers of a table, those to compare with first."""
+def servers(options, table, arguments, folder):
+    """The servers of a row, those to compare with first."""
     plain = ["{binary}", "-a", "127.0.0.1", "-p", "{{port}}", "-js", "-sd", "{{folder}}/store"]
 
     def command(binary):
@@ -120,7 +120,8 @@ def servers(options, table, folder):
     if options.old_nats:
         found.append(("nats-old", command(options.old_nats)))
     found.append(("menes", command(options.menes)))
-    if table == JETSTREAM:
+    # What is fetched would take it hours to store.
+    if arguments.startswith("jspub"):
         config = folder / "always.conf"
         config.write_text("jetstream { sync_interval: always }\n")
         found.append(("nats-sync", [*command(options.nats), "-c", config]))
@@ -178,7 +179,7 @@ def table_rows(table, name, compared, rows):
 def idle_memory(options, folder):
     """KiB of server memory for one idle connection with one subscription."""
     line = []
-    for name, command in servers(options, CORE, folder)[:-1]:
+    for name, command in servers(options, CORE, "conns", folder)[:-1]:
         with Server(name, command, folder / name, folder / f"{name}.log") as server:
             done = subprocess.run(
                 [options.loadgen, "conns", "--conns", "5000", "--target", server.target, "--runs", "1"],
@@ -242,7 +243,7 @@ def main():
             with tempfile.TemporaryDirectory(dir=base) as inside, contextlib.ExitStack() as stack:
                 folder = pathlib.Path(inside)
                 running = []
-                for server, command in servers(options, table, folder):
+                for server, command in servers(options, table, arguments, folder):
                     (folder / server).mkdir()
                     running.append(stack.enter_context(Server(server, command, folder / server, folder / f"{server}.log")))
                 rows = measure(options, arguments, [server.target for server in running])
