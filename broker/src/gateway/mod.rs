@@ -54,8 +54,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_MINUTES: i64 = 15;
 /// Most minutes that a token holds: a month.
 const MAX_MINUTES: i64 = 31 * 24 * 60;
-/// Time between two looks for sessions that have ended.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 
 const BOUNDS: Bounds = Bounds {
     connections: 1_024,
@@ -91,12 +89,7 @@ pub(crate) fn start(
         refresh: Tokens::new(),
     });
     let router = Router::new().fallback_service(any(handle).with_state(Arc::clone(&gateway)));
-    let expiry = async move {
-        loop {
-            tokio::time::sleep(EXPIRY_INTERVAL).await;
-            gateway.sessions.expire();
-        }
-    };
+    let expiry = async move { gateway.sessions.expire().await };
     http::start("menes-rest", listener, router, tls, BOUNDS, expiry)
 }
 

@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 use crate::inside::{Inside, Login, LoginError};
 use crate::server::Shared;
 
+/// Time between two looks for sessions that have ended.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Most sessions at a time.
 const MAX_SESSIONS: usize = 1_000;
 /// Most stations and groups a session remembers.
@@ -208,10 +210,13 @@ impl Sessions {
         session.lives_until(now.checked_add(lifetime).unwrap_or(now));
     }
 
-    /// Closes sessions that have ended. To be called now and then.
-    pub(crate) fn expire(&self) {
-        let now = Instant::now();
-        self.all.lock().retain(|_, session| !session.has_ended(now));
+    /// Closes sessions that have ended, for ever.
+    pub(crate) async fn expire(&self) {
+        loop {
+            tokio::time::sleep(EXPIRY_INTERVAL).await;
+            let now = Instant::now();
+            self.all.lock().retain(|_, session| !session.has_ended(now));
+        }
     }
 
     /// One number for the same user with the same password. Says nothing about either.

@@ -52,8 +52,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// How long a user who sends name and password stays connected.
 const BASIC_LIFETIME: Duration = Duration::from_secs(60);
-/// Time between two looks for sessions that have ended.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Where the routes begin.
 const BASE: &str = "/api/v1";
 
@@ -84,12 +82,7 @@ pub(crate) fn start(
         tokens: Tokens::new(),
     });
     let router = Router::new().fallback_service(any(handle).with_state(Arc::clone(&management)));
-    let expiry = async move {
-        loop {
-            tokio::time::sleep(EXPIRY_INTERVAL).await;
-            management.sessions.expire();
-        }
-    };
+    let expiry = async move { management.sessions.expire().await };
     http::start("menes-api", listener, router, tls, BOUNDS, expiry)
 }
 

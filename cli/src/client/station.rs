@@ -164,10 +164,9 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
                 body.insert("schema_name".to_owned(), schema.into());
             }
             let answer = server.ask("STATION.CREATE", body.into()).await?;
-            let text = format!(
-                "created station {station}: {} partitions",
-                cell(&answer["partitions"])
-            );
+            let partitions = cell(&answer["partitions"]);
+            let plural = if partitions == "1" { "" } else { "s" };
+            let text = format!("created station {station}: {partitions} partition{plural}");
             output.done(&text, &answer)
         }
         Command::Show { station } => {

@@ -171,6 +171,11 @@ async def letters(memphis, nc, js):
     check("edited and sent again", await call("POST", f"/dead-letters/{number}/edit", {"text": "mended"}), (204, None))
     check("as a new message", texts(await consumer.fetch(batch_size=1)), ["mended"])
     check("resent", await call("POST", f"{path}/resend", {}), (200, {"resent": 2}))
+
+    async def told():
+        return len(consumer.dls_messages) == 2
+
+    await eventually("told the group", told)
     check("to the group", texts(await consumer.fetch(batch_size=2)), ["letter 0", "letter 2"])
     check("dropped", (await call("POST", f"{path}/drop", {}))[0], 200)
     check("none left", (await call("GET", path))[1]["items"], [])

@@ -3,13 +3,19 @@
 //! A message or an ack takes effect when its entry is durable, a moment after it came. Who asks
 //! next what the stream holds, over whatever connection, expects to find it there, as with a server
 //! that stores before it syncs. So such a question waits until the entries of the stream that are
-//! under way are applied.
+//! under way are applied. What waits is bounded: beyond that, or for a long one, the answer is what
+//! is applied already.
 
 use super::{ApiRequest, Application, Engine};
 use crate::api::subject::Call;
 use crate::ids::{AccountName, GroupId};
 use crate::ports::{LogStore, Outbox, StateStore};
 use crate::time::Timestamp;
+
+/// Questions that wait at a time, at most.
+const MAX_HELD: usize = 1024;
+/// A question of more bytes does not wait. Sensible ones have a few dozen.
+const MAX_BYTES: usize = 16 * 1024;
 
 /// A question that waits.
 #[derive(Debug)]
@@ -37,7 +43,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(group) = self.meta.group(request.account, stream) else {
             return false;
         };
-        if self.poisoned.is_some() {
+        let bytes = request.subject.len()
+            + request.reply.len()
+            + request.header.len()
+            + request.payload.len();
+        let is_too_much = self.reads.len() >= MAX_HELD || bytes > MAX_BYTES;
+        if self.poisoned.is_some() || is_too_much {
             return false;
         }
         self.seal_group(group);

@@ -431,3 +431,20 @@ fn who_asks_finds_what_came_before() {
         assert!(server.answer(&info).contains(r#""num_ack_pending":0"#));
     }
 }
+
+#[test]
+fn questions_do_not_pile_up_behind_a_slow_disk() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.publish("s.a");
+    let long = format!(r#"{{"subjects_filter":"{}"}}"#, "a".repeat(20_000));
+    let long = server.request("$JS.API.STREAM.INFO.S", &long);
+    assert!(server.answer(&long).contains("stream_info_response"));
+    let asked: Vec<String> = (0..2_000)
+        .map(|_| server.request("$JS.API.STREAM.INFO.S", ""))
+        .collect();
+    let last = asked.last().expect("many were asked");
+    assert!(server.answer(last).contains(r#""messages":0"#));
+    server.settle();
+    assert!(server.answer(&asked[0]).contains(r#""messages":1"#));
+}

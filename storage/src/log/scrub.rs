@@ -102,6 +102,8 @@ struct Pass {
 enum Found {
     Sound,
     Damage(u32),
+    /// It could not be looked at; the next pass will.
+    Unknown,
     Stopped,
 }
 
@@ -116,7 +118,7 @@ impl Pass {
             while let Some(segment) = self.shared.next_full_segment(&checked) {
                 checked.insert(segment);
                 match self.check(segment) {
-                    Found::Sound => {}
+                    Found::Sound | Found::Unknown => {}
                     Found::Stopped => return,
                     Found::Damage(offset) => {
                         // What was given back meanwhile is no damage.
@@ -136,8 +138,18 @@ impl Pass {
     }
 
     fn check(&self, segment: u64) -> Found {
-        let Ok(file) = self.files.open(&segment_name(segment)) else {
-            return Found::Damage(0);
+        let name = segment_name(segment);
+        let file = match self.files.open(&name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::Damage(0),
+            // Too many open files, say: that tells nothing about what is stored.
+            Err(error) => {
+                tracing::warn!(
+                    "{} is not checked: {error}",
+                    self.files.path(&name).display()
+                );
+                return Found::Unknown;
+            }
         };
         let Ok(Some(header)) = read_header(&*file, self.store, segment) else {
             return Found::Damage(0);
