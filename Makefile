@@ -51,6 +51,13 @@ conformance: setup ## Run the clients' own suites from checkouts in DIR (SUITES=
 	compat-tests/conformance/run.py "$(DIR)" --server $(PROFILE_DIR)/menes \
 	  $(if $(REFERENCE),--reference "$(REFERENCE)") $(foreach suite,$(SUITES),--suite $(suite))
 
+exporter: setup clients ## Let the Prometheus exporter of NATS scrape Menes and nats-server (EXPORTER=<program>)
+	@test -n "$(EXPORTER)" || { echo "make exporter EXPORTER=<prometheus-nats-exporter>: see compat-tests/conformance/README.md"; exit 1; }
+	cargo build --locked --workspace --bin menes
+	scripts/setup-clients.sh --paths > $(PROFILE_DIR)/clients
+	compat-tests/conformance/exporter.py --exporter "$(EXPORTER)" --server $(PROFILE_DIR)/menes \
+	  --reference "$$(sed -n 's/^nats_server=//p' $(PROFILE_DIR)/clients)" --nats "$$(sed -n 's/^nats=//p' $(PROFILE_DIR)/clients)"
+
 differential: setup ## Play SEQUENCES generated ones to nats-server and Menes (SEED=first REFERENCE=nats-server)
 	cargo build --locked --workspace --bin menes
 	cargo run --locked --bin differential -- --server $(PROFILE_DIR)/menes \
@@ -81,4 +88,4 @@ fix: ## Format and apply what clippy can
 clean: ## Remove build output (the RocksDB archive in the home cache stays)
 	cargo clean
 
-.PHONY: help doctor setup build run test unit clients kill-loop compare conformance differential sim bench benchmarks fuzz verify fix clean
+.PHONY: help doctor setup build run test unit clients kill-loop compare conformance exporter differential sim bench benchmarks fuzz verify fix clean

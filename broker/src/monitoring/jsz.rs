@@ -1,7 +1,7 @@
 //! `/jsz`: the streams.
 
 use menes_jetstream::api::metadata;
-use menes_jetstream::api::response::ClusterInfo;
+use menes_jetstream::api::response::{AccountLimits, ClusterInfo};
 use menes_jetstream::consumer::ConsumerInfo;
 use menes_jetstream::engine::{AccountFigures, Figures, StreamFigures};
 use menes_jetstream::stream::{StreamConfig, StreamState};
@@ -188,6 +188,7 @@ impl Monitor {
                 found.unwrap_or_else(|| AccountFigures {
                     account: account.name().clone(),
                     figures: Figures::default(),
+                    limits: AccountLimits::default(),
                     streams: Vec::new(),
                 })
             })
@@ -247,7 +248,7 @@ impl View<'_> {
         AccountDetail {
             name: account.account.as_str().to_owned(),
             id: account.account.as_str().to_owned(),
-            stats: Stats::of_account(&account.figures, 0),
+            stats: Stats::of_account(&account.figures, 0).with_limits(&account.limits),
             stream_detail: streams.map(|stream| self.stream(stream)).collect(),
         }
     }

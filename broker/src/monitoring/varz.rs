@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use menes_jetstream::Timestamp;
-use menes_jetstream::api::response::ApiStats;
+use menes_jetstream::api::response::{AccountLimits, ApiStats};
 use menes_jetstream::engine::Figures;
 use serde::Serialize;
 
@@ -213,6 +213,20 @@ impl Stats {
     /// How many accounts may have streams.
     pub(super) fn set_accounts(&mut self, accounts: u64) {
         self.accounts = accounts;
+    }
+
+    /// Shows what an account may use in the place of what its streams reserve: as nats-server does
+    /// for each account of `/jsz`, where no limit is the largest number. Limits of tiers are not
+    /// shown there.
+    #[expect(clippy::cast_sign_loss, reason = "no limit, -1, is shown so")]
+    pub(super) const fn with_limits(mut self, limits: &AccountLimits) -> Self {
+        if limits.is_tier {
+            (self.reserved_memory, self.reserved_storage) = (0, 0);
+        } else {
+            self.reserved_memory = limits.max_memory as u64;
+            self.reserved_storage = limits.max_storage as u64;
+        }
+        self
     }
 
     /// Of one account, which counts no accounts; the level of the API is the server's.

@@ -82,6 +82,11 @@ impl Accounts {
         slot
     }
 
+    /// Every account that has, had or may have something, by name.
+    pub(super) fn names(&self) -> impl Iterator<Item = &AccountName> {
+        self.slots.keys()
+    }
+
     /// Totals over all accounts.
     pub(super) const fn total(&self) -> Figures {
         self.total

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Application, Engine};
-use crate::api::response::StreamInfo;
+use crate::api::response::{AccountLimits, StreamInfo};
 use crate::consumer::ConsumerInfo;
 use crate::ids::{AccountName, GroupId};
 use crate::ports::{LogStore, Outbox, StateStore};
@@ -47,6 +47,8 @@ pub struct AccountFigures {
     pub account: AccountName,
     /// Its totals.
     pub figures: Figures,
+    /// What it may use.
+    pub limits: AccountLimits,
     /// Its streams, by name.
     pub streams: Vec<StreamFigures>,
 }
@@ -78,7 +80,20 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// demand. What cannot be read is left out.
     pub fn details(&mut self, now: Timestamp, out: &mut dyn Outbox) -> Vec<AccountFigures> {
         let groups: Vec<_> = self.groups.keys().copied().collect();
-        let mut accounts: BTreeMap<AccountName, AccountFigures> = BTreeMap::new();
+        let mut accounts: BTreeMap<AccountName, AccountFigures> = (self.accounts.names())
+            .map(|account| {
+                let empty = AccountFigures {
+                    account: account.clone(),
+                    figures: Figures {
+                        accounts: 1,
+                        ..self.accounts.used(account)
+                    },
+                    limits: self.accounts.limits(account),
+                    streams: Vec::new(),
+                };
+                (account.clone(), empty)
+            })
+            .collect();
         for group in groups {
             let Ok(info) = self.info_of(group, now) else {
                 continue;
@@ -86,16 +101,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             let Some(target) = self.groups.get(&group) else {
                 continue;
             };
-            let entry = accounts
-                .entry(target.account.clone())
-                .or_insert_with(|| AccountFigures {
-                    account: target.account.clone(),
-                    figures: Figures {
-                        accounts: 1,
-                        ..self.accounts.used(&target.account)
-                    },
-                    streams: Vec::new(),
-                });
+            let Some(entry) = accounts.get_mut(&target.account) else {
+                continue;
+            };
             let ids: Vec<u32> = target.names.keys().copied().collect();
             let mut consumers: Vec<ConsumerInfo> = ids
                 .into_iter()
