@@ -41,6 +41,14 @@ kill-loop: setup clients ## Kill -9 under load KILLS times and check every ackno
 	cargo build --locked --workspace --bin menes
 	MENES_KILLS=$(KILLS) cargo test --locked --workspace --test kill_loop -- --nocapture
 
+power-loss: setup clients ## Cut the power under load KILLS times and check every acknowledged message (root)
+	cargo build --locked --workspace --bin menes
+	MENES_KILLS=$(KILLS) unshare --mount cargo test --locked --workspace --test kill_loop -- --ignored --nocapture
+
+full-disk: setup ## Fill a small disk KILLS times, purge, and go on
+	cargo build --locked --workspace --bin menes
+	MENES_FULL_DISKS=$(KILLS) cargo test --locked --workspace --test trouble full_disk -- --nocapture
+
 compare: setup clients ## Run scenarios on Menes and on nats-server and print what differs
 	cargo build --locked --workspace --bin menes
 	cargo test --locked --workspace --test comparison
@@ -88,4 +96,4 @@ fix: ## Format and apply what clippy can
 clean: ## Remove build output (the RocksDB archive in the home cache stays)
 	cargo clean
 
-.PHONY: help doctor setup build run test unit clients kill-loop compare conformance exporter differential sim bench benchmarks fuzz verify fix clean
+.PHONY: help doctor setup build run test unit clients kill-loop power-loss full-disk compare conformance exporter differential sim bench benchmarks fuzz verify fix clean

@@ -319,6 +319,8 @@ pub struct Settlements {
     /// Everything up to here was confirmed with one ack.
     floors: Vec<(u64, Moment)>,
     delivered: BTreeSet<u64>,
+    /// The last before the first that was not delivered.
+    complete: u64,
     allows_repeats: bool,
     violations: Vec<String>,
 }
@@ -333,6 +335,7 @@ impl Settlements {
             settled: HashMap::new(),
             floors: Vec::new(),
             delivered: BTreeSet::new(),
+            complete: 0,
             allows_repeats: false,
             violations: Vec::new(),
         }
@@ -352,6 +355,9 @@ impl Settlements {
     /// Notes a delivery, at the end of a request made at `asked`.
     pub fn delivered(&mut self, seq: u64, asked: Moment) {
         self.delivered.insert(seq);
+        while self.delivered.contains(&(self.complete + 1)) {
+            self.complete += 1;
+        }
         // What was settled after the request may have been on its way.
         let alone = self
             .settled
@@ -365,6 +371,13 @@ impl Settlements {
             self.violations
                 .push(format!("{seq} was settled and is delivered again"));
         }
+    }
+
+    /// Up to where everything was delivered. To acknowledge all up to a later message would settle
+    /// some that a kill, or a timeout of the client, has swallowed.
+    #[must_use]
+    pub fn complete_up_to(&self) -> u64 {
+        self.complete
     }
 
     /// Notes that the server confirmed the ack of one message.
@@ -635,5 +648,17 @@ mod tests {
         settlements.delivered(1, asked);
         settlements.check_all_delivered(&BTreeSet::from([1, 2]));
         assert_eq!(settlements.report(), "c: 2 was never delivered\n");
+    }
+
+    #[test]
+    fn what_was_swallowed_is_not_complete() {
+        let mut settlements = Settlements::new("s");
+        let asked = settlements.asking();
+        assert_eq!(settlements.complete_up_to(), 0);
+        for (seq, complete) in [(1, 1), (3, 1), (4, 1), (2, 4)] {
+            settlements.delivered(seq, asked);
+            assert_eq!(settlements.complete_up_to(), complete);
+        }
+        assert_eq!(settlements.report(), "");
     }
 }

@@ -14,7 +14,8 @@
 //! |---|---|
 //! | `MENES_BIN` | server under test; by default the `menes` beside the test binaries |
 //! | `MENES_TEST_SERVER` | `menes` (default) or `nats-server` |
-//! | `MENES_KILLS` | how often the kill loop kills the server, 50 by default |
+//! | `MENES_KILLS` | how often the kill loop kills the server, or cuts its power, 50 by default |
+//! | `MENES_FULL_DISKS` | how often a test fills a small disk, 2 by default |
 //! | `MENES_SEED` | seed of the kill loop's random moments, printed by every run |
 //! | `MENES_CACHE`, `CHROMIUM` | where `scripts/setup-clients.sh` keeps clients; the browser |
 
@@ -24,6 +25,7 @@ pub mod connect;
 pub mod differential;
 pub mod ledger;
 mod ports;
+pub mod power;
 pub mod scenario;
 mod server;
 mod tools;

@@ -107,6 +107,8 @@ pub struct ServerOptions {
     pub config: Option<String>,
     /// Further command-line arguments.
     pub arguments: Vec<String>,
+    /// Where the data goes, in place of a folder that goes with the server value.
+    pub data: Option<PathBuf>,
 }
 
 impl Default for ServerOptions {
@@ -118,6 +120,7 @@ impl Default for ServerOptions {
             websocket: false,
             config: None,
             arguments: Vec::new(),
+            data: None,
         }
     }
 }
@@ -173,7 +176,6 @@ impl TestServer {
     /// If the binary is missing, ends, or is not ready in time; with the end of its log.
     pub fn start(options: ServerOptions) -> Result<Self> {
         let folder = TempDir::with_prefix("menes-compat-")?;
-        fs::create_dir(folder.path().join("data"))?;
         let mut server = Self {
             options,
             folder,
@@ -181,6 +183,7 @@ impl TestServer {
             control_plane: None,
             ports: Ports::default(),
         };
+        fs::create_dir_all(server.data_path())?;
         server.launch()?;
         Ok(server)
     }
@@ -357,6 +360,11 @@ impl TestServer {
         format!("--- end of the server's log\n{}\n---", tail.join("\n"))
     }
 
+    fn data_path(&self) -> PathBuf {
+        let own = || self.folder.path().join("data");
+        self.options.data.clone().unwrap_or_else(own)
+    }
+
     fn config_path(&self) -> PathBuf {
         self.folder.path().join("server.conf")
     }
@@ -409,7 +417,7 @@ impl TestServer {
             ])
             .arg("-js")
             .arg("-sd")
-            .arg(self.folder.path().join("data"))
+            .arg(self.data_path())
             .arg("--ports_file_dir")
             .arg(ports_folder)
             .args(&self.options.arguments)

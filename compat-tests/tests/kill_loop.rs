@@ -21,6 +21,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use menes_compat_tests::ledger::{Fingerprint, Ledger, Settlements, Stored};
+use menes_compat_tests::power::PowerDisk;
 use menes_compat_tests::scenario::{self, Scenario};
 use menes_compat_tests::{ServerKind, ServerOptions, TestServer, connect};
 use rand::rngs::StdRng;
@@ -32,6 +33,8 @@ use tokio::time::{interval, sleep, timeout};
 const STREAM: &str = "KILLS";
 const STATION: &str = "kills";
 const STATION_STREAM: &str = "kills$1";
+/// Room for the messages of a thousand rounds.
+const POWER_DISK_MEGABYTES: u64 = 8 << 10;
 /// Messages one producer has under way.
 const WINDOW: usize = 32;
 /// Messages a producer sends per tick, and the tick: about 2,000 a second each.
@@ -53,13 +56,27 @@ fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, T> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_messages_survive_kills() -> Result<()> {
     let kills = from_environment("MENES_KILLS", 50)?;
-    Loop::start(true).await?.run(kills).await
+    Loop::start(true, None).await?.run(kills).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_few_kills_without_memphis_lose_nothing() -> Result<()> {
     let kills = from_environment("MENES_KILLS", 50)?;
-    Loop::start(false).await?.run(kills.div_ceil(10)).await
+    Loop::start(false, None)
+        .await?
+        .run(kills.div_ceil(10))
+        .await
+}
+
+/// The same when the power fails: what was not synced is gone. In every other round the disk breaks
+/// instead: the server goes on for a moment with one that fails every write and every sync, and must
+/// not acknowledge what did not get there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs root and loop devices: make power-loss"]
+async fn acknowledged_messages_survive_power_loss() -> Result<()> {
+    let kills = from_environment("MENES_KILLS", 50)?;
+    let disk = PowerDisk::start(POWER_DISK_MEGABYTES)?;
+    Loop::start(true, Some(disk)).await?.run(kills).await
 }
 
 fn from_environment(name: &str, default: u64) -> Result<u64> {
@@ -95,13 +112,18 @@ struct Loop {
     reader: jetstream::Context,
     /// Up to where the stream has been checked since the last full pass.
     checked: u64,
+    /// Where the data lies, if power is to fail. Below the server: unmounted when that has ended.
+    disk: Option<PowerDisk>,
 }
 
 impl Loop {
-    async fn start(with_memphis: bool) -> Result<Self> {
+    async fn start(with_memphis: bool, disk: Option<PowerDisk>) -> Result<Self> {
         let seed = from_environment("MENES_SEED", rand::rng().random())?;
         eprintln!("MENES_SEED={seed}");
-        let options = ServerOptions::default();
+        let options = ServerOptions {
+            data: disk.as_ref().map(|disk| disk.path().join("data")),
+            ..ServerOptions::default()
+        };
         let options = if with_memphis {
             options.with_memphis()
         } else {
@@ -141,6 +163,7 @@ impl Loop {
             memphis: None,
             reader,
             checked: 0,
+            disk,
             server,
         };
         started.spawn(with_memphis).await?;
@@ -189,8 +212,9 @@ impl Loop {
             sleep(Duration::from_millis(self.random.random_range(20..700))).await;
             let interrupted = kill.is_multiple_of(8);
             let while_starting = interrupted.then(|| self.random.random_range(0..150));
+            let moment = Duration::from_millis(self.random.random_range(0..50));
             block_in_place(|| {
-                self.server.kill_9()?;
+                self.end_abruptly(kill.is_multiple_of(2).then_some(moment))?;
                 if let Some(after_ms) = while_starting {
                     self.server
                         .restart_interrupted(Duration::from_millis(after_ms))?;
@@ -219,6 +243,23 @@ impl Loop {
         Ok(())
     }
 
+    /// Kills the server; with a disk, either cuts its power or breaks it the given time before.
+    fn end_abruptly(&mut self, broken_for: Option<Duration>) -> Result<()> {
+        let Some(disk) = &mut self.disk else {
+            return self.server.kill_9();
+        };
+        if let Some(before) = broken_for {
+            disk.fail()?;
+            // The moment is the point: there is nothing to wait for.
+            std::thread::sleep(before);
+            self.server.kill_9()?;
+        } else {
+            self.server.kill_9()?;
+            disk.cut()?;
+        }
+        disk.restore()
+    }
+
     /// Lets everything finish, then checks all of it, also after one more kill and a restart.
     async fn finish(&mut self) -> Result<()> {
         self.ending.send_replace(true);
@@ -242,7 +283,7 @@ impl Loop {
         self.check_tasks()?;
 
         block_in_place(|| {
-            self.server.kill_9()?;
+            self.end_abruptly(None)?;
             self.server.restart()
         })?;
         self.check(1).await.context("after the last kill")?;
@@ -497,7 +538,11 @@ async fn consume(
             for seq in join_all(kept.map(confirmed)).await.into_iter().flatten() {
                 lock(&settlements).settled(seq);
             }
-        } else if let Some(last) = delivered.into_iter().max_by_key(|(seq, _)| *seq)
+            continue;
+        }
+        let complete = lock(&settlements).complete_up_to();
+        let complete = delivered.into_iter().filter(|(seq, _)| *seq <= complete);
+        if let Some(last) = complete.max_by_key(|(seq, _)| *seq)
             && let Some(seq) = confirmed(last).await
         {
             lock(&settlements).settled_up_to(seq);
