@@ -280,6 +280,7 @@ fn streams_options(asked: &Settings, max_memory: Option<u64>) -> StreamsOptions 
     let jetstream = asked.jetstream.clone().unwrap_or_default();
     StreamsOptions {
         domain: jetstream.domain,
+        encryption: jetstream.encryption,
         limits: ServerLimits {
             memory: jetstream.max_memory.or(max_memory),
             // What is free now says nothing about what is stored already; the disk itself tells

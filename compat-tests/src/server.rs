@@ -200,6 +200,16 @@ impl TestServer {
         self.launch()
     }
 
+    /// Starts the server again as [`TestServer::restart`] does, with another configuration.
+    ///
+    /// # Errors
+    ///
+    /// As [`TestServer::restart`].
+    pub fn restart_with(&mut self, config: &str) -> Result<()> {
+        self.options.config = Some(config.to_owned());
+        self.restart()
+    }
+
     /// Starts the server again as [`TestServer::restart`] does, and kills it before it is ready or
     /// soon after.
     ///

@@ -75,6 +75,7 @@ impl Fixture {
             index: self.index,
             term: 1,
             kind: EntryKind::Publish,
+            compress: false,
             payload: block.clone(),
         };
         let at = self

@@ -514,6 +514,7 @@ mod tests {
             index,
             term: 1,
             kind: EntryKind::Publish,
+            compress: false,
             payload: Bytes::from_static(payload),
         }
     }

@@ -66,6 +66,9 @@ pub struct Entry {
     pub term: u64,
     /// What the payload holds.
     pub kind: EntryKind,
+    /// Whether a store should spend time to keep the payload in less room. It is the same payload
+    /// when it is read.
+    pub compress: bool,
     /// The command.
     pub payload: Bytes,
 }

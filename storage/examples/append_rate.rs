@@ -97,6 +97,7 @@ fn measure(
                 index,
                 term: 1,
                 kind: EntryKind::Publish,
+                compress: false,
                 payload,
             };
             started.push(Instant::now());

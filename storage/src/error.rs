@@ -50,6 +50,14 @@ pub enum OpenError {
         /// What is damaged, with file and offset.
         what: String,
     },
+    /// It is encrypted, and the configured keys do not open it.
+    #[error("the data in {} is encrypted, and {what}; nothing was changed", .directory.display())]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+        /// What is missing.
+        what: String,
+    },
     /// An option has no meaning.
     #[error("invalid storage option: {0}")]
     Options(String),

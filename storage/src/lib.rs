@@ -11,6 +11,8 @@ mod lock;
 pub mod log;
 pub mod state;
 mod store;
+mod vault;
 
 pub use error::OpenError;
 pub use store::{Store, StoreOptions};
+pub use vault::{CipherSuite, Encryption, Vault};

@@ -4,6 +4,7 @@
 //! <data>/lock      held while a server runs
 //! <data>/log/      the log
 //! <data>/state/    the state, in RocksDB
+//! <data>/keys      the data keys, when it is encrypted
 //! <data>/ballast   space to give up when the disk is full
 //! ```
 
@@ -19,6 +20,7 @@ use crate::error::OpenError;
 use crate::lock::DirectoryLock;
 use crate::log::{LogOptions, SegmentLog, Wake};
 use crate::state::{RocksState, StateOptions};
+use crate::vault::{Encryption, KEYS, Vault};
 
 const LOG: &str = "log";
 const STATE: &str = "state";
@@ -33,6 +35,8 @@ pub struct StoreOptions {
     pub log: LogOptions,
     /// The state.
     pub state: StateOptions,
+    /// What everything is encrypted with; by default nothing is.
+    pub encryption: Encryption,
     /// Size of the ballast file in bytes, 0 for none. Default 256 MiB, at most a sixteenth of the
     /// disk. It is only made where that leaves more than the low watermark free.
     pub ballast_bytes: u64,
@@ -43,6 +47,7 @@ impl Default for StoreOptions {
         Self {
             log: LogOptions::default(),
             state: StateOptions::default(),
+            encryption: Encryption::default(),
             ballast_bytes: 256 << 20,
         }
     }
@@ -71,6 +76,7 @@ impl Store {
         fs::create_dir_all(path).map_err(OpenError::io("create data directory", path))?;
         refuse_foreign(path)?;
         let lock = DirectoryLock::take(path)?;
+        let vault = Vault::open(path, &options.encryption)?;
         let room = space(path).map_err(OpenError::io("ask for the free space of", path))?;
         let ballast_bytes = options.ballast_bytes.min(room.total / 16);
         let ballast = Arc::new(Ballast::new(path.join(BALLAST), ballast_bytes));
@@ -80,9 +86,20 @@ impl Store {
         } else if let Err(error) = ballast.take(room, &options.log.watermarks) {
             tracing::warn!(%error, "no ballast file could be made");
         }
-        let log =
-            SegmentLog::open(&path.join(LOG), options.log.clone(), Some(ballast), wake)?.hold(lock);
-        let state = RocksState::open(&path.join(STATE), log.store_id(), &options.state)?;
+        let log_options = LogOptions {
+            vault: vault.clone(),
+            ..options.log.clone()
+        };
+        let log = SegmentLog::open(&path.join(LOG), log_options, Some(ballast), wake)?.hold(lock);
+        let state_options = StateOptions {
+            vault: vault.clone(),
+            ..options.state.clone()
+        };
+        let state = RocksState::open(&path.join(STATE), log.store_id(), &state_options)?;
+        if vault.has_keys() && !vault.is_on() && !log.has_sealed_segments() {
+            tracing::info!("nothing is encrypted any more: the previous key is no longer needed");
+            Vault::retire(path)?;
+        }
         if state.applied().is_none() && !log.is_complete() {
             return Err(OpenError::Damaged {
                 what: format!(
@@ -121,6 +138,7 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
         let harmless = name.starts_with('.') || name.starts_with("menes") || name == "lost+found";
         // Left by a first start that was interrupted.
         let unfinished = matches!(name.as_str(), "lock" | BALLAST)
+            || name.trim_end_matches(".new") == KEYS
             || (name == LOG && SegmentLog::is_unused(&path.join(LOG)));
         !harmless && !unfinished
     });

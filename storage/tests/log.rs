@@ -123,6 +123,7 @@ fn entry(index: u64, len: usize) -> Entry {
         index,
         term: 1 + index % 2,
         kind: EntryKind::from_u8(1 + (index % 4) as u8).expect("a kind"),
+        compress: false,
         payload: (0..len)
             .map(|at| (index as usize * 31 + at) as u8)
             .collect::<Vec<_>>()

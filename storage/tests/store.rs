@@ -42,6 +42,7 @@ fn entry(index: u64, kind: EntryKind) -> Entry {
         index,
         term: 1,
         kind,
+        compress: false,
         payload: Bytes::from(vec![7; 3000]),
     }
 }

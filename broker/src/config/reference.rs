@@ -158,6 +158,9 @@ pub const ENTRIES: &[Entry] = entries! {
     "jetstream.max_memory_store" ["max_mem_store", "max_mem"] "bytes" "three quarters of the memory" RELOADS "Most bytes in memory streams. A reload may raise it.";
     "jetstream.max_file_store" ["max_file"] "bytes" "three quarters of the free disk" RELOADS "Most bytes in file streams. A reload may raise it.";
     "jetstream.domain" [] "text" "none" NO "The domain of the streams' API.";
+    "jetstream.key" ["ek", "encryption_key"] "text" "none" NO "What is stored is encrypted with it. Better a variable of the environment: key: $JS_KEY";
+    "jetstream.prev_key" ["prev_ek", "prev_encryption_key"] "text" "none" NO "The key of before, when another one takes its place or encryption ends.";
+    "jetstream.cipher" [] "chacha or aes" "chacha" NO "ChaCha20-Poly1305 or AES-256-GCM, for what is written from now on.";
     "jetstream.sync_interval" ["sync"] "duration or always" "always" NO "Acknowledgements always wait for the disk here.";
     "authorization.user" ["username"] "text" "none" RELOADS "The one user.";
     "authorization.password" ["pass"] "text or hash" "none" RELOADS "Its password.";

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use menes_jetstream::api::response::AccountLimits;
 use menes_jetstream::ids::AccountName;
+use menes_storage::Encryption;
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
@@ -187,6 +188,8 @@ pub struct JetStreamSettings {
     pub max_file: Option<u64>,
     /// Domain.
     pub domain: Option<String>,
+    /// What the stores are encrypted with.
+    pub encryption: Encryption,
 }
 
 /// The real environment and files.

@@ -234,6 +234,9 @@ const SETTINGS: &[Setting] = settings! {
         streams(s, |streams| streams.max_file)
     };
     "JetStreamDomain", Refuses, |s| streams(s, |streams| streams.domain.clone());
+    "JetStreamKey", Refuses, |s| streams(s, |streams| streams.encryption.key.clone());
+    "JetStreamOldKey", Refuses, |s| streams(s, |streams| streams.encryption.previous.clone());
+    "JetStreamCipher", Refuses, |s| streams(s, |streams| Some(streams.encryption.cipher));
     "PidFile", Takes("pid_file"), |s| shown(s.pid_file.as_ref().map(|path| path.display()));
     "PortsFileDir", Refuses, |s| shown(s.ports_file_dir.as_ref().map(|path| path.display()));
     "LameDuckDuration", Refuses, |s| written(&s.lame_duck.duration);

@@ -17,6 +17,7 @@ use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
 use menes_jetstream::time::Timestamp;
 use parking_lot::Mutex;
 
+use super::captures::Captures;
 use super::ingest::{IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag, LimitChange};
 use super::presence::Presence;
 use super::stations::{self, StationsDriver};
@@ -118,6 +119,8 @@ pub(crate) struct Routes {
     batch: RouteBatch,
     /// The account routed to last; there is mostly one.
     last: Option<Arc<Account>>,
+    /// What comes from them.
+    captures: Captures,
 }
 
 impl Routes {
@@ -126,6 +129,7 @@ impl Routes {
             accounts,
             batch,
             last: None,
+            captures: Captures::default(),
         }
     }
 
@@ -161,10 +165,14 @@ impl Outbox for Routes {
         subject: &[u8],
         queue: Option<&[u8]>,
     ) -> bool {
-        self.account(account).has_interest(subject, queue)
+        // What is not to be delivered has nobody who wants it.
+        !self.captures.is_paused(account) && self.account(account).has_interest(subject, queue)
     }
 
     fn has_exact_interest(&mut self, account: &AccountName, subject: &[u8]) -> bool {
+        if self.captures.is_paused(account) {
+            return false;
+        }
         let account = self.account(account);
         self.batch.has_exact_interest(&account, subject)
     }
@@ -189,18 +197,12 @@ pub(crate) struct Links {
     pub(crate) presence: Arc<Presence>,
 }
 
-/// A subscription of the engine and the account it was made in.
-type Capture = (Arc<Account>, Arc<Subscription>);
-
 /// Everything the engine thread owns.
 pub(crate) struct Driver<L, S> {
     engine: Engine<L, S, StationsDriver>,
     links: Links,
     clock: Clock,
     routes: Routes,
-    captures: BTreeMap<GroupId, Vec<Capture>>,
-    /// Subscriptions of mirrors and sources, by the number under which they listen.
-    listeners: BTreeMap<u64, Vec<Capture>>,
     batches: Vec<IngestBatch>,
     /// When figures were last published.
     status_at: Option<Instant>,
@@ -233,8 +235,6 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             links,
             clock,
             routes,
-            captures: BTreeMap::new(),
-            listeners: BTreeMap::new(),
             batches: Vec::new(),
             status_at: None,
         }
@@ -304,6 +304,8 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             subscriptions,
         };
         self.served.insert(account.name().clone(), served);
+        self.routes.captures.pause(account.name(), !is_enabled);
+        self.engine.interest_changed();
     }
 
     fn follow_limits(&mut self) {
@@ -496,34 +498,9 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                 } => {
                     self.engine.application_mut().stream_came();
                     let account = self.routes.accounts.get_or_create(&account);
-                    let tag = IngestTag {
-                        kind: IngestKind::Stream,
-                        id: group.0,
-                    };
-                    let name = self
-                        .engine
-                        .stream_name(group)
-                        .unwrap_or_default()
-                        .to_owned();
-                    let captures = self.captures.entry(group).or_default();
-                    let is_wanted = |capture: &Capture| {
-                        let wanted = |subject: &String| subject.as_bytes() == capture.1.subject();
-                        subjects.iter().any(wanted)
-                    };
-                    // First what goes, then what is new: a message matched by both is stored once.
-                    // What stays is not touched, so nothing slips through in between.
-                    let gone = captures.extract_if(.., |capture| !is_wanted(capture));
-                    for (account, subscription) in gone {
-                        account.unsubscribe(&subscription);
-                    }
-                    for subject in &subjects {
-                        let is_there =
-                            |capture: &Capture| subject.as_bytes() == capture.1.subject();
-                        if !captures.iter().any(is_there) {
-                            let capture = account.subscribe_stream(tag, subject.as_bytes(), &name);
-                            captures.push((Arc::clone(&account), capture));
-                        }
-                    }
+                    let name = self.engine.stream_name(group).unwrap_or_default();
+                    let captures = &mut self.routes.captures;
+                    captures.capture(group, account, name, subjects);
                 }
                 Change::Listen {
                     account,
@@ -531,24 +508,9 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                     subjects,
                 } => {
                     let account = self.routes.accounts.get_or_create(&account);
-                    let tag = IngestTag {
-                        kind: IngestKind::Link,
-                        id: listener,
-                    };
-                    let subscribe = |subject: &String| {
-                        let subscription = account.subscribe_engine(tag, subject.as_bytes(), None);
-                        (Arc::clone(&account), subscription)
-                    };
-                    let subscriptions = subjects.iter().map(subscribe).collect();
-                    self.listeners.insert(listener, subscriptions);
+                    self.routes.captures.listen(listener, account, &subjects);
                 }
-                Change::Unlisten { listener } => {
-                    for (account, subscription) in
-                        self.listeners.remove(&listener).unwrap_or_default()
-                    {
-                        account.unsubscribe(&subscription);
-                    }
-                }
+                Change::Unlisten { listener } => self.routes.captures.unlisten(listener),
                 Change::Release {
                     group,
                     account,
@@ -557,10 +519,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                     let now = self.clock.now();
                     let stations = self.engine.application_mut();
                     stations.stream_gone(&account, &stream, now);
-                    for (account, subscription) in self.captures.remove(&group).unwrap_or_default()
-                    {
-                        account.unsubscribe(&subscription);
-                    }
+                    self.routes.captures.release(group);
                 }
             }
         }

@@ -9,6 +9,7 @@
 //! ```
 
 mod audit;
+mod captures;
 mod driver;
 pub mod ingest;
 mod presence;
@@ -27,7 +28,7 @@ use menes_jetstream::api::metadata::Identity;
 use menes_jetstream::api::response::AccountLimits;
 use menes_jetstream::api::stream_config::{Bounds, Features};
 use menes_jetstream::engine::{Engine, Options, ServerLimits};
-use menes_storage::{Store, StoreOptions};
+use menes_storage::{Encryption, Store, StoreOptions};
 use thiserror::Error;
 
 use self::driver::{Alarm, Clock, Driver, Links, Routes};
@@ -53,6 +54,8 @@ pub struct StreamsOptions {
     pub limits: ServerLimits,
     /// The accounts that may use JetStream, and how much of it. Default all, without limits.
     pub accounts: Option<BTreeMap<AccountName, AccountLimits>>,
+    /// What the stores are encrypted with. Default nothing.
+    pub encryption: Encryption,
 }
 
 impl StreamsOptions {
@@ -123,7 +126,10 @@ impl Streams {
         let wake = Arc::clone(&self.alarm);
         let store = Store::open(
             folder,
-            &StoreOptions::default(),
+            &StoreOptions {
+                encryption: asked.encryption.clone(),
+                ..StoreOptions::default()
+            },
             Arc::new(move || wake.ring()),
         )
         .map_err(|error| StreamsError(error.to_string()))?;

@@ -84,9 +84,28 @@ async def scenario(nc):
     await reload("max_memory_store: 16KB", "max_memory_store: 4KB")
     await reload("max_memory_store: 16KB, ", "")
     server_limits()
+    await publish(b, "S1", b"while there is JetStream")
     await reload("B { jetstream: enabled", "B { jetstream: disabled")
     await api(b, "INFO")
+    await publish(b, "S1", b"while there is no JetStream")
+    await reload("B { jetstream: disabled", "B { jetstream: enabled")
+    await messages(b, "S1")
+    await publish(b, "S1", b"again")
+    await messages(b, "S1")
     await b.close()
+
+
+async def publish(nc, subject, payload):
+    try:
+        answer = json.loads((await nc.request(subject, payload, timeout=2)).data)
+    except nats.errors.NoRespondersError:
+        answer = "no responders"
+    note(f"{payload} to {subject}", normalise(answer))
+
+
+async def messages(nc, stream):
+    answer = json.loads((await nc.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=2)).data)
+    note(f"stored in {stream}", answer["state"]["messages"])
 
 
 run(scenario)

@@ -21,6 +21,7 @@ use crate::ports::{
     Appended, Entry, EntryKind, LogStore, Outbox, Outgoing, StateStore, StoreError, StoreErrorKind,
 };
 use crate::record::{BlockBuilder, Tag};
+use crate::stream::config::Compression;
 use crate::stream::{MAX_GAPS, PublishOutcome};
 use crate::time::Timestamp;
 
@@ -213,6 +214,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             index: self.next_application_index,
             term: self.term,
             kind: EntryKind::Application,
+            compress: false,
             payload: command.into(),
         };
         self.next_application_index += 1;
@@ -235,6 +237,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             index: self.next_meta_index,
             term: self.term,
             kind: EntryKind::Command,
+            compress: false,
             payload: Bytes::from(payload),
         };
         self.next_meta_index += 1;
@@ -259,6 +262,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             index: target.next_index,
             term,
             kind: EntryKind::Command,
+            compress: false,
             payload: Bytes::from(payload),
         };
         target.next_index += 1;
@@ -499,6 +503,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             index: target.next_index,
             term,
             kind: EntryKind::Publish,
+            compress: target.stream.config().compression == Compression::S2,
             payload: builder.finish(),
         };
         target.next_index += 1;
@@ -523,6 +528,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             index: target.next_index,
             term,
             kind: EntryKind::Consumer,
+            compress: false,
             payload: Bytes::from(payload),
         };
         target.next_index += 1;

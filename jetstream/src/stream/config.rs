@@ -41,7 +41,7 @@ pub enum Storage {
     Memory,
 }
 
-/// Compression of stored messages; kept for clients, blocks are stored as they are.
+/// Compression of stored messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 
 use bytes::Bytes;
-use menes_jetstream::ports::{Entry, LogPosition, Ticket};
+use menes_jetstream::ports::{LogPosition, Ticket};
 
 use super::format::{
     ENTRY_HEADER_LEN, EntryHeader, Kind, OWN_ENTRY_BYTES, SegmentHeader, StoreId, align,
@@ -107,23 +107,21 @@ impl Batch {
         self.own(at, store, Kind::Seal, serial);
     }
 
-    /// Adds an entry of `len` bytes at `at`. Returns where the next one goes.
+    /// Adds an entry at `at`: its header, and its payload as it is written. Returns where the next
+    /// one goes.
     pub(super) fn entry(
         &mut self,
         at: LogPosition,
         store: StoreId,
-        entry: &Entry,
-        len: u32,
+        header: EntryHeader,
+        payload: &Bytes,
     ) -> LogPosition {
-        self.stage(
-            at,
-            &EntryHeader::of(entry, len).finish(store, at, &entry.payload),
-        );
-        if entry.payload.len() <= COPY_BYTES {
-            self.stage(self.end, &entry.payload);
+        self.stage(at, &header.finish(store, at, payload));
+        if payload.len() <= COPY_BYTES {
+            self.stage(self.end, payload);
         } else {
-            self.parts.push(Part::Shared(entry.payload.clone()));
-            self.advance(len - ENTRY_HEADER_LEN);
+            self.parts.push(Part::Shared(payload.clone()));
+            self.advance(header.len - ENTRY_HEADER_LEN);
         }
         self.pad()
     }

@@ -2,13 +2,17 @@
 //!
 //! ```text
 //! segment: header (64 bytes) | entry | padding to 8 | entry | ...
-//! header:  magic [8] | version u32 | crc32c u32 | number u64 | length u32 | 0 u32 | store id [16] | 0
+//! header:  magic [8] | version u32 | crc32c u32 | number u64 | length u32 | sealed u32 | store id [16] | 0
 //! entry:   len u32 | crc32c u32 | group u64 | index u64 | term u64 | kind u8 | payload
 //! ```
 //!
 //! Numbers are little-endian. `len` counts the whole entry without its padding. The checksum of an
 //! entry covers the store id, the segment number, the offset, and every byte but itself, so that a
 //! valid entry in the wrong place, in a recycled file or from another store is not valid there.
+//!
+//! A kind with the bit 64 says that the payload is sealed: encrypted, [`crate::vault`]. In a segment
+//! whose header says sealed every payload is, in any other none. One with the bit 32 says that the
+//! payload is packed: compressed, [`super::packing`], before it was sealed.
 //!
 //! Two kinds are the log's own and carry no payload: a **mark** begins every batch, with the
 //! batch's serial number as its group, and a **seal** ends a full segment. A batch is written only
@@ -17,6 +21,9 @@
 use bytes::Bytes;
 use menes_jetstream::ids::GroupId;
 use menes_jetstream::ports::{Entry, EntryKind, LogPosition};
+
+use super::packing;
+use crate::vault::Vault;
 
 pub(crate) const VERSION: u32 = 1;
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
@@ -28,6 +35,12 @@ const ALIGNMENT: u32 = 8;
 const SEGMENT_MAGIC: [u8; 8] = *b"MENESSEG";
 const MARK: u8 = 0;
 const SEAL: u8 = 255;
+/// Set in the kind of an entry whose payload is encrypted.
+const SEALED: u8 = 64;
+/// Set in the kind of an entry whose payload is compressed.
+const PACKED: u8 = 32;
+/// What an entry's encryption is bound to: the store, the place, and the entry's own header.
+const PLACE_BYTES: usize = 28 + ENTRY_HEADER_BYTES;
 
 /// Where the entry after one that ends at `end` begins.
 pub(crate) const fn align(end: u32) -> u32 {
@@ -85,16 +98,17 @@ pub(crate) struct EntryHeader {
 }
 
 impl EntryHeader {
-    /// The header of an engine entry whose payload has `payload_len` bytes; the checksum is still
-    /// missing.
-    pub(crate) fn of(entry: &Entry, len: u32) -> Self {
+    /// The header of an engine entry of `len` bytes with all of it; the checksum is still missing.
+    pub(crate) fn of(entry: &Entry, len: u32, is_packed: bool, is_sealed: bool) -> Self {
+        let packed = if is_packed { PACKED } else { 0 };
+        let sealed = if is_sealed { SEALED } else { 0 };
         Self {
             len,
             crc: 0,
             group: entry.group.0,
             index: entry.index,
             term: entry.term,
-            kind: Kind::Entry(entry.kind).number(),
+            kind: Kind::Entry(entry.kind).number() | packed | sealed,
         }
     }
 
@@ -149,7 +163,39 @@ impl EntryHeader {
     }
 
     pub(crate) const fn kind(&self) -> Option<Kind> {
-        Kind::from_number(self.kind)
+        match Kind::from_number(self.kind) {
+            None => match Kind::from_number(self.kind & !(SEALED | PACKED)) {
+                Some(Kind::Entry(kind)) => Some(Kind::Entry(kind)),
+                _ => None,
+            },
+            kind => kind,
+        }
+    }
+
+    /// Whether the payload is encrypted.
+    pub(crate) const fn is_sealed(&self) -> bool {
+        self.kind & SEALED != 0 && self.kind != SEAL
+    }
+
+    /// Whether the payload is compressed.
+    const fn is_packed(&self) -> bool {
+        self.kind & PACKED != 0 && self.kind != SEAL
+    }
+
+    /// What the encryption of this entry is bound to besides its payload.
+    pub(crate) fn place(&self, store: StoreId, position: LogPosition) -> [u8; PLACE_BYTES] {
+        let mut bytes = [0; PLACE_BYTES];
+        let header = Self { crc: 0, ..*self }.encode();
+        put(
+            &mut bytes,
+            &[
+                &store.0,
+                &position.segment.to_le_bytes(),
+                &position.offset.to_le_bytes(),
+                &header,
+            ],
+        );
+        bytes
     }
 
     /// Whether this is the header of a valid entry with this payload at this position.
@@ -201,12 +247,30 @@ impl Decoded {
         })
     }
 
+    /// The same with its payload in the clear; `None` when that cannot be had.
+    pub(crate) fn reveal(
+        mut self,
+        store: StoreId,
+        position: LogPosition,
+        vault: &Vault,
+    ) -> Option<Self> {
+        if self.header.is_sealed() {
+            let place = self.header.place(store, position);
+            self.payload = vault.unseal(&place, &self.payload)?;
+        }
+        if self.header.is_packed() {
+            self.payload = packing::unpack(&self.payload)?;
+        }
+        Some(self)
+    }
+
     pub(crate) fn into_entry(self, kind: EntryKind) -> Entry {
         Entry {
             group: GroupId(self.header.group),
             index: self.header.index,
             term: self.header.term,
             kind,
+            compress: self.header.is_packed(),
             payload: self.payload,
         }
     }
@@ -218,6 +282,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) number: u64,
     /// Bytes of the whole segment.
     pub(crate) len: u32,
+    /// Every payload in it is encrypted; or none.
+    pub(crate) sealed: bool,
     pub(crate) store: StoreId,
 }
 
@@ -229,7 +295,7 @@ impl SegmentHeader {
             &[
                 &self.number.to_le_bytes(),
                 &self.len.to_le_bytes(),
-                &0_u32.to_le_bytes(),
+                &u32::from(self.sealed).to_le_bytes(),
                 &self.store.0,
             ],
         );
@@ -256,10 +322,11 @@ impl SegmentHeader {
         {
             return None;
         }
-        let (number, len, _) = (fields.u64()?, fields.u32()?, fields.u32()?);
+        let (number, len, sealed) = (fields.u64()?, fields.u32()?, fields.u32()?);
         Some(Self {
             number,
             len,
+            sealed: sealed != 0,
             store: StoreId(fields.array()?),
         })
     }

@@ -58,6 +58,8 @@ enum Job {
     },
     /// Keeps files for later, or gives their space back.
     Recycle { segments: Vec<u64>, keep: bool },
+    /// Removes files that could be kept.
+    Remove { segments: Vec<u64> },
     /// Puts files away that hold damage, for somebody to look at.
     SetAside { segments: Vec<u64> },
 }
@@ -165,6 +167,12 @@ impl Keeper {
         drop(self.jobs.send(Job::Recycle { segments, keep }));
     }
 
+    /// Gives segments back whose files must not be kept.
+    pub(super) fn remove(&self, segments: Vec<u64>) {
+        // As in `prepare`.
+        drop(self.jobs.send(Job::Remove { segments }));
+    }
+
     /// Puts segments away that are damaged and no longer needed.
     pub(super) fn set_aside(&self, segments: Vec<u64>) {
         // As in `prepare`.
@@ -242,6 +250,15 @@ impl Stock {
                         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                         Err(error) => return Err(io_error("set aside", path, &error)),
                     }
+                }
+                let synced = self.files.sync_names();
+                synced.map_err(|error| io_error("sync directory", self.files.path(""), &error))
+            }
+            Job::Remove { segments } => {
+                for segment in segments {
+                    let name = segment_name(segment);
+                    let removed = self.files.remove(&name);
+                    removed.map_err(|error| io_error("remove", self.files.path(&name), &error))?;
                 }
                 let synced = self.files.sync_names();
                 synced.map_err(|error| io_error("sync directory", self.files.path(""), &error))

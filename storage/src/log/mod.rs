@@ -41,8 +41,9 @@ use menes_jetstream::ports::{
     Ticket,
 };
 
+use self::coverage::Coverage;
 use self::format::{
-    ENTRY_HEADER_BYTES, ENTRY_HEADER_LEN, Kind, OWN_ENTRY_BYTES, SEGMENT_HEADER_BYTES,
+    ENTRY_HEADER_BYTES, ENTRY_HEADER_LEN, EntryHeader, Kind, OWN_ENTRY_BYTES, SEGMENT_HEADER_BYTES,
     SegmentHeader, StoreId, align,
 };
 use self::keeper::{Keeper, Stock};
@@ -55,10 +56,13 @@ use crate::disk_space::{Ballast, DiskSpace, Pressure, Watermarks};
 use crate::error::{OpenError, corrupt, io_error};
 use crate::files::{Files, RealFiles};
 use crate::lock::DirectoryLock;
+use crate::vault::{SEAL_BYTES, Sealer, Vault};
 
 mod batch;
-mod format;
+mod coverage;
+pub(crate) mod format;
 mod keeper;
+mod packing;
 mod recovery;
 mod scrub;
 mod segment;
@@ -108,6 +112,8 @@ pub struct LogOptions {
     pub watermarks: Watermarks,
     /// How what is stored is checked for damage; `None` for not at all.
     pub scrub: Option<Scrub>,
+    /// What payloads are encrypted with. Default: nothing.
+    pub vault: Vault,
 }
 
 impl Default for LogOptions {
@@ -119,6 +125,7 @@ impl Default for LogOptions {
             tail_evidence: TailEvidence::WhenIdle(Duration::from_millis(10)),
             watermarks: Watermarks::default(),
             scrub: Some(Scrub::default()),
+            vault: Vault::default(),
         }
     }
 }
@@ -161,6 +168,10 @@ pub struct SegmentLog {
     appended: Ticket,
     /// Entries not known to be durable, in order; they are read from here.
     in_flight: VecDeque<InFlight>,
+    /// Encrypts what is appended.
+    sealer: Option<Sealer>,
+    /// Segments by whether what lies in them is encrypted.
+    coverage: Coverage,
     /// Where the log ended when it was opened.
     recovered_end: LogPosition,
     locks: Vec<DirectoryLock>,
@@ -243,12 +254,15 @@ impl SegmentLog {
             prepared,
             spares,
         } = recovery::recover(&*files, &options, fresh)?;
+        let sealer = options.vault.sealer()?;
+        let coverage = Coverage::of(&*files, store, &segments, &options.vault)?;
         let full = segments.range(..active.number).copied().collect();
         let shared = Arc::new(Shared::new(full, wake));
         let scrubber = match options.scrub {
             Some(scrub) => {
                 let shared = Arc::clone(&shared);
-                let started = Scrubber::start(scrub, Arc::clone(&files), store, shared);
+                let vault = options.vault.clone();
+                let started = Scrubber::start(scrub, Arc::clone(&files), store, vault, shared);
                 Some(started.map_err(OpenError::io("start a thread for", files.path("")))?)
             }
             None => None,
@@ -292,7 +306,7 @@ impl SegmentLog {
             writer: Some(writer),
             keeper: Some((keeper, keeper_thread)),
             _scrubber: scrubber,
-            reader: Reader::new(Arc::clone(&files), store),
+            reader: Reader::new(Arc::clone(&files), store, options.vault.clone()),
             files,
             store,
             options,
@@ -303,6 +317,8 @@ impl SegmentLog {
             serial: synced.batch_serial,
             appended: Ticket(0),
             in_flight: VecDeque::new(),
+            sealer,
+            coverage,
             recovered_end: synced.end(),
             locks: Vec::new(),
         })
@@ -367,7 +383,19 @@ impl SegmentLog {
         self.options.segment_bytes
             - SEGMENT_HEADER_BYTES
             - 2 * OWN_ENTRY_BYTES
-            - align(ENTRY_HEADER_LEN)
+            - align(ENTRY_HEADER_LEN + self.seal_bytes())
+    }
+
+    /// What encryption adds to a payload.
+    fn seal_bytes(&self) -> u32 {
+        let added = u32::try_from(SEAL_BYTES).expect("a small number");
+        if self.sealer.is_some() { added } else { 0 }
+    }
+
+    /// Whether a segment holds what is encrypted, the one being written included.
+    #[must_use]
+    pub(crate) fn has_sealed_segments(&self) -> bool {
+        !self.coverage.sealed.is_empty()
     }
 
     /// Whether the log holds every entry since the store was made.
@@ -441,8 +469,11 @@ impl SegmentLog {
     fn segment_after(&self, entries: &[Entry]) -> u64 {
         let LogPosition { segment, offset } = self.next;
         // Every one may begin a batch, and a segment ends with an entry of its own.
-        let own = 2 * OWN_ENTRY_BYTES;
+        let own = 2 * OWN_ENTRY_BYTES + self.seal_bytes();
         let mut end = (segment, u64::from(offset), self.active_bytes);
+        if self.coverage.is_mixed(segment, self.sealer.is_some()) {
+            end.1 = u64::from(end.2);
+        }
         for entry in entries {
             let len = entry.payload.len() as u64 + u64::from(align(ENTRY_HEADER_LEN) + 8 + own);
             if end.1 + len > u64::from(end.2) {
@@ -519,7 +550,8 @@ impl SegmentLog {
                 let path = self.files.path(&keeper::segment_name(position.segment));
                 io_error("read", path, &error)
             })?;
-            let Some(decoded) = next else {
+            let revealed = next.and_then(|decoded| self.reader.reveal(position, decoded));
+            let Some(decoded) = revealed else {
                 return Err(self.reader.damaged(position));
             };
             match decoded.kind {
@@ -573,14 +605,20 @@ struct Placer<'a> {
 
 impl Placer<'_> {
     fn place(&mut self, entry: &Entry) -> EntryLocation {
-        let payload = u32::try_from(entry.payload.len()).expect("admitted entries fit a segment");
-        let len = ENTRY_HEADER_LEN + payload;
+        let packed = Some(&entry.payload)
+            .filter(|_| entry.compress)
+            .and_then(|payload| packing::pack(payload));
+        let payload = packed.as_ref().unwrap_or(&entry.payload);
+        let bytes = u32::try_from(payload.len()).expect("admitted entries fit a segment");
+        let is_sealed = self.log.sealer.is_some();
+        let len = ENTRY_HEADER_LEN + bytes + self.log.seal_bytes();
         let begins_batch = self.batch.is_empty();
         let mark_bytes = if begins_batch { OWN_ENTRY_BYTES } else { 0 };
         let end = u64::from(self.log.next.offset)
             + u64::from(mark_bytes + align(len))
             + u64::from(OWN_ENTRY_BYTES);
-        if end > u64::from(self.log.active_bytes) {
+        let is_mixed = self.log.coverage.is_mixed(self.log.next.segment, is_sealed);
+        if end > u64::from(self.log.active_bytes) || is_mixed {
             self.roll();
         } else if begins_batch {
             self.log.serial += 1;
@@ -589,7 +627,12 @@ impl Placer<'_> {
                 .mark(self.log.next, self.log.store, self.log.serial);
         }
         let position = self.log.next;
-        self.log.next = self.batch.entry(position, self.log.store, entry, len);
+        let header = EntryHeader::of(entry, len, packed.is_some(), is_sealed);
+        let payload = match &mut self.log.sealer {
+            Some(sealer) => sealer.seal(&header.place(self.log.store, position), payload),
+            None => payload.clone(),
+        };
+        self.log.next = self.batch.entry(position, self.log.store, header, &payload);
         EntryLocation { position, len }
     }
 
@@ -602,8 +645,10 @@ impl Placer<'_> {
         let header = SegmentHeader {
             number,
             len: log.active_bytes,
+            sealed: log.sealer.is_some(),
             store: log.store,
         };
+        log.coverage.begun(&header);
         log.next = self.batch.begin_segment(&header, log.serial);
         log.segments.insert(number);
     }
@@ -760,15 +805,25 @@ impl LogStore for SegmentLog {
         }
         let is_damaged = |segment: &&u64| self.shared.is_damaged(**segment);
         let (damaged, sound): (Vec<u64>, Vec<u64>) = segments.iter().partition(is_damaged);
+        // What was readable without a key is not kept where everything else is encrypted.
+        let is_clear = |segment: &u64| self.coverage.is_mixed(*segment, self.sealer.is_some());
+        let (clear, sound) = match &self.sealer {
+            Some(_) => sound.into_iter().partition(is_clear),
+            None => (Vec::new(), sound),
+        };
         for segment in segments {
             self.segments.remove(segment);
             self.reader.forget(*segment);
             self.shared.given_back(*segment);
+            self.coverage.forget(*segment);
         }
         // Where space is short, files are not kept for later.
         let keep = self.space.pressure() == Pressure::Normal;
         if let Some((keeper, _)) = &self.keeper {
             keeper.recycle(sound, keep);
+            if !clear.is_empty() {
+                keeper.remove(clear);
+            }
             if !damaged.is_empty() {
                 keeper.set_aside(damaged);
             }

@@ -138,6 +138,7 @@ fn create_first_segment(
         let header = SegmentHeader {
             number: FIRST_SEGMENT,
             len: options.segment_bytes,
+            sealed: options.vault.is_on(),
             store,
         };
         write_all(&*file, &header.encode(), 0)?;
@@ -352,18 +353,21 @@ impl Scan {
         Ok(())
     }
 
-    /// Removes prepared files and spares that have another length than new segments have.
+    /// Removes prepared files and spares that have another length than new segments have, or what
+    /// should not be readable any more.
     fn drop_unusable(&mut self, files: &dyn Files, options: &LogOptions) -> io::Result<()> {
         let wanted = u64::from(options.segment_bytes);
+        // Files of a time without a key may still hold what was readable.
+        let clear = options.vault.is_on() && !self.active.sealed;
         if let Some((number, file)) = &self.prepared
-            && file.len()? != wanted
+            && (file.len()? != wanted || clear)
         {
             files.remove(&segment_name(*number))?;
             self.prepared = None;
         }
         let mut kept = Vec::new();
         for spare in std::mem::take(&mut self.spares) {
-            if files.open(&spare)?.len()? == wanted {
+            if files.open(&spare)?.len()? == wanted && !clear {
                 kept.push(spare);
             } else {
                 files.remove(&spare)?;

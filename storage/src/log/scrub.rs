@@ -1,7 +1,7 @@
 //! Looks through what is stored, slowly and all the time, for damage that nobody has met yet.
 //!
 //! A thread of its own walks every segment that is full, from its header to its seal, and checks
-//! every entry against its checksum, at a bounded rate. What is damaged is reported once and
+//! every entry against its checksum and, where it is encrypted, its authentication, at a bounded rate. What is damaged is reported once and
 //! remembered: the log tells of it, and does not give such a segment back for reuse but sets it
 //! aside, under another name, for somebody to look at.
 
@@ -19,6 +19,7 @@ use super::keeper::segment_name;
 use super::segment::{Walker, read_header};
 use super::shared::Shared;
 use crate::files::Files;
+use crate::vault::Vault;
 
 /// How fast and how often what is stored is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,7 @@ impl Scrubber {
         scrub: Scrub,
         files: Arc<dyn Files>,
         store: StoreId,
+        vault: Vault,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
@@ -64,6 +66,7 @@ impl Scrubber {
             scrub,
             files,
             store,
+            vault,
             shared,
             stop: ended,
         };
@@ -93,6 +96,7 @@ struct Pass {
     scrub: Scrub,
     files: Arc<dyn Files>,
     store: StoreId,
+    vault: Vault,
     shared: Arc<Shared>,
     stop: Arc<(Mutex<bool>, Condvar)>,
 }
@@ -161,8 +165,13 @@ impl Pass {
         let mut walker = Walker::new(file, self.store, start, header.len);
         let mut rested_at = start.offset;
         loop {
-            let offset = walker.position.offset;
-            match walker.next() {
+            let position = walker.position;
+            let offset = position.offset;
+            let next = walker.next().map(|entry| {
+                // What is encrypted has a stronger seal than its checksum.
+                entry.and_then(|entry| entry.reveal(self.store, position, &self.vault))
+            });
+            match next {
                 Ok(Some(entry)) if entry.kind == Kind::Seal => return Found::Sound,
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return Found::Damage(offset),

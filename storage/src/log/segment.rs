@@ -15,6 +15,7 @@ use super::format::{
 use super::keeper::segment_name;
 use crate::error::{corrupt, io_error};
 use crate::files::{File, Files};
+use crate::vault::Vault;
 
 /// Bytes read at once while walking.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -159,6 +160,7 @@ pub(super) fn clear(file: &dyn File, from: u32, to: u32) -> io::Result<()> {
 pub(super) struct Reader {
     files: Arc<dyn Files>,
     store: StoreId,
+    vault: Vault,
     open: Mutex<OpenFiles>,
 }
 
@@ -169,10 +171,11 @@ struct OpenFiles {
 }
 
 impl Reader {
-    pub(super) fn new(files: Arc<dyn Files>, store: StoreId) -> Self {
+    pub(super) fn new(files: Arc<dyn Files>, store: StoreId, vault: Vault) -> Self {
         Self {
             files,
             store,
+            vault,
             open: Mutex::default(),
         }
     }
@@ -202,7 +205,7 @@ impl Reader {
         self.open.lock().by_segment.remove(&segment);
     }
 
-    /// The valid entry of `len` bytes at `position`.
+    /// The valid entry of `len` bytes at `position`, its payload in the clear.
     pub(super) fn read(&self, position: LogPosition, len: u32) -> Result<Decoded, StoreError> {
         let path = || self.files.path(&segment_name(position.segment));
         let read = || {
@@ -218,7 +221,13 @@ impl Reader {
         })?;
         Decoded::read(self.store, position, &bytes)
             .filter(|decoded| decoded.header.len == len)
+            .and_then(|decoded| self.reveal(position, decoded))
             .ok_or_else(|| self.damaged(position))
+    }
+
+    /// The entry at `position` with its payload in the clear, unless that cannot be had.
+    pub(super) fn reveal(&self, position: LogPosition, decoded: Decoded) -> Option<Decoded> {
+        decoded.reveal(self.store, position, &self.vault)
     }
 
     /// The error for an entry that is not what was written.

@@ -4,6 +4,8 @@
 //! earlier write set and the server's log replays the rest. [`RocksState`] keeps it in RocksDB;
 //! [`menes_jetstream::memory::MemoryState`] keeps the same promises in memory.
 
+mod convert;
+mod encrypted;
 mod rocksdb;
 
 pub use self::rocksdb::{RocksState, StateOptions};

@@ -20,11 +20,13 @@ use menes_jetstream::ports::{
 use parking_lot::{Condvar, Mutex};
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, Options, ReadOptions,
-    WriteBatch, WriteOptions,
+    DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 
+use super::{convert, encrypted};
 use crate::error::OpenError;
+use crate::vault::Vault;
 
 const APPLIED_KEY: &[u8] = b"applied";
 const LOG_KEY: &[u8] = b"log";
@@ -45,6 +47,8 @@ pub struct StateOptions {
     pub write_rate_bytes: i64,
     /// Files kept open. Default 256.
     pub open_files: i32,
+    /// What files are encrypted with. Default: nothing.
+    pub vault: Vault,
 }
 
 impl Default for StateOptions {
@@ -55,6 +59,7 @@ impl Default for StateOptions {
             background_jobs: 2,
             write_rate_bytes: 128 << 20,
             open_files: 256,
+            vault: Vault::default(),
         }
     }
 }
@@ -99,12 +104,13 @@ impl RocksState {
     /// Opens the state in `directory`, or makes one there, for the log with this identity.
     ///
     /// # Errors
-    /// `Damaged` when RocksDB says so or the state belongs to another log.
+    /// `Damaged` when RocksDB says so, no key opens it, or the state belongs to another log.
     pub fn open(
         directory: &Path,
         log: [u8; 16],
         options: &StateOptions,
     ) -> Result<Self, OpenError> {
+        convert::convert(directory, &options.vault)?;
         fs::create_dir_all(directory).map_err(OpenError::io("create", directory))?;
         let db = open_db(directory, options)?;
         let shared = Shared {
@@ -439,6 +445,11 @@ fn open_db(directory: &Path, options: &StateOptions) -> Result<DB, OpenError> {
     db_options.set_max_open_files(options.open_files);
     db_options.set_keep_log_file_num(4);
     db_options.set_stats_dump_period_sec(0);
+    if options.vault.is_on() {
+        db_options.set_env(&encrypted::env(&options.vault));
+        // What RocksDB tells of its work is not encrypted, and may name keys.
+        db_options.set_log_level(LogLevel::Fatal);
+    }
     let families = Table::ALL.into_iter().map(|table| {
         ColumnFamilyDescriptor::new(table.name(), table_options(table, &cache, options))
     });

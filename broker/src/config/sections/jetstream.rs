@@ -1,6 +1,7 @@
 //! `jetstream`.
 
 use menes_jetstream::api::response::AccountLimits;
+use menes_storage::CipherSuite;
 
 use super::super::grammar::{ConfigError, Map, Node, Value};
 use super::super::settings::Settings;
@@ -39,14 +40,14 @@ pub(super) fn jetstream(node: &Node, settings: &mut Settings) -> Result<(), Conf
                             ));
                         }
                     }
-                    "key"
-                    | "ek"
-                    | "encryption_key"
-                    | "prev_key"
-                    | "prev_ek"
-                    | "prev_encryption_key"
-                    | "cipher"
-                    | "tpm" => return Err(not_built(field)),
+                    "key" | "ek" | "encryption_key" => {
+                        streams.encryption.key = phrase(node)?;
+                    }
+                    "prev_key" | "prev_ek" | "prev_encryption_key" => {
+                        streams.encryption.previous = phrase(node)?;
+                    }
+                    "cipher" => streams.encryption.cipher = cipher(node)?,
+                    "tpm" => return Err(not_built(field)),
                     "strict"
                     | "unique_tag"
                     | "extension_hint"
@@ -73,6 +74,19 @@ pub(super) fn jetstream(node: &Node, settings: &mut Settings) -> Result<(), Conf
     }
     settings.jetstream = Some(streams);
     Ok(())
+}
+
+/// An encryption key; an empty one is none, as where a variable of the environment is empty.
+fn phrase(node: &Node) -> Result<Option<String>, ConfigError> {
+    Ok(Some(text(node)?).filter(|key| !key.is_empty()))
+}
+
+fn cipher(node: &Node) -> Result<CipherSuite, ConfigError> {
+    match text(node)?.to_ascii_lowercase().as_str() {
+        "chacha" | "chachapoly" => Ok(CipherSuite::ChaCha),
+        "aes" => Ok(CipherSuite::Aes),
+        _ => Err(expected(node, "chacha, chachapoly or aes")),
+    }
 }
 
 /// What the `jetstream` map of an account allows it; nothing said is no limit.

@@ -20,6 +20,8 @@ const REMEMBERED: usize = 20;
 
 /// Fields that belong to one server or one moment.
 const OF_ITS_OWN: &[&str] = &[
+    "_nats.level",
+    "_nats.ver",
     "created",
     "ts",
     "time",

@@ -697,6 +697,7 @@ fn a_damaged_block_costs_its_messages_and_no_others() {
             index: if n == 1 { 99 } else { n as u64 + 1 },
             term: 1,
             kind: EntryKind::Publish,
+            compress: false,
             payload: builder.finish(),
         };
         world.log.append(&[entry]).expect("memory has room");

@@ -141,6 +141,7 @@ impl World {
                 index: self.index,
                 term: 1,
                 kind: EntryKind::Publish,
+                compress: false,
                 payload: block.clone(),
             };
             self.log
