@@ -284,6 +284,20 @@ impl Inside {
         self.begin(subject, b"", payload, true).await
     }
 
+    /// Sends a request whose answers are waited for later: several can be under way, and reach
+    /// the server in the order they were sent.
+    ///
+    /// # Errors
+    /// A message that is too large, or a connection that is gone.
+    pub(crate) async fn ask(
+        &self,
+        subject: &str,
+        header: &[u8],
+        payload: &[u8],
+    ) -> Result<Answers<'_>, RequestError> {
+        self.begin(subject, header, payload, false).await
+    }
+
     /// Sends a message whose answers nobody else sees.
     async fn begin(
         &self,

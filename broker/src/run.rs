@@ -28,6 +28,7 @@ use tokio::sync::mpsc;
 use self::files::PortsFile;
 use self::signals::{Asked, Signals};
 use crate::auth::operator;
+use crate::config::options::TlsOptions;
 use crate::config::settings::{HttpSettings, Settings};
 use crate::error::StartError;
 use crate::gateway;
@@ -38,7 +39,7 @@ use crate::monitoring::{self, Monitor};
 use crate::server::{Server, ServerHandle};
 use crate::streams::{Streams, StreamsError, StreamsHandle, StreamsOptions};
 use crate::system::{self, Reload, RunningSystem};
-use crate::tls::{Prepared, Tls};
+use crate::tls::{Prepared, Tls, TlsError};
 
 /// Why a server did not start. The text says what happened, where, and what to do about it.
 #[derive(Debug, Error)]
@@ -187,6 +188,10 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     };
     let shared = server.shared();
     let server = server.serve()?;
+    let http_tls = HttpTls {
+        rest: rest_listener.as_ref().and_then(|(_, tls)| tls.clone()),
+        management: api_listener.as_ref().and_then(|(_, tls)| tls.clone()),
+    };
     let gateway = match rest_listener {
         Some((listener, tls)) => {
             let shared = Arc::clone(&shared);
@@ -218,6 +223,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
             server: &server,
             monitor: &reloaded_documents,
             logging: &logging,
+            http_tls: &http_tls,
         };
         supervise(&running, &system, asked, reloads, signals).await;
         tracing::info!("Initiating Shutdown...");
@@ -321,6 +327,43 @@ struct Running<'a> {
     server: &'a ServerHandle,
     monitor: &'a Monitor,
     logging: &'a Logging,
+    http_tls: &'a HttpTls,
+}
+
+/// TLS of the listeners for HTTP that have some of their own.
+#[derive(Debug)]
+struct HttpTls {
+    rest: Option<Arc<Tls>>,
+    management: Option<Arc<Tls>>,
+}
+
+impl HttpTls {
+    fn faces<'a>(
+        &'a self,
+        settings: &'a Settings,
+    ) -> impl Iterator<Item = (&'a Arc<Tls>, &'a TlsOptions)> {
+        let faces = [
+            (&self.rest, &settings.rest),
+            (&self.management, &settings.management),
+        ];
+        faces.into_iter().filter_map(|(tls, settings)| {
+            let options = settings.as_ref()?.tls.as_ref()?;
+            Some((tls.as_ref()?, options))
+        })
+    }
+
+    /// Reads the certificates that `settings` name, without using them yet.
+    fn prepare(&self, settings: &Settings) -> Result<Vec<Prepared>, TlsError> {
+        let faces = self.faces(settings);
+        faces.map(|(_, options)| Prepared::new(options)).collect()
+    }
+
+    /// Uses what was prepared of the same settings, for the connections to come.
+    fn replace(&self, settings: &Settings, prepared: Vec<Prepared>) {
+        for ((tls, _), prepared) in self.faces(settings).zip(prepared) {
+            tls.replace(Some(prepared));
+        }
+    }
 }
 
 /// Does what signals and messages ask for, until the server is to end.

@@ -333,6 +333,13 @@ impl Shared {
         self.closed.lock().iter().cloned().collect()
     }
 
+    /// The connection that calls itself so in the way of the SDKs.
+    pub(crate) fn client_of(&self, connection_id: &str) -> Option<Arc<Client>> {
+        self.clients()
+            .into_iter()
+            .find(|client| client.identity().connection_id() == Some(connection_id))
+    }
+
     /// What was published and delivered in each account since the start.
     pub(crate) fn traffic_by_account(&self) -> BTreeMap<AccountName, TrafficCount> {
         let all = self.accounts.all();

@@ -23,14 +23,17 @@ Menes {}, a message broker: NATS, Memphis SDKs, and every acknowledged message k
 
 For a running server, each with --help:
 
-  menes status           how much there is of everything
+  menes status           what there is, and what needs attention
+  menes health           whether it takes clients, for probes
   menes station, st      make, show, change, remove stations
   menes produce, consume send messages, take messages
   menes group            see who reads and how far, reset, pause, retry policy
   menes dls              list, resend, edit, drop, export dead letters
   menes schema           make schemas and versions, attach them to stations
+  menes context          servers and credentials under a name
+  menes explain CODE     what the code of an error means
 
-Called as nats-server, or with that server's flags first, it behaves as nats-server {NATS_VERSION}.
+Called as mem, or after `menes mem`, it takes the commands of Memphis's own tool. Called as nats-server, or with that server's flags first, it behaves as nats-server {NATS_VERSION}.
 ",
         env!("CARGO_PKG_VERSION")
     )
@@ -44,6 +47,9 @@ fn main() -> ExitCode {
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or("menes");
+    if called == "mem" {
+        return mem(&arguments);
+    }
     let face = if called.starts_with("nats-server") {
         Face::NatsServer
     } else {
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
             }
             None => Face::Menes,
             Some(word) if client::COMMANDS.contains(&word) => return client::run(&arguments),
+            Some("mem") => return mem(&arguments[1..]),
             Some("config") => return config::run(&arguments[1..]),
             Some("-h" | "--help" | "help") => return say(&usage()),
             Some("version" | "--version") => {
@@ -69,6 +76,14 @@ fn main() -> ExitCode {
         }
     };
     run(called, &arguments, face)
+}
+
+fn mem(arguments: &[String]) -> ExitCode {
+    match arguments.first().map(String::as_str) {
+        None | Some("-h" | "--help") => say(&usage()),
+        Some("-v" | "--version") => say(&format!("{}\n", env!("CARGO_PKG_VERSION"))),
+        Some(_) => client::run_mem(arguments),
+    }
 }
 
 fn run(program: &str, arguments: &[String], face: Face) -> ExitCode {

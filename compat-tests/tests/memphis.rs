@@ -94,6 +94,16 @@ fn management_api() -> Result<()> {
 }
 
 #[test]
+fn management_api_messages_and_live_views() -> Result<()> {
+    run("memphis-py/management_http.py")
+}
+
+#[test]
+fn management_api_of_memphis() -> Result<()> {
+    run("memphis-py/memphis_api.py")
+}
+
+#[test]
 fn commands_of_menes() -> Result<()> {
     run("menes/commands.sh")
 }

@@ -157,6 +157,76 @@ async fn async_nats_over_tls_survives_a_reload_of_the_certificate() -> Result<()
     Ok(())
 }
 
+/// What the HTTP faces answer to somebody who trusts this authority; none if they are not trusted.
+fn https(url: &str, path: &str, certificates: &Certificates) -> Result<Option<String>> {
+    let output = Command::new("curl")
+        .args(["-sS", "--fail", "--max-time", "20", "--cacert"])
+        .arg(certificates.authority())
+        .arg(format!("{url}{path}"))
+        .output()?;
+    // 60: the certificate is not signed by anybody who is trusted.
+    match output.status.code() {
+        Some(0) => Ok(Some(String::from_utf8(output.stdout)?)),
+        Some(60) => Ok(None),
+        code => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            anyhow::bail!("curl {url}{path}: {code:?} {said}")
+        }
+    }
+}
+
+#[test]
+fn the_http_faces_speak_tls_and_take_another_certificate() -> Result<()> {
+    let (certificates, others) = (Certificates::new()?, Certificates::new()?);
+    let with = |certificates: &Certificates| {
+        let keys = certificates.server_keys();
+        config(&format!(
+            "rest_gateway {{ host: \"127.0.0.1\", port: -1, tls {{ {keys} }} }}\n\
+             management {{ host: \"127.0.0.1\", port: -1, tls {{ {keys} }} }}\n"
+        ))
+    };
+    let options = ServerOptions::default().with_config(&with(&certificates));
+    let mut server = TestServer::start(options)?;
+    let rest = server.rest_url().context("a REST gateway")?;
+    let management = server.management_url().context("a management API")?;
+    ensure!(rest.starts_with("https://") && management.starts_with("https://"));
+    let faces = [
+        (&rest, "/monitoring/status"),
+        (&management, "/api/v1/health"),
+    ];
+    for (url, path) in faces {
+        let said = https(url, path, &certificates)?.context("trusted")?;
+        ensure!(said.contains("ok"), "{said}");
+        ensure!(https(url, path, &others)?.is_none(), "trusted by strangers");
+        let plain = url.replace("https://", "http://");
+        ensure!(
+            https(&plain, path, &certificates).is_err(),
+            "in the clear, too"
+        );
+    }
+    let said = server.reload(&with(&others))?;
+    ensure!(said.contains("Reloaded: rest_gateway tls"), "{said}");
+    ensure!(said.contains("Reloaded: management tls"), "{said}");
+    for (url, path) in faces {
+        ensure!(
+            https(url, path, &others)?.is_some(),
+            "the other certificate"
+        );
+        ensure!(https(url, path, &certificates)?.is_none(), "the first one");
+    }
+    // Files that cannot be used, and TLS that would go away, change nothing.
+    let broken = with(&others).replace("server.crt", "nowhere.crt");
+    let plain = config("rest_gateway { host: \"127.0.0.1\", port: -1 }\n");
+    for refused in [broken, plain] {
+        let said = server.reload(&refused)?;
+        ensure!(said.contains("Failed to reload"), "{said}");
+    }
+    for (url, path) in faces {
+        ensure!(https(url, path, &others)?.is_some(), "still served");
+    }
+    Ok(())
+}
+
 /// What `nats-cli/ocsp.sh` sees of a server.
 fn stapled(server: &Path) -> Result<Vec<String>> {
     let folder = tempfile::tempdir()?;

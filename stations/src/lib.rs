@@ -38,6 +38,7 @@ pub mod schema;
 pub mod sdk;
 pub mod state;
 pub mod station;
+pub mod units;
 pub mod user;
 
 mod lock;

@@ -335,6 +335,10 @@ impl Plan {
         self.steps.len()
     }
 
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter()
+    }
+
     pub(crate) fn step(&mut self, step: Step) {
         self.steps.push(step);
         self.undo.push(Undo::default());

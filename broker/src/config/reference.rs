@@ -202,11 +202,16 @@ pub fn find(name: &str) -> Vec<&'static Entry> {
 /// The key, without its section, that is most like `name`; `None` if none is like it.
 #[must_use]
 pub fn closest(name: &str) -> Option<&'static str> {
-    let name = name.to_ascii_lowercase();
     let names = ENTRIES.iter().flat_map(|entry| {
         let own = entry.key.rsplit('.').next().unwrap_or(entry.key);
         entry.aliases.iter().copied().chain([own])
     });
+    closest_of(name, names)
+}
+
+/// The one of `names` that is most like `name`; `None` if none is like it.
+pub(crate) fn closest_of<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let name = name.to_ascii_lowercase();
     let limit = name.chars().count().div_ceil(2).clamp(1, 3);
     names
         .map(|known| (distance(&name, known), known))

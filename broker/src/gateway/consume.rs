@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::produce::{ANSWER_TIMEOUT, register, shown_headers};
+use super::produce::{register, shown_headers};
 use super::{Answer, Call};
 use crate::http;
+use crate::http::pulling::Pulling;
 use crate::http::session::Route;
 use crate::inside::{Inside, Received, RequestError};
 
@@ -22,10 +23,6 @@ const DEFAULT_WAIT_MS: i64 = 5_000;
 const MIN_WAIT_MS: i64 = 100;
 /// Longest wait: five minutes.
 const MAX_WAIT_MS: i64 = 300_000;
-/// Longest wait at one partition of several, so that the others have their turn.
-const TURN: Duration = Duration::from_millis(250);
-/// What the messages of one pull may weigh, unless `max_payload` allows more for one.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -61,6 +58,16 @@ impl ConsumeBody {
             count: usize::try_from(count).unwrap_or(1),
             wait: Duration::from_millis(wait.unsigned_abs()),
         })
+    }
+}
+
+fn pulling<'a>(inside: &'a Inside, route: &'a Route, wanted: &Wanted) -> Pulling<'a> {
+    Pulling {
+        inside,
+        route,
+        count: wanted.count,
+        acknowledges: true,
+        fills: true,
     }
 }
 
@@ -102,80 +109,24 @@ impl Call<'_> {
         group: &str,
         wanted: &Wanted,
     ) -> Result<Vec<Received>, String> {
-        let mut route = self.consumer(inside, name, group).await?;
-        let mut taken = Vec::new();
         let end = Instant::now() + wanted.wait;
-        // Every message that can be stored has to fit.
-        let max_bytes = MAX_BYTES.max(2 * inside.max_payload());
-        // First whatever is there, at every partition.
-        for turn in 0..route.partitions() {
-            let count = wanted.count - taken.len();
-            let pull = json!({"batch": count, "no_wait": true, "max_bytes": max_bytes});
-            match self.pull(inside, &route, &pull, Duration::ZERO).await {
-                Ok(more) => taken.extend(more),
-                // The group or the station was removed meanwhile.
-                Err(RequestError::NoResponders) if turn == 0 => {
-                    self.session.forget(&self.station);
-                    route = self.consumer(inside, name, group).await?;
-                }
-                Err(error) => return Err(error.to_string()),
+        let mut route = self.consumer(inside, name, group).await?;
+        let failed = |error: RequestError| error.to_string();
+        let mut taken = match pulling(inside, &route, wanted).take_there().await {
+            // The group or the station was removed meanwhile.
+            Err(RequestError::NoResponders) => {
+                self.session.forget(&self.station);
+                route = self.consumer(inside, name, group).await?;
+                let again = pulling(inside, &route, wanted).take_there().await;
+                again.map_err(failed)?
             }
-            if taken.len() >= wanted.count {
-                break;
-            }
+            other => other.map_err(failed)?,
+        };
+        if taken.is_empty() {
+            let waited = pulling(inside, &route, wanted).wait(end).await;
+            taken = waited.map_err(failed)?;
         }
-        while taken.is_empty() {
-            let rest = end.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                break;
-            }
-            let wait = if route.partitions() == 1 {
-                rest
-            } else {
-                rest.min(TURN)
-            };
-            let expires = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-            let pull = json!({
-                "batch": wanted.count,
-                "expires": expires.max(1_000_000),
-                "max_bytes": max_bytes,
-            });
-            let came = self.pull(inside, &route, &pull, wait).await;
-            taken.extend(came.map_err(|error| error.to_string())?);
-        }
-        inside.flush().await.map_err(|error| error.to_string())?;
-        Ok(taken)
-    }
-
-    /// Takes what comes until the pull is over, and acknowledges it.
-    async fn pull(
-        &self,
-        inside: &Inside,
-        route: &Route,
-        pull: &Value,
-        wait: Duration,
-    ) -> Result<Vec<Received>, RequestError> {
-        let stream = route.next_stream();
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", route.group);
-        let wanted = pull["batch"].as_u64().unwrap_or(1);
-        let mut answers = inside.pull(&subject, pull.to_string().as_bytes()).await?;
-        let end = Instant::now() + wait + ANSWER_TIMEOUT;
-        let mut taken = Vec::new();
-        while (taken.len() as u64) < wanted {
-            let message = answers.next(end).await?;
-            match message.status() {
-                None => {
-                    let reply = String::from_utf8_lossy(&message.reply).into_owned();
-                    inside.send(&reply, None, b"", b"").await?;
-                    taken.push(message);
-                }
-                // Says that it is there.
-                Some(100) => {}
-                Some(503) if taken.is_empty() => return Err(RequestError::NoResponders),
-                // No messages, or no more of them.
-                Some(_) => break,
-            }
-        }
+        inside.flush().await.map_err(failed)?;
         Ok(taken)
     }
 

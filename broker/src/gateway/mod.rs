@@ -21,7 +21,7 @@
 //! 3. The caller's token never gets into a message.
 
 mod consume;
-mod produce;
+pub(crate) mod produce;
 
 use std::io;
 use std::net::SocketAddr;

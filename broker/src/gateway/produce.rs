@@ -18,7 +18,7 @@ const PRODUCER: &str = "rest-gateway";
 /// How the names of headers begin that belong to Memphis.
 const RESERVED: &str = "$memphis";
 /// Time for the broker to answer.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a message is refused that violates a schema; the text goes on.
 const SCHEMA_VIOLATION: &str = "Schema validation has failed";
 
@@ -158,7 +158,7 @@ impl Call<'_> {
 }
 
 /// Registers a producer or a consumer; gives the partitions of the station.
-pub(super) async fn register(
+pub(crate) async fn register(
     inside: &Inside,
     subject: &str,
     request: &Value,
@@ -202,7 +202,7 @@ fn media_type(content_type: &str) -> &str {
 }
 
 /// The name of a header as HTTP libraries write it: every word begins with a capital.
-pub(super) fn canonical(name: &str) -> String {
+pub(crate) fn canonical(name: &str) -> String {
     let mut is_start = true;
     name.chars()
         .map(|letter| {
@@ -218,7 +218,7 @@ pub(super) fn canonical(name: &str) -> String {
 }
 
 /// The fields of a message that are not Memphis's own.
-pub(super) fn shown_headers(block: &[u8]) -> Map<String, Value> {
+pub(crate) fn shown_headers(block: &[u8]) -> Map<String, Value> {
     let mut shown = Map::new();
     if let Ok(block) = menes_protocol::headers::HeaderBlock::parse(block) {
         for (name, value) in block.iter() {

@@ -3,11 +3,12 @@
 //! Each face of the server over HTTP has a thread of its own, so that none can hold up messages or
 //! another face.
 
+pub(crate) mod pulling;
 pub(crate) mod session;
 pub(crate) mod token;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -79,7 +81,7 @@ pub(crate) fn start(
     bounds: Bounds,
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<RunningHttp> {
-    let address = listener.local_addr()?;
+    let address = meant(&listener)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -99,6 +101,16 @@ pub(crate) fn start(
         address,
         _stop: stop,
     })
+}
+
+/// Where a listener listens, as it was asked for: one for both IPv4 and IPv6 was asked for as
+/// `0.0.0.0`.
+fn meant(listener: &std::net::TcpListener) -> io::Result<SocketAddr> {
+    let mut address = listener.local_addr()?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED && !SockRef::from(listener).only_v6()? {
+        address.set_ip(Ipv4Addr::UNSPECIFIED.into());
+    }
+    Ok(address)
 }
 
 async fn serve(
@@ -163,5 +175,19 @@ async fn converse(
     };
     if let Err(error) = outcome {
         tracing::trace!("HTTP connection ended: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_for_everything_is_shown_as_it_was_asked_for() {
+        for (host, shown) in [("0.0.0.0", "0.0.0.0"), ("127.0.0.1", "127.0.0.1")] {
+            let (listener, own) = crate::listener::bind(host, 0).expect("a free port");
+            let address = meant(&listener).expect("an address");
+            assert_eq!((address, address.ip().to_string()), (own, shown.to_owned()));
+        }
     }
 }

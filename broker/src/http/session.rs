@@ -5,15 +5,16 @@
 //! every message would otherwise leave a connection behind each time.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use data_encoding::HEXLOWER;
 use parking_lot::Mutex;
 use rand::Rng;
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use crate::inside::{Inside, Login, LoginError};
 use crate::server::Shared;
@@ -22,6 +23,9 @@ use crate::server::Shared;
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Most sessions at a time.
 const MAX_SESSIONS: usize = 1_000;
+/// The same from one address, or one network of IPv6: where anyone may log in, nobody can take all
+/// of them.
+const MAX_OF_ADDRESS: usize = 200;
 /// Most stations and groups a session remembers.
 const MAX_REMEMBERED: usize = 1_000;
 
@@ -40,6 +44,8 @@ pub(crate) struct Session {
     producers: Mutex<HashMap<String, Arc<Route>>>,
     /// The same of consumers, by station, consumer and group.
     consumers: Mutex<HashMap<[String; 3], Arc<Route>>>,
+    /// Live views it may still open.
+    views: OnceLock<Arc<Semaphore>>,
 }
 
 /// The partitions of a station, and whose turn it is.
@@ -125,6 +131,12 @@ impl Session {
         consumers.insert(key, Arc::clone(route));
     }
 
+    /// The live views of this session, `most` of them.
+    pub(crate) fn views(&self, most: usize) -> Arc<Semaphore> {
+        let views = self.views.get_or_init(|| Arc::new(Semaphore::new(most)));
+        Arc::clone(views)
+    }
+
     fn lives_until(&self, end: Instant) {
         let mut ends = self.ends.lock();
         *ends = end.max(*ends);
@@ -191,17 +203,21 @@ impl Sessions {
             ends: Mutex::new(end),
             producers: Mutex::default(),
             consumers: Mutex::default(),
+            views: OnceLock::new(),
         });
         session.inside(self).await?;
         let mut all = self.all.lock();
-        if all.len() >= MAX_SESSIONS {
-            all.retain(|_, session| !session.has_ended(now));
-        }
-        if all.len() >= MAX_SESSIONS {
-            let text = format!("{MAX_SESSIONS} users are logged in already");
-            return Err(LoginError::Unavailable(text));
-        }
+        make_room(&mut all, peer.ip(), now);
         Ok(Arc::clone(all.entry(id).or_insert(session)))
+    }
+
+    /// Ends a session.
+    pub(crate) fn log_out(&self, session: &Session) {
+        self.all.lock().remove(&session.id);
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Keeps a session for longer.
@@ -228,6 +244,48 @@ impl Sessions {
             digest.update(part);
         }
         HEXLOWER.encode(&digest.finalize())
+    }
+}
+
+/// Where somebody comes from: an address, or the network that one customer of a provider has.
+fn origin(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => {
+            let network = u128::from(ip) & !u128::from(u64::MAX);
+            IpAddr::V6(network.into())
+        }
+        ip => ip,
+    }
+}
+
+/// Makes room for one more session from `ip`. Whoever has most gives one up: the one that would
+/// end first, whose user is least likely to notice.
+fn make_room(all: &mut HashMap<String, Arc<Session>>, ip: IpAddr, now: Instant) {
+    all.retain(|_, session| !session.has_ended(now));
+    let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+    for session in all.values() {
+        *counts.entry(origin(session.peer.ip())).or_default() += 1;
+    }
+    let own = origin(ip);
+    let giver = if counts.get(&own).copied().unwrap_or(0) >= MAX_OF_ADDRESS {
+        Some(own)
+    } else if all.len() >= MAX_SESSIONS {
+        let most = counts.iter().max_by_key(|(_, count)| **count);
+        most.map(|(ip, _)| *ip)
+    } else {
+        None
+    };
+    let Some(giver) = giver else {
+        return;
+    };
+    let first = all
+        .values()
+        .filter(|session| origin(session.peer.ip()) == giver)
+        .min_by_key(|session| *session.ends.lock())
+        .map(|session| session.id.clone());
+    if let Some(id) = first {
+        tracing::warn!("HTTP: too many users logged in, one from {giver} is let go");
+        all.remove(&id);
     }
 }
 
@@ -260,5 +318,62 @@ impl Credentials {
                 ..Login::default()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(id: &str, ip: &str, seconds: u64, now: Instant) -> (String, Arc<Session>) {
+        let credentials = Credentials {
+            user: id.to_owned(),
+            password: String::new(),
+            token: String::new(),
+        };
+        let session = Session {
+            id: id.to_owned(),
+            connection_id: String::new(),
+            user: id.to_owned(),
+            login: credentials.login(""),
+            peer: SocketAddr::new(ip.parse().expect("an address"), 1),
+            inside: tokio::sync::Mutex::new(None),
+            ends: Mutex::new(now + Duration::from_secs(seconds)),
+            producers: Mutex::default(),
+            consumers: Mutex::default(),
+            views: OnceLock::new(),
+        };
+        (id.to_owned(), Arc::new(session))
+    }
+
+    #[test]
+    fn who_has_most_sessions_gives_up_the_one_that_ends_first() {
+        let now = Instant::now();
+        let mut all: HashMap<String, Arc<Session>> = HashMap::new();
+        for n in 0..MAX_OF_ADDRESS as u64 {
+            all.extend([session(&format!("a{n}"), "192.0.2.1", 60 + n, now)]);
+        }
+        make_room(&mut all, "192.0.2.2".parse().expect("an address"), now);
+        assert_eq!(all.len(), MAX_OF_ADDRESS);
+        make_room(&mut all, "192.0.2.1".parse().expect("an address"), now);
+        assert_eq!(all.len(), MAX_OF_ADDRESS - 1);
+        assert!(!all.contains_key("a0") && all.contains_key("a1"));
+        for n in all.len()..MAX_SESSIONS {
+            // Each from an address of its own, but one customer of a provider has 2^64.
+            let ip = format!("2001:db8::{n:x}");
+            all.extend([session(&format!("b{n}"), &ip, 30, now)]);
+        }
+        make_room(&mut all, "198.51.100.1".parse().expect("an address"), now);
+        let left = |letter: char| all.keys().filter(|id| id.starts_with(letter)).count();
+        assert_eq!(
+            (left('a'), left('b')),
+            (MAX_OF_ADDRESS - 1, MAX_SESSIONS - MAX_OF_ADDRESS)
+        );
+        make_room(
+            &mut all,
+            "198.51.100.1".parse().expect("an address"),
+            now + Duration::from_secs(31),
+        );
+        assert_eq!(all.keys().filter(|id| id.starts_with('b')).count(), 0);
     }
 }

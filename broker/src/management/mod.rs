@@ -1,57 +1,77 @@
 //! The management API: `/api/v1` over HTTP.
 //!
-//! Every route is one request to the broker's own interface below `$MENES.API.`, made through a
-//! connection of the user who asks ([`crate::inside`]): nothing can be done here that cannot be done
-//! there, and nobody may do here what they may not do there. [`routes`] is the one table of both,
-//! and the OpenAPI document is written from it.
+//! Nearly every route is one request to the broker's own interface below `$MENES.API.`, made
+//! through a connection of the user who asks ([`crate::inside`]): nothing can be done here that
+//! cannot be done there, and nobody may do here what they may not do there. [`routes`] is the one
+//! table of both, and the OpenAPI document is written from it. [`messages`] and [`events`] are what
+//! is not one request; [`memphis`] speaks the older routes below `/api/`.
 //!
 //! A user is whoever the `Authorization` header says: a bearer token from `POST /api/v1/sessions`,
-//! or a name and a password (`Basic`). Where the server lets anyone in, so does this.
+//! or a name and a password (`Basic`); or the cookie that came with the token. Where the server
+//! lets anyone in, so does this.
 //!
 //! # Invariants
 //!
-//! 1. No page of another site can have a browser change anything: a POST comes as
-//!    `application/json`, and no other site is allowed to ask for that, or for other methods.
+//! 1. No page of another site can have a browser change anything: a POST comes with a type that no
+//!    form has, the cookie is only for pages of this site, and no other site is allowed to ask for
+//!    that, or for other methods.
 //! 2. Everything a stranger sends is bounded.
 
+mod answer;
+mod ask;
+mod events;
+mod memphis;
+mod messages;
 mod openapi;
+mod repeats;
 mod routes;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::routing::any;
 use bytes::Bytes;
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
+use rand::Rng;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
-use self::routes::{Found, Shape};
+use self::answer::{Answer, Problem, REQUEST_ID};
+use self::messages::Place;
+use self::repeats::{Begun, Repeats};
+use self::routes::{Found, Own, Shape};
+use crate::codes;
 use crate::http::session::{Credentials, Session, Sessions};
 use crate::http::token::Tokens;
 use crate::http::{self, Bounds, Peer, RunningHttp};
-use crate::inside::{LoginError, RequestError};
 use crate::server::Shared;
 use crate::tls::Tls;
 
-/// Largest body.
+/// Largest body, unless it is a message.
 const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+/// What the body of a request that stores messages may have beyond the largest message.
+const MESSAGE_EXTRA_BYTES: usize = 1024 * 1024;
 /// Time for a body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for the broker to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time a bearer token holds.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// How long a user who sends name and password stays connected.
 const BASIC_LIFETIME: Duration = Duration::from_secs(60);
+/// The cookie that holds a bearer token.
+const COOKIE: &str = "menes_session";
+/// Longest name that a client may give its request.
+const MAX_REQUEST_ID: usize = 64;
 /// Where the routes begin.
 const BASE: &str = "/api/v1";
 
@@ -68,6 +88,15 @@ const BOUNDS: Bounds = Bounds {
 struct Management {
     sessions: Sessions,
     tokens: Tokens,
+    /// Those that only renew others.
+    renewals: Tokens,
+    repeats: Repeats,
+    /// Live views that may still be opened.
+    views: Arc<Semaphore>,
+    /// It is spoken inside TLS.
+    is_secure: bool,
+    /// Where it listens.
+    port: u16,
 }
 
 /// Starts the API on a thread of its own. It ends when the result is dropped.
@@ -80,140 +109,43 @@ pub(crate) fn start(
     let management = Arc::new(Management {
         sessions: Sessions::new(shared, address),
         tokens: Tokens::new(),
+        renewals: Tokens::new(),
+        repeats: Repeats::default(),
+        views: Arc::new(Semaphore::new(events::MAX_VIEWS)),
+        is_secure: tls.is_some(),
+        port: address.port(),
     });
     let router = Router::new().fallback_service(any(handle).with_state(Arc::clone(&management)));
     let expiry = async move { management.sessions.expire().await };
     http::start("menes-api", listener, router, tls, BOUNDS, expiry)
 }
 
-/// What went wrong, as a problem document (RFC 9457).
-#[derive(Debug)]
-struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
-}
-
-impl Problem {
-    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-        }
-    }
-
-    fn unauthorized() -> Self {
-        let detail = "log in: POST /api/v1/sessions, or send name and password";
-        Self::new(StatusCode::UNAUTHORIZED, "E-AUTH-LOGIN", detail)
-    }
-
-    /// What the broker said, by what it means for whoever asked.
-    fn refused(detail: &str) -> Self {
-        let (status, code) = if detail.contains("does not exist")
-            || detail.contains("has no version")
-            || detail.contains("no such request")
-        {
-            (StatusCode::NOT_FOUND, "E-API-MISSING")
-        } else if detail.contains("already exist") || detail.contains("exists already") {
-            (StatusCode::CONFLICT, "E-API-CONFLICT")
-        } else if detail.contains("not allowed") {
-            (StatusCode::FORBIDDEN, "E-AUTH-DENIED")
-        } else if detail.contains("changed by another request") {
-            (StatusCode::CONFLICT, "E-API-CHANGED")
-        } else {
-            (StatusCode::UNPROCESSABLE_ENTITY, "E-API-REFUSED")
-        };
-        Self::new(status, code, detail)
-    }
-
-    fn respond(self) -> Response<Body> {
-        let document = json!({
-            "type": "about:blank",
-            "code": self.code,
-            "title": self.status.canonical_reason().unwrap_or_default(),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        let mut response = respond(self.status, &document);
-        let fields = response.headers_mut();
-        fields.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
-        if self.status == StatusCode::UNAUTHORIZED {
-            fields.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-    }
-}
-
-impl From<LoginError> for Problem {
-    fn from(error: LoginError) -> Self {
-        match error {
-            LoginError::Refused => Self::unauthorized(),
-            LoginError::Unavailable(reason) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "E-API-BUSY", reason)
-            }
-        }
-    }
-}
-
-impl From<RequestError> for Problem {
-    fn from(error: RequestError) -> Self {
-        let detail = error.to_string();
-        match error {
-            RequestError::Denied(_) => Self::new(StatusCode::FORBIDDEN, "E-AUTH-DENIED", detail),
-            RequestError::TooLarge(_) => {
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "E-MSG-SIZE", detail)
-            }
-            RequestError::NoResponders => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "E-API-STREAMS",
-                "JetStream is not enabled for this account",
-            ),
-            RequestError::Timeout(_) | RequestError::Closed => Self::new(
-                StatusCode::GATEWAY_TIMEOUT,
-                "E-API-UNKNOWN",
-                format!("{detail}: it may have been done all the same"),
-            ),
-        }
-    }
-}
-
 async fn handle(State(management): State<Arc<Management>>, request: Request) -> Response<Body> {
     let is_head = request.method() == Method::HEAD;
-    let mut response = match management.answer(request).await {
-        Ok((status, document)) => respond(status, &document),
-        Err(problem) => problem.respond(),
+    let path = request.uri().path().to_owned();
+    let id = request_id(request.headers());
+    let mut response = if memphis::is_meant(&path) && !path.starts_with(BASE) {
+        memphis::answer(&management, request).await
+    } else {
+        management.respond(request, &path, &id).await
     };
     if is_head {
         *response.body_mut() = Body::empty();
     }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     response
 }
 
-fn respond(status: StatusCode, document: &Value) -> Response<Body> {
-    let empty = status == StatusCode::NO_CONTENT;
-    let mut response = Response::new(if empty {
-        Body::empty()
-    } else {
-        Body::from(document.to_string())
-    });
-    *response.status_mut() = status;
-    let fields = response.headers_mut();
-    if !empty {
-        fields.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-    }
-    fields.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+/// The client's name of a request, or a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let given = given.filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len()));
+    given.map_or_else(
+        || HEXLOWER.encode(&rand::rng().random::<[u8; 8]>()),
+        str::to_owned,
+    )
 }
 
 #[derive(Debug, Deserialize)]
@@ -227,56 +159,175 @@ struct LoginBody {
 }
 
 impl Management {
-    async fn answer(&self, request: Request) -> Result<(StatusCode, Value), Problem> {
+    async fn respond(self: &Arc<Self>, request: Request, path: &str, id: &str) -> Response<Body> {
+        match self.answer(request).await {
+            Ok(answer) => answer.respond(),
+            Err(problem) => {
+                tracing::debug!(request_id = id, code = problem.code, "{}", problem.detail);
+                problem.respond(path, id)
+            }
+        }
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request) -> Result<Answer, Problem> {
         let (head, body) = request.into_parts();
         let path = head.uri.path().trim_end_matches('/').to_owned();
         let peer = head.extensions.get::<Peer>();
         let peer = peer.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0);
-        let missing = || {
+        let found = found(&head.method, &path).ok_or_else(|| {
             let detail = format!("there is no {} {}", head.method, head.uri.path());
             Problem::new(StatusCode::NOT_FOUND, "E-API-ROUTE", detail)
+        })?;
+        let own = match found.route.shape {
+            Shape::Own(own) => Some(own),
+            _ => None,
         };
-        let Some(rest) = path.strip_prefix(BASE) else {
-            return Err(missing());
-        };
-        let is_read = matches!(head.method, Method::GET | Method::HEAD);
-        match rest {
-            "/health" if is_read => return Ok((StatusCode::OK, json!({"status": "ok"}))),
-            "/openapi.json" if is_read => return Ok((StatusCode::OK, openapi::document())),
-            _ => {}
-        }
         // The other methods no page may use without being asked first.
         if head.method == Method::POST {
-            is_json(&head.headers)?;
+            is_typed(&head.headers, own == Some(Own::Produce))?;
         }
-        if rest == "/sessions" && head.method == Method::POST {
-            return self.open_session(&read(body).await?, peer).await;
+        if own.is_some_and(Own::is_public) {
+            return self.answer_anyone(&found, body, peer).await;
         }
-        let segments: Option<Vec<String>> = rest
-            .trim_start_matches('/')
-            .split('/')
-            .map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned()))
-            .collect();
-        let method = if is_read { &Method::GET } else { &head.method };
-        let segments = segments.ok_or_else(missing)?;
-        let found = routes::find(method, &segments).ok_or_else(missing)?;
         let session = self.session(&head.headers, peer).await?;
-        let fields = if is_read {
-            query_fields(head.uri.query().unwrap_or_default(), &found)?
+        if ask::is_read(&head.method) {
+            let query = head.uri.query().unwrap_or_default();
+            let fields = ask::query_fields(query, &found)?;
+            return self.look(&session, &found, fields, &head).await;
+        }
+        let most = if own == Some(Own::Produce) {
+            self.sessions.shared().options().limits.max_payload + MESSAGE_EXTRA_BYTES
         } else {
-            body_fields(&read(body).await?, &found)?
+            MAX_BODY_BYTES
         };
-        self.ask(&session, &found, fields).await
+        let body = read(body, most).await?;
+        let ticket = match self.begin(&session, &head, &body)? {
+            Some(Begun::Fresh(ticket)) => Some(ticket),
+            Some(Begun::Again(answer)) => return Ok(answer),
+            Some(Begun::Running) => {
+                let text = "this request is being carried out: repeat it later";
+                return Err(Problem::new(StatusCode::CONFLICT, "E-API-RUNNING", text));
+            }
+            Some(Begun::Other) => {
+                let text = "this Idempotency-Key was used for another request";
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                return Err(Problem::new(status, "E-API-REPEAT", text));
+            }
+            None => None,
+        };
+        let answer = self.change(&session, &found, &head, body).await?;
+        if let Some(ticket) = ticket {
+            ticket.done(&answer);
+        }
+        Ok(answer)
     }
 
-    async fn open_session(
+    /// A POST that names a key is done once.
+    fn begin(
         &self,
+        session: &Session,
+        head: &Parts,
         body: &[u8],
+    ) -> Result<Option<Begun>, Problem> {
+        let Some(key) = head.headers.get("idempotency-key") else {
+            return Ok(None);
+        };
+        let key = key.to_str().unwrap_or_default();
+        if head.method != Method::POST || !(1..=repeats::MAX_KEY).contains(&key.len()) {
+            return Err(Problem::query(format!(
+                "Idempotency-Key is for POST, and has 1 to {} bytes",
+                repeats::MAX_KEY
+            )));
+        }
+        let mut digest = Sha256::new();
+        digest.update(head.uri.to_string());
+        digest.update([0]);
+        digest.update(body);
+        let digest = digest.finalize().into();
+        let begun = self.repeats.begin(&session.id, key, digest, Instant::now());
+        Ok(Some(begun))
+    }
+
+    async fn answer_anyone(
+        &self,
+        found: &Found,
+        body: Body,
         peer: SocketAddr,
-    ) -> Result<(StatusCode, Value), Problem> {
-        let login: LoginBody = http::object(body).map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, "E-API-BODY", error.to_string())
-        })?;
+    ) -> Result<Answer, Problem> {
+        match found.route.shape {
+            Shape::Own(Own::Document) => Ok(Answer::ok(openapi::document())),
+            Shape::Own(Own::Explain) => {
+                let code = found.part("code");
+                let known = codes::find(code)
+                    .ok_or_else(|| Problem::refused(&format!("code {code:?} does not exist")))?;
+                Ok(Answer::ok(json!({
+                    "code": known.code,
+                    "what": known.what,
+                    "cause": known.cause,
+                    "fix": known.fix,
+                })))
+            }
+            Shape::Own(Own::LogIn) => {
+                self.open_session(&read(body, MAX_BODY_BYTES).await?, peer)
+                    .await
+            }
+            _ => Ok(Answer::ok(json!({"status": "ok"}))),
+        }
+    }
+
+    /// Requests that change nothing.
+    async fn look(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        found: &Found,
+        fields: Map<String, Value>,
+        head: &Parts,
+    ) -> Result<Answer, Problem> {
+        let last = head.headers.get("last-event-id");
+        let last = last.and_then(|id| id.to_str().ok());
+        match found.route.shape {
+            Shape::Own(Own::WhoAmI) => Ok(Answer::ok(json!({"username": session.user}))),
+            Shape::Own(Own::Overview) => Ok(Answer::ok(self.overview(session).await?)),
+            Shape::Own(Own::Events) => events::follow(self, Arc::clone(session), &fields, last),
+            Shape::Own(Own::Tail) => events::tail(self, Arc::clone(session), &fields, last).await,
+            _ => ask::route(self, session, found, fields, &head.headers).await,
+        }
+    }
+
+    /// Requests that change something.
+    async fn change(
+        &self,
+        session: &Session,
+        found: &Found,
+        head: &Parts,
+        body: Bytes,
+    ) -> Result<Answer, Problem> {
+        let query = head.uri.query().unwrap_or_default();
+        let place = || Place::new(self, session, found.part("station"));
+        let group = found.part("group");
+        if let Shape::Own(Own::Produce) = found.route.shape {
+            let fields = ask::query_fields(query, found)?;
+            return place()?.produce(&fields, &head.headers, body).await;
+        }
+        let fields = ask::body_fields(&body, query, found)?;
+        match found.route.shape {
+            Shape::Own(Own::LogOut) => {
+                self.sessions.log_out(session);
+                let cookie = format!("{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict");
+                Ok(Answer::done().with(header::SET_COOKIE, &cookie))
+            }
+            Shape::Own(Own::PutStation) => {
+                ask::put_station(self, session, found, fields, &head.headers).await
+            }
+            Shape::Own(Own::Fetch) => place()?.fetch(group, &fields).await,
+            Shape::Own(Own::Settle(settling)) => place()?.settle(group, &fields, settling).await,
+            _ => ask::route(self, session, found, fields, &head.headers).await,
+        }
+    }
+
+    async fn open_session(&self, body: &[u8], peer: SocketAddr) -> Result<Answer, Problem> {
+        let login: LoginBody =
+            http::object(body).map_err(|error| Problem::body(error.to_string()))?;
         let credentials = Credentials {
             user: login.username,
             password: login.password,
@@ -286,12 +337,19 @@ impl Management {
             .sessions
             .log_in(credentials, TOKEN_LIFETIME, peer)
             .await?;
+        let token = self.tokens.sign(&session.id, TOKEN_LIFETIME);
+        let seconds = TOKEN_LIFETIME.as_secs();
+        let secure = if self.is_secure { "; Secure" } else { "" };
+        let cookie = format!(
+            "{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
+        );
         let document = json!({
-            "token": self.tokens.sign(&session.id, TOKEN_LIFETIME),
-            "expires_in_ms": TOKEN_LIFETIME.as_millis() as u64,
+            "token": token,
+            "expires_in_ms": seconds * 1_000,
             "username": session.user,
         });
-        Ok((StatusCode::CREATED, document))
+        let answer = Answer::json(StatusCode::CREATED, document);
+        Ok(answer.with(header::SET_COOKIE, &cookie))
     }
 
     /// Who asks.
@@ -305,16 +363,22 @@ impl Management {
             password: String::new(),
             token: String::new(),
         };
+        let by_token = |token: &str| {
+            let id = self.tokens.session(token);
+            let session = id.and_then(|id| self.sessions.find(&id));
+            session.ok_or_else(Problem::unauthorized)
+        };
         let Some(value) = headers.get(header::AUTHORIZATION) else {
+            if let Some(token) = cookie(headers, COOKIE) {
+                return by_token(token);
+            }
             // Let in where everyone is.
             return Ok(self.sessions.log_in(nobody, BASIC_LIFETIME, peer).await?);
         };
         let text = value.to_str().map_err(|_| Problem::unauthorized())?;
         let (scheme, proof) = text.split_once(' ').ok_or_else(Problem::unauthorized)?;
         if scheme.eq_ignore_ascii_case("bearer") {
-            let id = self.tokens.session(proof.trim());
-            let session = id.and_then(|id| self.sessions.find(&id));
-            return session.ok_or_else(Problem::unauthorized);
+            return by_token(proof.trim());
         }
         if !scheme.eq_ignore_ascii_case("basic") {
             return Err(Problem::unauthorized());
@@ -334,74 +398,90 @@ impl Management {
             .await?)
     }
 
-    async fn ask(
-        &self,
-        session: &Session,
-        found: &Found,
-        fields: Map<String, Value>,
-    ) -> Result<(StatusCode, Value), Problem> {
-        let inside = session.inside(&self.sessions).await?;
-        let subject = format!("{}{}", menes_stations::api::PREFIX, found.route.request);
-        let body = Value::Object(fields).to_string();
-        let answer = inside
-            .request(&subject, b"", body.as_bytes(), ANSWER_TIMEOUT)
-            .await?;
-        let mut answer: Value = serde_json::from_slice(&answer.payload).map_err(|_| {
-            Problem::new(
-                StatusCode::BAD_GATEWAY,
-                "E-API-UNKNOWN",
-                "the broker's answer is no JSON",
-            )
-        })?;
-        if let Some(text) = answer["error"]["description"].as_str() {
-            return Err(Problem::refused(text));
+    /// Counts of the user's account, what moves there, and the server.
+    async fn overview(&self, session: &Session) -> Result<Value, Problem> {
+        let mut shown = ask::broker(self, session, "STATUS", json!({})).await?;
+        let shared = self.sessions.shared();
+        shown["server"] = json!({
+            "name": shared.name(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_ms": shared.started().elapsed().as_millis() as u64,
+        });
+        let client = shared.client_of(&session.connection_id);
+        if let Some(account) = client.and_then(|client| client.identity().account.clone()) {
+            let traffic = shared.traffic_by_account();
+            let traffic = traffic.get(account.name()).copied().unwrap_or_default();
+            shown["traffic"] = json!({
+                "in_msgs": traffic.in_msgs,
+                "in_bytes": traffic.in_bytes,
+                "out_msgs": traffic.out_msgs,
+                "out_bytes": traffic.out_bytes,
+            });
         }
-        Ok(match found.route.shape {
-            Shape::Object => (StatusCode::OK, answer),
-            Shape::Created => (StatusCode::CREATED, answer),
-            Shape::Done => (StatusCode::NO_CONTENT, Value::Null),
-            Shape::List(key) => {
-                let items = answer[key].take();
-                let cursor = answer["next"].as_u64().map(|next| next.to_string());
-                (
-                    StatusCode::OK,
-                    json!({"items": items, "next_cursor": cursor}),
-                )
-            }
-        })
+        Ok(shown)
     }
 }
 
-fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
+/// The route of a request.
+fn found(method: &Method, path: &str) -> Option<Found> {
+    let rest = path.strip_prefix(BASE)?.strip_prefix('/')?;
+    let segments: Option<Vec<String>> = rest
+        .split('/')
+        .map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned()))
+        .collect();
+    let method = if ask::is_read(method) {
+        &Method::GET
+    } else {
+        method
+    };
+    routes::find(method, &segments?)
+}
+
+/// The value of a cookie.
+fn cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
+    let all = headers.get_all(header::COOKIE);
+    let pairs = all
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(';'));
+    let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(name, _)| *name == wanted)?;
+    Some(value)
+}
+
+/// Whether a body has a type that no form has.
+fn is_typed(headers: &HeaderMap, is_message: bool) -> Result<(), Problem> {
     let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") {
-        Ok(())
-    } else {
-        Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "E-API-TYPE",
-            "send Content-Type: application/json",
-        ))
+    let others = ["application/octet-stream", "application/x-ndjson"];
+    let is_other = is_message && others.iter().any(|other| kind.eq_ignore_ascii_case(other));
+    if kind.eq_ignore_ascii_case("application/json") || is_other {
+        return Ok(());
     }
+    let text = if is_message {
+        "send Content-Type: application/json, application/octet-stream or application/x-ndjson"
+    } else {
+        "send Content-Type: application/json"
+    };
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "E-API-TYPE",
+        text,
+    ))
 }
 
 /// Reads a body that is not too large and does not take too long.
-async fn read(body: Body) -> Result<Bytes, Problem> {
-    let whole = Limited::new(body, MAX_BODY_BYTES).collect();
+async fn read(body: Body, most: usize) -> Result<Bytes, Problem> {
+    let whole = Limited::new(body, most).collect();
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "E-API-SIZE",
-            format!("a body has at most {MAX_BODY_BYTES} bytes"),
+            format!("a body has at most {most} bytes"),
         )),
-        Ok(Err(_)) => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "E-API-BODY",
-            "the body ended early",
-        )),
+        Ok(Err(_)) => Err(Problem::body("the body ended early")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "E-API-BODY",
@@ -410,133 +490,63 @@ async fn read(body: Body) -> Result<Bytes, Problem> {
     }
 }
 
-/// The fields of a request: those of its body, and what its path names.
-fn body_fields(body: &[u8], found: &Found) -> Result<Map<String, Value>, Problem> {
-    let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "E-API-BODY", detail);
-    let mut fields: Map<String, Value> = if body.iter().all(u8::is_ascii_whitespace) {
-        Map::new()
-    } else {
-        serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?
-    };
-    if let Some(unknown) = fields.keys().find(|key| found.route.field(key).is_none()) {
-        let known: Vec<&str> = found.route.fields.iter().map(|field| field.name).collect();
-        return Err(wrong(format!(
-            "there is no field {unknown:?}; there are: {}",
-            known.join(", ")
-        )));
-    }
-    for field in found.route.fields {
-        // The broker's word for it.
-        if field.name != field.request
-            && let Some(value) = fields.remove(field.name)
-        {
-            fields.insert(field.request.to_owned(), value);
-        }
-    }
-    fields.extend(found.named());
-    Ok(fields)
-}
-
-/// The same for a request without a body: its query.
-fn query_fields(query: &str, found: &Found) -> Result<Map<String, Value>, Problem> {
-    let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "E-API-QUERY", detail);
-    let mut fields = Map::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = value.replace('+', " ");
-        let value = percent_decode_str(&value)
-            .decode_utf8()
-            .map_err(|_| wrong(format!("{name} is not UTF-8")))?;
-        let field = found
-            .route
-            .field(name)
-            .ok_or_else(|| wrong(format!("there is no parameter {name:?}")))?;
-        let value = if field.kind == "integer" {
-            let number: i64 = value
-                .parse()
-                .map_err(|_| wrong(format!("{name} has to be a number")))?;
-            Value::from(number)
-        } else {
-            Value::from(value.into_owned())
-        };
-        fields.insert(field.request.to_owned(), value);
-    }
-    fields.extend(found.named());
-    Ok(fields)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn refusals_say_whose_turn_it_is() {
-        for (text, status) in [
-            ("station a does not exist", 404),
-            ("Schema a has no version 3", 404),
-            ("station a exists already", 409),
-            ("user u is not allowed to change station s", 403),
-            ("time is not an RFC 3339 time", 422),
-        ] {
-            assert_eq!(Problem::refused(text).status.as_u16(), status, "{text}");
-        }
-    }
-
-    fn found(method: &Method, path: &str) -> Found {
-        let segments: Vec<String> = path.split('/').map(str::to_owned).collect();
-        routes::find(method, &segments).expect("a route")
-    }
-
-    #[test]
-    fn the_path_names_what_the_body_leaves_out() {
-        let route = found(&Method::POST, "stations/a.b/groups/g/reset");
-        assert_eq!(route.route.request, "GROUP.RESET");
-        let fields = body_fields(br#"{"to":"end","partition":2}"#, &route).expect("good");
-        assert_eq!(
-            Value::Object(fields),
-            json!({"to": "end", "partition": 2, "station": "a.b", "group": "g"})
-        );
-        assert!(body_fields(br#"{"station":"other"}"#, &route).is_err());
-        assert!(body_fields(b"[]", &route).is_err());
-        let list = found(&Method::GET, "stations/a/dead-letters");
-        let fields = query_fields("cursor=7&search=a+b%21", &list).expect("good");
-        assert_eq!(
-            Value::Object(fields),
-            json!({"after": 7, "search": "a b!", "station": "a"})
-        );
-        assert!(query_fields("cursor=x", &list).is_err());
-        assert!(query_fields("other=1", &list).is_err());
-    }
-
-    #[test]
     fn what_is_no_route_is_none() {
         for (method, path) in [
             (Method::GET, ""),
-            (Method::GET, "station"),
-            (Method::PUT, "stations/a"),
-            (Method::GET, "stations/a/groups/g/reset"),
-            (Method::GET, "stations//groups"),
+            (Method::GET, "/"),
+            (Method::GET, "/station"),
+            (Method::PUT, "/stations"),
+            (Method::GET, "/stations/a/groups/g/reset"),
+            (Method::GET, "/stations//groups"),
+            (Method::GET, "/stations/%ff"),
         ] {
-            let segments: Vec<String> = path.split('/').map(str::to_owned).collect();
-            assert!(
-                routes::find(&method, &segments).is_none(),
-                "{method} {path}"
-            );
+            let path = format!("{BASE}{path}");
+            assert!(found(&method, &path).is_none(), "{method} {path}");
         }
+        assert!(found(&Method::GET, "/api/v2/stations").is_none());
+        assert!(found(&Method::HEAD, "/api/v1/stations").is_some());
     }
 
     #[test]
-    fn the_document_has_every_route() {
+    fn the_document_has_every_route_and_every_route_of_the_document_answers() {
         let document = openapi::document();
-        for route in routes::ROUTES {
-            let path = format!("{BASE}{}", route.path);
-            let method = route.method.to_lowercase();
-            let operation = &document["paths"][path][method];
-            assert_eq!(
-                operation["summary"], route.about,
-                "{} {}",
-                route.method, route.path
-            );
+        let paths = document["paths"].as_object().expect("paths");
+        let mut described = 0;
+        for (path, operations) in paths {
+            for (method, operation) in operations.as_object().expect("operations") {
+                described += 1;
+                let method: Method = method.to_uppercase().parse().expect("a method");
+                let path = path.replace(['{', '}'], "");
+                let found = found(&method, &path).expect("an answer");
+                assert_eq!(operation["summary"], found.route.about, "{method} {path}");
+            }
         }
+        assert_eq!(described, routes::ROUTES.len());
+    }
+
+    #[test]
+    fn the_cookie_is_one_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.append(
+            header::COOKIE,
+            HeaderValue::from_static("a=b; menes_session=t.o.k"),
+        );
+        assert_eq!(cookie(&headers, COOKIE), Some("t.o.k"));
+        headers.clear();
+        headers.append(header::COOKIE, HeaderValue::from_static("xmenes_session=t"));
+        assert_eq!(cookie(&headers, COOKIE), None);
+    }
+
+    #[test]
+    fn a_name_of_a_request_is_kept_if_it_is_short() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(request_id(&headers).len(), 16);
+        headers.insert(REQUEST_ID, HeaderValue::from_static("mine"));
+        assert_eq!(request_id(&headers), "mine");
     }
 }

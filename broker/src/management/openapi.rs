@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::BASE;
-use super::routes::{Field, ROUTES, Route, Shape};
+use super::routes::{Field, Own, ROUTES, Route, Shape};
 
 /// The document.
 pub(super) fn document() -> Value {
@@ -14,30 +14,6 @@ pub(super) fn document() -> Value {
             .or_insert_with(|| json!({}));
         path[route.method.to_lowercase()] = operation(route);
     }
-    paths.insert(
-        format!("{BASE}/health"),
-        json!({"get": {
-            "summary": "Says that the server is there", "operationId": "get_health", "security": [],
-            "responses": {"200": {"description": "It is."}},
-        }}),
-    );
-    paths.insert(
-        format!("{BASE}/sessions"),
-        json!({"post": {
-            "summary": "Logs a user in", "operationId": "post_sessions", "security": [],
-            "requestBody": {"required": true, "content": {"application/json": {"schema": {
-                "type": "object", "required": ["username"], "additionalProperties": false,
-                "properties": {
-                    "username": {"type": "string"}, "password": {"type": "string"},
-                    "token": {"type": "string"},
-                },
-            }}}},
-            "responses": {
-                "201": {"description": "A bearer token: token, expires_in_ms, username."},
-                "default": {"$ref": "#/components/responses/problem"},
-            },
-        }}),
-    );
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Menes", "version": env!("CARGO_PKG_VERSION")},
@@ -68,17 +44,47 @@ fn operation(route: &Route) -> Value {
         "summary": route.about,
         "operationId": route.request.to_lowercase().replace('.', "_"),
     });
+    let own = match route.shape {
+        Shape::Own(own) => Some(own),
+        _ => None,
+    };
+    if own.is_some_and(Own::is_public) {
+        operation["security"] = json!([]);
+    }
     let mut parameters: Vec<Value> = route
         .path
         .split('/')
         .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
-    if route.method == "GET" {
+    if route.method == "GET" || own == Some(Own::Produce) {
         parameters.extend(route.fields.iter().map(|field| {
             json!({"name": field.name, "in": "query", "description": field.about, "schema": schema(field)})
         }));
-    } else {
+    } else if own.is_none() || own == Some(Own::PutStation) {
+        parameters.push(
+            json!({"name": "dry_run", "in": "query", "schema": {"type": "boolean"},
+            "description": "Only say what would be done: 200 with steps."}),
+        );
+    }
+    if route.method == "POST" && own.is_none_or(|own| own == Own::Produce) {
+        parameters.push(
+            json!({"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"},
+            "description": "Requests with the same key are done once; kept for a day."}),
+        );
+    }
+    if matches!(own, Some(Own::Events | Own::Tail)) {
+        parameters.push(
+            json!({"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"},
+            "description": "Go on behind this event."}),
+        );
+    }
+    let has_body = route.method != "GET" && !route.fields.is_empty();
+    if own == Some(Own::Produce) {
+        operation["requestBody"] = json!({"required": true, "content": {
+            "application/json": {}, "application/octet-stream": {}, "application/x-ndjson": {},
+        }});
+    } else if has_body {
         let properties: Map<String, Value> = route
             .fields
             .iter()
@@ -95,23 +101,28 @@ fn operation(route: &Route) -> Value {
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
-    let (status, content) = match route.shape {
-        Shape::Object => ("200", Some(json!({"type": "object"}))),
-        Shape::Created => ("201", Some(json!({"type": "object"}))),
-        Shape::Done => ("204", None),
-        Shape::List(_) => (
-            "200",
-            Some(
-                json!({"type": "object", "required": ["items"], "properties": {
-                    "items": {"type": "array", "items": {"type": "object"}},
-                    "next_cursor": {"type": ["string", "null"]},
-                }}),
-            ),
-        ),
+    let list = || {
+        json!({"type": "object", "required": ["items"], "properties": {
+            "items": {"type": "array", "items": {"type": "object"}},
+            "next_cursor": {"type": ["string", "null"]},
+            "total": {"type": "integer"},
+        }})
+    };
+    let object = || json!({"type": "object"});
+    let (status, kind, schema) = match (route.shape, own) {
+        (Shape::Done, _) | (_, Some(Own::LogOut | Own::Settle(_))) => ("204", "", Value::Null),
+        (Shape::List(_), _) | (_, Some(Own::Fetch)) => ("200", "application/json", list()),
+        (Shape::Created, _) | (_, Some(Own::LogIn | Own::Produce)) => {
+            ("201", "application/json", object())
+        }
+        (_, Some(Own::Events | Own::Tail)) => {
+            ("200", "text/event-stream", json!({"type": "string"}))
+        }
+        _ => ("200", "application/json", object()),
     };
     let mut answer = json!({"description": "Done."});
-    if let Some(schema) = content {
-        answer["content"] = json!({"application/json": {"schema": schema}});
+    if !kind.is_empty() {
+        answer["content"] = json!({kind: {"schema": schema}});
     }
     operation["responses"] = json!({
         status: answer,
@@ -123,6 +134,8 @@ fn operation(route: &Route) -> Value {
 fn schema(field: &Field) -> Value {
     match field.kind {
         "array" => json!({"type": "array", "items": {"type": "integer"}}),
+        "texts" => json!({"type": "array", "items": {"type": "string"}}),
+        "size" => json!({"type": ["integer", "string"]}),
         kind => json!({"type": kind}),
     }
 }

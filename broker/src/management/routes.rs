@@ -28,6 +28,44 @@ pub(super) enum Shape {
     Done,
     /// `items`, the list of this name, and `next_cursor`.
     List(&'static str),
+    /// Something that is not one request.
+    Own(Own),
+}
+
+/// What is not one request of the broker's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Own {
+    Health,
+    Document,
+    Explain,
+    LogIn,
+    WhoAmI,
+    LogOut,
+    Overview,
+    Events,
+    PutStation,
+    Produce,
+    Tail,
+    Fetch,
+    Settle(Settling),
+}
+
+impl Own {
+    /// Nobody has to be logged in.
+    pub(super) fn is_public(self) -> bool {
+        matches!(
+            self,
+            Self::Health | Self::Document | Self::Explain | Self::LogIn
+        )
+    }
+}
+
+/// What becomes of a message that was fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settling {
+    Ack,
+    Nack,
+    DeadLetter,
 }
 
 /// A field of a request.
@@ -78,6 +116,21 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// The same names for another route.
+    pub(super) fn as_request(&self, request: &str) -> Self {
+        let other = ROUTES.iter().find(|route| route.request == request);
+        Self {
+            route: other.unwrap_or(self.route),
+            named: self.named.clone(),
+        }
+    }
+
+    /// What the path names so.
+    pub(super) fn part(&self, name: &str) -> &str {
+        let mut parts = self.named.iter().filter(|(part, _)| *part == name);
+        parts.next().map_or("", |(_, value)| value.as_str())
+    }
+
     /// What the path names, as fields.
     pub(super) fn named(&self) -> Map<String, Value> {
         let pairs = self.named.iter();
@@ -140,10 +193,238 @@ const DEAD_LETTER_STATION: Field = renamed(
     "A station that receives copies of dead letters; empty for none.",
 );
 const KIND: Field = field("kind", "string", "poison or schema.");
+const MAX_AGE: Field = field(
+    "max_age",
+    "string",
+    "Keep messages for so long, as 7d or 12h.",
+);
+const MAX_AGE_MS: Field = field("max_age_ms", "integer", "The same in milliseconds.");
+const MAX_MESSAGES: Field = field("max_messages", "integer", "Keep so many on each partition.");
+const MAX_BYTES: Field = field(
+    "max_bytes",
+    "size",
+    "Keep so much on each partition, as 200GiB.",
+);
+const UNTIL_ACKED: Field = field(
+    "until_acked",
+    "boolean",
+    "Keep messages until every group has acknowledged them.",
+);
+const FIGURES: Field = field("figures", "boolean", "With how much each holds.");
+const SEARCH: Field = field("search", "string", "Only those with this text in them.");
+const LIMIT: Field = field("limit", "integer", "How many of a page.");
+const WAIT: Field = field(
+    "wait_ms",
+    "integer",
+    "How long to wait for the first, at most 60000.",
+);
+const ACKS: Field = field("acks", "texts", "The acks of messages that were fetched.");
+const CURSOR: Field = renamed("cursor", "after", "string", "Where the last answer ended.");
 const GROUP: Field = field("group", "string", "Only those of this group.");
 const IDS: Field = field("ids", "array", "Numbers of dead letters; none for all.");
 
 pub(super) const ROUTES: &[Route] = &[
+    Route {
+        method: "GET",
+        path: "/health",
+        request: "HEALTH",
+        about: "Says that the server is there",
+        shape: Shape::Own(Own::Health),
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/openapi.json",
+        request: "DOCUMENT",
+        about: "This document",
+        shape: Shape::Own(Own::Document),
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/errors/{code}",
+        request: "EXPLAIN",
+        about: "What a code of an error means",
+        shape: Shape::Own(Own::Explain),
+        fields: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/sessions",
+        request: "SESSION.CREATE",
+        about: "Logs a user in: a bearer token, and the same as a cookie",
+        shape: Shape::Own(Own::LogIn),
+        fields: &[
+            field("username", "string", "The user."),
+            field("password", "string", "The password."),
+            field(
+                "token",
+                "string",
+                "A connection token in place of a password.",
+            ),
+        ],
+    },
+    Route {
+        method: "GET",
+        path: "/sessions/current",
+        request: "SESSION.INFO",
+        about: "Who is logged in",
+        shape: Shape::Own(Own::WhoAmI),
+        fields: &[],
+    },
+    Route {
+        method: "DELETE",
+        path: "/sessions/current",
+        request: "SESSION.DELETE",
+        about: "Logs out",
+        shape: Shape::Own(Own::LogOut),
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/overview",
+        request: "OVERVIEW",
+        about: "Counts, what moves, and the server",
+        shape: Shape::Own(Own::Overview),
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/events",
+        request: "EVENTS",
+        about: "Live views as server-sent events: what it is at first, then every change",
+        shape: Shape::Own(Own::Events),
+        fields: &[field(
+            "topics",
+            "string",
+            "overview, stations, station:NAME, groups:NAME, dead-letters, dead-letters:NAME; with commas between.",
+        )],
+    },
+    Route {
+        method: "GET",
+        path: "/stations/{station}/messages",
+        request: "MESSAGE.LIST",
+        about: "Messages, page by page; no group moves",
+        shape: Shape::List("messages"),
+        fields: &[
+            PARTITION,
+            CURSOR,
+            LIMIT,
+            SEARCH,
+            field("newest_first", "boolean", "From the end backwards."),
+            field(
+                "payload_bytes",
+                "integer",
+                "Bytes of each payload, at most 65536; 1024 unless said otherwise.",
+            ),
+        ],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/messages",
+        request: "MESSAGE.CREATE",
+        about: "Stores the body as a message, or every line of application/x-ndjson as one; headers that begin with Menes-Header- are headers of it",
+        shape: Shape::Own(Own::Produce),
+        fields: &[
+            field(
+                "partition",
+                "integer",
+                "On this partition; otherwise on any.",
+            ),
+            field(
+                "id",
+                "string",
+                "Of messages with the same id, one is stored.",
+            ),
+        ],
+    },
+    Route {
+        method: "GET",
+        path: "/stations/{station}/messages/{partition}/{sequence}",
+        request: "MESSAGE.GET",
+        about: "One message, whole",
+        shape: Shape::Object,
+        fields: &[],
+    },
+    Route {
+        method: "DELETE",
+        path: "/stations/{station}/messages/{partition}/{sequence}",
+        request: "MESSAGE.DELETE",
+        about: "Removes one message",
+        shape: Shape::Done,
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/stations/{station}/tail",
+        request: "MESSAGE.TAIL",
+        about: "Messages as they come, as server-sent events; no group moves",
+        shape: Shape::Own(Own::Tail),
+        fields: &[
+            PARTITION,
+            SEARCH,
+            field("from", "string", "end, or start for all that are there."),
+        ],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/groups/{group}/fetch",
+        request: "GROUP.FETCH",
+        about: "Takes messages for a group; one that does not exist is made and begins at the first message",
+        shape: Shape::Own(Own::Fetch),
+        fields: &[
+            field(
+                "max",
+                "integer",
+                "How many, at most 1000; 10 unless said otherwise.",
+            ),
+            WAIT,
+            PARTITION,
+        ],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/groups/{group}/ack",
+        request: "GROUP.ACK",
+        about: "Messages are done",
+        shape: Shape::Own(Own::Settle(Settling::Ack)),
+        fields: &[ACKS],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/groups/{group}/nack",
+        request: "GROUP.NACK",
+        about: "Messages are to be delivered again",
+        shape: Shape::Own(Own::Settle(Settling::Nack)),
+        fields: &[
+            ACKS,
+            field(
+                "delay_ms",
+                "integer",
+                "After so long; at once unless said otherwise.",
+            ),
+        ],
+    },
+    Route {
+        method: "POST",
+        path: "/stations/{station}/groups/{group}/dead-letter",
+        request: "GROUP.DEAD_LETTER",
+        about: "Messages are given up and become dead letters",
+        shape: Shape::Own(Own::Settle(Settling::DeadLetter)),
+        fields: &[ACKS, field("reason", "string", "Why.")],
+    },
+    Route {
+        method: "GET",
+        path: "/dead-letters",
+        request: "DEAD_LETTER.LIST",
+        about: "Dead letters of every station, oldest first",
+        shape: Shape::List("dead_letters"),
+        fields: &[
+            SEARCH,
+            renamed("cursor", "after", "integer", "Where the last answer ended."),
+            LIMIT,
+        ],
+    },
     Route {
         method: "GET",
         path: "/status",
@@ -158,7 +439,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "STATION.LIST",
         about: "Stations, and streams of NATS clients",
         shape: Shape::List("stations"),
-        fields: &[],
+        fields: &[CURSOR, LIMIT, SEARCH, FIGURES],
     },
     Route {
         method: "POST",
@@ -169,9 +450,15 @@ pub(super) const ROUTES: &[Route] = &[
         fields: &[
             renamed("name", "station", "string", "Its name."),
             PARTITIONS,
+            MAX_AGE,
+            MAX_AGE_MS,
+            MAX_MESSAGES,
+            MAX_BYTES,
+            UNTIL_ACKED,
             RETENTION_TYPE,
             RETENTION_VALUE,
-            field("storage_type", "string", "file or memory."),
+            renamed("storage", "storage_type", "string", "file or memory."),
+            field("storage_type", "string", "The same."),
             REPLICAS,
             renamed(
                 "idempotency_window_ms",
@@ -195,7 +482,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "STATION.INFO",
         about: "One station with its groups",
         shape: Shape::Object,
-        fields: &[],
+        fields: &[FIGURES],
     },
     Route {
         method: "PATCH",
@@ -205,9 +492,45 @@ pub(super) const ROUTES: &[Route] = &[
         shape: Shape::Object,
         fields: &[
             PARTITIONS,
+            MAX_AGE,
+            MAX_AGE_MS,
+            MAX_MESSAGES,
+            MAX_BYTES,
+            UNTIL_ACKED,
             RETENTION_TYPE,
             RETENTION_VALUE,
             REPLICAS,
+            DEAD_LETTERS,
+            DEAD_LETTER_STATION,
+        ],
+    },
+    Route {
+        method: "PUT",
+        path: "/stations/{station}",
+        request: "STATION.PUT",
+        about: "Makes a station, or changes the one that is there to what is asked for",
+        shape: Shape::Own(Own::PutStation),
+        fields: &[
+            PARTITIONS,
+            MAX_AGE,
+            MAX_AGE_MS,
+            MAX_MESSAGES,
+            MAX_BYTES,
+            UNTIL_ACKED,
+            renamed("storage", "storage_type", "string", "file or memory."),
+            REPLICAS,
+            renamed(
+                "idempotency_window_ms",
+                "idempotency_window_in_ms",
+                "integer",
+                "How long message ids are remembered.",
+            ),
+            renamed(
+                "schema",
+                "schema_name",
+                "string",
+                "A schema for its messages.",
+            ),
             DEAD_LETTERS,
             DEAD_LETTER_STATION,
         ],
@@ -257,6 +580,14 @@ pub(super) const ROUTES: &[Route] = &[
         request: "SCHEMA.DETACH",
         about: "Takes the schema of a station away",
         shape: Shape::Done,
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/stations/{station}/producers",
+        request: "PRODUCER.LIST",
+        about: "Who writes, or wrote",
+        shape: Shape::List("producers"),
         fields: &[],
     },
     Route {

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 
 use super::announce::friendly_bytes;
 use super::{Running, files, streams_options};
-use crate::config::settings::{JetStreamSettings, Settings};
+use crate::config::settings::{HttpSettings, JetStreamSettings, Settings};
 use crate::logging::{LogOptions, Logging};
 
 /// Reads the settings anew and applies them, or says why not and leaves everything as it is.
@@ -34,6 +34,7 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
         server,
         monitor,
         logging,
+        http_tls,
     } = *running;
     let (Some(again), Some(_)) = (&settings.again, &settings.config_file) else {
         return Err(
@@ -45,6 +46,9 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
         return Err(refusal);
     }
     let changes = changes(settings, &fresh);
+    let prepared = http_tls
+        .prepare(&fresh)
+        .map_err(|error| error.to_string())?;
     // What may fail comes first, and what cannot last.
     let log_before = settings.log.clone();
     if settings.log != fresh.log {
@@ -61,6 +65,7 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
         apply_log(logging, &log_before)?;
         return Err(error.to_string());
     }
+    http_tls.replace(&fresh, prepared);
     if written(&settings.server.auth) != written(&fresh.server.auth) {
         server.update_auth(fresh.server.auth.clone());
     }
@@ -124,6 +129,11 @@ fn written(value: &dyn Debug) -> String {
     format!("{value:?}")
 }
 
+/// Where a listener for HTTP listens, and whether inside TLS.
+fn listener_of(settings: Option<&HttpSettings>) -> String {
+    written(&settings.map(|settings| (&settings.address, settings.tls.is_some())))
+}
+
 fn shown<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
@@ -146,8 +156,14 @@ const SETTINGS: &[Setting] = settings! {
     "Host", Refuses, |s| s.server.host.clone();
     "Port", Refuses, |s| written(&s.server.ports);
     "MemphisPort", Refuses, |s| written(&s.memphis_port);
-    "RestGateway", Refuses, |s| written(&s.rest);
-    "Management", Refuses, |s| written(&s.management);
+    "RestGateway", Refuses, |s| listener_of(s.rest.as_ref());
+    "RestGatewayTLS", TakesSilently("rest_gateway tls"), |s| {
+        written(&s.rest.as_ref().and_then(|rest| rest.tls.as_ref()))
+    };
+    "Management", Refuses, |s| listener_of(s.management.as_ref());
+    "ManagementTLS", TakesSilently("management tls"), |s| {
+        written(&s.management.as_ref().and_then(|management| management.tls.as_ref()))
+    };
     "ClientAdvertise", Takes("client_advertise"), |s| {
         shown(s.server.client_advertise.as_ref().map(|(host, port)| format!("{host}:{port}")))
     };

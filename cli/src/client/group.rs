@@ -1,5 +1,7 @@
 //! `menes group`.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
@@ -20,6 +22,11 @@ pub(super) enum Command {
         station: String,
         /// The group
         group: String,
+    },
+    /// List the members of every group of a station
+    Members {
+        /// The station
+        station: String,
     },
     /// Let a group go on elsewhere
     Reset {
@@ -49,9 +56,9 @@ pub(super) enum Command {
         station: String,
         /// The group
         group: String,
-        /// For so many seconds
-        #[arg(long = "for", value_name = "SECONDS", default_value_t = 3600)]
-        seconds: u64,
+        /// For so long, as 90s or 2h; a bare number is seconds
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = super::station::duration)]
+        time: Duration,
     },
     /// End a pause
     Resume {
@@ -105,6 +112,32 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
                 ]
             })
         }
+        Command::Members { station } => {
+            let answer = server
+                .ask("GROUP.LIST", json!({ "station": station }))
+                .await?;
+            let groups = answer["groups"].as_array().into_iter().flatten();
+            let members: Vec<Value> = groups
+                .flat_map(|group| {
+                    let members = group["members"].as_array().into_iter().flatten();
+                    members.map(|member| {
+                        let mut member = member.clone();
+                        member["group"] = group["group"].clone();
+                        member
+                    })
+                })
+                .collect();
+            let headings = ["MEMBER", "GROUP", "USER", "SDK", "ACTIVE"];
+            output.table(&members.into(), &headings, |one| {
+                vec![
+                    cell(&one["name"]),
+                    cell(&one["group"]),
+                    cell(&one["user"]),
+                    cell(&one["sdk"]),
+                    yes_no(&one["is_active"]),
+                ]
+            })
+        }
         Command::Show { station, group } => {
             let body = json!({"station": station, "group": group});
             let answer = server.ask("GROUP.INFO", body).await?;
@@ -131,7 +164,7 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
                 }
             }
             let answer = server.ask("GROUP.RESET", body).await?;
-            if output.is_json {
+            if output.is_json() {
                 return output.json(&answer);
             }
             output.table(&answer["sequences"], &["PARTITION", "GOES ON AT"], |one| {
@@ -141,12 +174,14 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
         Command::Pause {
             station,
             group,
-            seconds,
+            time,
         } => {
+            let seconds = time.as_secs();
             let body = json!({"station": station, "group": group, "seconds": seconds});
             let answer = server.ask("GROUP.PAUSE", body).await?;
             let text = format!(
-                "group {group} is paused for {seconds} s   (end it: menes group resume {station} {group})"
+                "group {group} is paused for {}   (end it: menes group resume {station} {group})",
+                menes_stations::units::show_duration(time)
             );
             output.done(&text, &answer)
         }
@@ -201,7 +236,7 @@ fn yes_no(value: &Value) -> String {
 }
 
 fn show(output: &Output, group: &Value) -> Outcome {
-    if output.is_json {
+    if output.is_json() {
         return output.json(group);
     }
     for (name, key) in [

@@ -9,7 +9,7 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use super::messages::content;
-use super::output::{Output, beginning, cell};
+use super::output::{Output, beginning, cell, clock};
 use super::server::Server;
 use super::{Outcome, Trouble};
 
@@ -49,6 +49,9 @@ pub(super) enum Command {
         id: u64,
         /// The payload: a text, @FILE, or - for standard input; as it was without one
         payload: Option<String>,
+        /// Change one place of a JSON payload, as /amount=1
+        #[arg(long, value_name = "POINTER=VALUE", conflicts_with = "payload")]
+        set: Vec<String>,
     },
     /// Remove dead letters
     Drop {
@@ -121,6 +124,39 @@ async fn each(
     }
 }
 
+/// Why a message was given up.
+fn why(letter: &Value) -> String {
+    match letter["reason"].as_str().unwrap_or_default() {
+        "" if letter["kind"] == "poison" => "not acknowledged in time".to_owned(),
+        reason => beginning(reason, 60),
+    }
+}
+
+/// A JSON payload with some of its places changed. A value that is no JSON is a text.
+fn changed(payload: &[u8], set: &[String]) -> Outcome<String> {
+    let usage = |text: String| Trouble::Usage(text);
+    let mut document: Value = serde_json::from_slice(payload)
+        .map_err(|_| usage("--set is for JSON, and the payload is none".to_owned()))?;
+    for one in set {
+        let (pointer, value) = one
+            .split_once('=')
+            .filter(|(pointer, _)| pointer.starts_with('/'))
+            .ok_or_else(|| usage(format!("{one:?} is not /PLACE=VALUE")))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        if let Some(place) = document.pointer_mut(pointer) {
+            *place = value;
+            continue;
+        }
+        // A field that is missing may be what is wrong.
+        let (parent, name) = pointer.rsplit_once('/').unwrap_or(("", pointer));
+        let name = name.replace("~1", "/").replace("~0", "~");
+        let fields = document.pointer_mut(parent).and_then(Value::as_object_mut);
+        let fields = fields.ok_or_else(|| usage(format!("the payload has no place {pointer}")))?;
+        fields.insert(name, value);
+    }
+    Ok(document.to_string())
+}
+
 fn payload_of(letter: &Value) -> Vec<u8> {
     let text = letter["payload"].as_str().unwrap_or_default();
     BASE64.decode(text.as_bytes()).unwrap_or_default()
@@ -139,25 +175,33 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
                 Ok(())
             })
             .await?;
-            let headings = ["ID", "WHEN", "KIND", "GROUP", "WHY", "PAYLOAD"];
+            let last = letters.last().map(|letter| cell(&letter["id"]));
+            let count = letters.len();
+            let headings = ["ID", "WHEN", "GROUP", "WHY", "PAYLOAD"];
             output.table(&Value::from(letters), &headings, |letter| {
                 vec![
                     cell(&letter["id"]),
-                    cell(&letter["time_failed"]),
-                    cell(&letter["kind"]),
+                    clock(&letter["time_failed"]),
                     cell(&letter["group"]),
-                    beginning(letter["reason"].as_str().unwrap_or_default(), 40),
+                    why(letter),
                     beginning(&String::from_utf8_lossy(&payload_of(letter)), 30),
                 ]
             })?;
-            if !is_all {
-                output.remark("there are more: --limit");
+            let much = if is_all {
+                "in all"
+            } else {
+                "shown, there are more: --limit"
+            };
+            if let Some(last) = last {
+                output.remark(&format!(
+                    "{count} {much} · resend all: menes dls resend {station} --all · look at one: menes dls show {last}"
+                ));
             }
             Ok(())
         }
         Command::Show { id } => {
             let letter = server.ask("DEAD_LETTER.GET", json!({ "id": id })).await?;
-            if output.is_json {
+            if output.is_json() {
                 return output.json(&letter);
             }
             let mut shown = letter.clone();
@@ -175,8 +219,13 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             let answer = server.ask("DEAD_LETTER.RESEND", body).await?;
             output.done(&format!("sent again: {}", cell(&answer["resent"])), &answer)
         }
-        Command::Edit { id, payload } => {
+        Command::Edit { id, payload, set } => {
             let mut body = json!({ "id": id });
+            if !set.is_empty() {
+                let letter = server.ask("DEAD_LETTER.GET", json!({ "id": id })).await?;
+                let changed = changed(&payload_of(&letter), &set)?;
+                body["payload"] = BASE64.encode(changed.as_bytes()).into();
+            }
             if let Some(payload) = payload {
                 body["payload"] = BASE64.encode(&content(&payload)?).into();
             }
@@ -236,4 +285,26 @@ async fn export(
         &format!("{count} dead letters in {}", path.display()),
         &json!({ "exported": count }),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_place_of_a_payload_is_changed() {
+        let set = |set: &str| changed(br#"{"id":772,"amount":-1}"#, &[set.to_owned()]);
+        assert_eq!(
+            set("/amount=1").expect("changed"),
+            r#"{"amount":1,"id":772}"#
+        );
+        assert_eq!(
+            set("/note=late").expect("added"),
+            r#"{"amount":-1,"id":772,"note":"late"}"#
+        );
+        for bad in ["amount=1", "/a/b/c=1", "/amount"] {
+            assert!(matches!(set(bad), Err(Trouble::Usage(_))), "{bad}");
+        }
+        assert!(changed(b"no JSON", &["/a=1".to_owned()]).is_err());
+    }
 }

@@ -1,6 +1,7 @@
 //! `menes produce` and `menes consume`.
 
 use std::io::{self, BufRead, Read};
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
@@ -9,12 +10,17 @@ use clap::Args;
 use data_encoding::BASE64;
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
+use jiff::{Timestamp, Zoned};
 use menes_stations::name::{GroupName, StationName};
+use menes_stations::units;
 use serde_json::{Map, Value, json};
 
-use super::output::{Output, beginning};
+use super::output::{Output, beginning, shown_at};
 use super::server::Server;
 use super::{Outcome, Trouble};
+
+/// Silence after which a person is told what is waited for.
+const QUIET: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 pub(super) struct Produce {
@@ -126,9 +132,7 @@ pub(super) async fn produce(server: &Server, output: &Output, command: Produce) 
     let info = match server.ask("STATION.INFO", body.clone()).await {
         Err(Trouble::NotFound(_)) => {
             let made = server.ask("STATION.CREATE", body).await?;
-            output.remark(&format!(
-                "created station {station}   (change: menes station edit {station})"
-            ));
+            output.remark(&super::station::created(&made));
             made
         }
         other => other?,
@@ -156,30 +160,38 @@ pub(super) async fn produce(server: &Server, output: &Output, command: Produce) 
             let line = line.map_err(|error| Trouble::Failed(format!("standard input: {error}")))?;
             let receipt = target.store(headers.clone(), line.into_bytes()).await?;
             stored += 1;
-            if output.is_json {
+            if output.is_json() {
                 output.line(&receipt.to_string())?;
             }
         }
-        return if output.is_json {
+        return if output.is_json() {
             Ok(())
         } else {
             output.line(&format!("{stored} messages stored"))
         };
     };
     let payload = content(message)?;
-    let size = payload.len();
+    let size = units::show_bytes(payload.len() as u64);
+    let began = Instant::now();
     let receipt = target.store(headers, payload).await?;
-    if output.is_json {
+    let took = began.elapsed().as_secs_f64() * 1_000.0;
+    if output.is_json() {
         return output.line(&receipt.to_string());
     }
     let state = if receipt["duplicate"] == true {
-        "is there already"
+        "is there already".to_owned()
     } else {
-        "stored"
+        // One server is all there is.
+        format!("stored on 1 of 1 in {took:.1} ms")
+    };
+    let partition = if count == 1 {
+        String::new()
+    } else {
+        format!("partition {} ", receipt["partition"])
     };
     output.line(&format!(
-        "{} partition {} #{}  {size} B  {state}",
-        target.station, receipt["partition"], receipt["sequence"]
+        "{} {partition}#{}  {size}  {state}",
+        target.station, receipt["sequence"]
     ))
 }
 
@@ -222,12 +234,11 @@ pub(super) async fn consume(server: &Server, output: &Output, command: Consume) 
             .map_err(|error| failed(&error))?;
         streams.push(messages.map(move |message| (partition, message)));
     }
-    output.remark(&format!(
-        "waiting for messages, Ctrl-C stops (position is kept for group {group})"
-    ));
+    let has_partitions = streams.len() > 1;
     let mut messages = select_all(streams);
+    let mut is_said = false;
     let mut taken = 0;
-    let idle = command.idle.map(std::time::Duration::from_millis);
+    let idle = command.idle.map(Duration::from_millis);
     while command.count.is_none_or(|count| taken < count) {
         let next = async {
             match idle {
@@ -238,15 +249,26 @@ pub(super) async fn consume(server: &Server, output: &Output, command: Consume) 
                 None => messages.next().await,
             }
         };
-        let next = tokio::select! {
-            next = next => next,
-            _ = tokio::signal::ctrl_c() => None,
+        tokio::pin!(next);
+        let next = loop {
+            tokio::select! {
+                next = &mut next => break next,
+                _ = tokio::signal::ctrl_c() => break None,
+                () = tokio::time::sleep(QUIET), if !is_said => {
+                    is_said = true;
+                    let what = if taken == 0 { "messages" } else { "more" };
+                    output.remark(&format!(
+                        "waiting for {what}, Ctrl-C stops (position is kept for group {group})"
+                    ));
+                }
+            }
         };
         let Some((partition, message)) = next else {
             break;
         };
         let message = message.map_err(|error| failed(&error))?;
-        print(output, &station, partition, &message)?;
+        let shown = has_partitions.then_some(partition);
+        print(output, &station, partition, shown, &message)?;
         message.double_ack().await.map_err(|error| failed(&error))?;
         taken += 1;
     }
@@ -257,18 +279,23 @@ fn print(
     output: &Output,
     station: &StationName,
     partition: u32,
+    shown: Option<u32>,
     message: &jetstream::Message,
 ) -> Outcome {
     let info = message
         .info()
         .map_err(|error| Trouble::Failed(error.to_string()))?;
     let payload = &message.payload;
-    if !output.is_json {
+    if !output.is_json() {
         let text = beginning(&String::from_utf8_lossy(payload), 4_096);
+        let partition = shown.map_or_else(String::new, |number| format!("partition {number} "));
+        let stored = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
+        let stored = stored.unwrap_or_default();
         return output.line(&format!(
-            "partition {partition} #{}  {} B  {text}",
+            "{partition}#{}  {}  {}  {text}",
             info.stream_sequence,
-            payload.len()
+            shown_at(stored, &Zoned::now()),
+            units::show_bytes(payload.len() as u64),
         ));
     }
     let mut shown = Map::new();

@@ -4,25 +4,34 @@
 //! `$MENES.API.`, and to stations as the SDKs know them. Data goes to standard output, everything
 //! else to standard error, and the exit code says how it ended ([`Trouble`]).
 
+mod context;
+mod explain;
 mod group;
+mod health;
 mod letters;
+mod mem;
 mod messages;
 mod output;
 mod schema;
 mod server;
 mod station;
+mod status;
 
 use std::process::ExitCode;
 
+use std::time::Duration;
+
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::Value;
 
 use self::output::Output;
 use self::server::{Server, Where};
 
 /// Words that begin these commands.
 pub(crate) const COMMANDS: &[&str] = &[
-    "station", "st", "produce", "consume", "group", "dls", "schema", "status",
+    "station", "st", "produce", "consume", "group", "dls", "schema", "status", "health", "explain",
+    "context", "ctx",
 ];
 
 /// Commands for a running server
@@ -37,6 +46,16 @@ struct Arguments {
     /// Do not ask
     #[arg(short, long, global = true)]
     yes: bool,
+    /// Only data, no remarks
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long, global = true)]
+    dry_run: bool,
+    /// Seconds to connect, and to be answered
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
     #[command(subcommand)]
     command: Command,
 }
@@ -44,14 +63,33 @@ struct Arguments {
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
+    /// For people
     Table,
+    /// What the server answers
     Json,
+    /// Rows for a spreadsheet
+    Csv,
+    /// Only the first column
+    Name,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// How much there is of everything
+    /// What there is, and what needs attention
     Status,
+    /// Whether a server is there and takes clients; exit code 0 or not
+    #[command(
+        after_help = "Examples:\n  menes health\n  menes health --live --server nats://broker:4222 --timeout 2"
+    )]
+    Health(health::Health),
+    /// What the code of an error means, and what helps
+    Explain {
+        /// The code, as E-API-MISSING; all of them without one
+        code: Option<String>,
+    },
+    /// Servers and credentials under a name
+    #[command(subcommand, visible_alias = "ctx")]
+    Context(context::Command),
     /// Stations: where messages are kept
     #[command(subcommand, visible_alias = "st")]
     Station(station::Command),
@@ -91,6 +129,8 @@ pub(crate) enum Trouble {
     Unreachable(String),
     /// 6: it is there already, or somebody else was faster.
     Conflict(String),
+    /// 0: nothing was done, as asked: these are the steps.
+    Rehearsed(Value),
 }
 
 impl Trouble {
@@ -112,12 +152,41 @@ impl Trouble {
 
     fn code(&self) -> u8 {
         match self {
+            Self::Rehearsed(_) => 0,
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,
             Self::Refused(_) => 4,
             Self::Unreachable(_) => 5,
             Self::Conflict(_) => 6,
+        }
+    }
+
+    /// What `menes explain` knows it by.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Failed(text) if text.contains("Schema validation has failed") => {
+                "E-SCHEMA-VIOLATION"
+            }
+            Self::Failed(text) if text.contains("max_payload") => "E-MSG-SIZE",
+            Self::Failed(_) => "E-API-REFUSED",
+            Self::Usage(_) => "E-CLI-USAGE",
+            Self::NotFound(text) if text.starts_with("context ") => "E-CLI-CONTEXT",
+            Self::NotFound(_) => "E-API-MISSING",
+            Self::Refused(text) if text.contains("uthorization") => "E-AUTH-LOGIN",
+            Self::Refused(_) => "E-AUTH-DENIED",
+            Self::Unreachable(_) => "E-CONN-REFUSED",
+            Self::Conflict(text) if text.contains("changed by another") => "E-API-CHANGED",
+            Self::Conflict(_) => "E-API-CONFLICT",
+            Self::Rehearsed(_) => "",
+        }
+    }
+
+    /// Tells the person what happened, and what helps.
+    fn report(&self) {
+        eprintln!("error: {}  [{}]", self.text(), self.name());
+        if let Some(known) = menes_broker::codes::find(self.name()) {
+            eprintln!("  fix: {}", known.fix);
         }
     }
 
@@ -129,11 +198,79 @@ impl Trouble {
             | Self::Refused(text)
             | Self::Unreachable(text)
             | Self::Conflict(text) => text,
+            Self::Rehearsed(_) => "",
         }
     }
 }
 
 type Outcome<T = ()> = Result<T, Trouble>;
+
+/// Carries out a command of `mem`.
+pub(crate) fn run_mem(arguments: &[String]) -> ExitCode {
+    let outcome = match mem::meaning(arguments) {
+        Ok(mem::Meaning::Ours(words)) => {
+            let known = words.first().map(String::as_str).unwrap_or_default();
+            if COMMANDS.contains(&known) || known.starts_with('-') || known == "help" {
+                return run(&words);
+            }
+            Err(Trouble::Usage(format!(
+                "mem: unknown command {known:?}: connect, station, user, producer, consumer, cluster, or any of `menes help`"
+            )))
+        }
+        Ok(mem::Meaning::Connect {
+            server,
+            user,
+            password,
+        }) => connect(&server, &user, &password),
+        Ok(mem::Meaning::Gone(text)) => Err(Trouble::Failed(text.to_owned())),
+        Err(text) => Err(Trouble::Usage(text)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(trouble) => {
+            trouble.report();
+            ExitCode::from(trouble.code())
+        }
+    }
+}
+
+/// Keeps a server as the context `memphis`, once it let the user in.
+fn connect(server: &str, user: &str, password: &str) -> Outcome {
+    let url = mem::url(server);
+    let words = [
+        "menes",
+        "-s",
+        &url,
+        "--user",
+        user,
+        "--password",
+        password,
+        "status",
+        "-o",
+        "json",
+    ];
+    let arguments =
+        Arguments::try_parse_from(words).map_err(|error| Trouble::Usage(error.to_string()))?;
+    runtime()?.block_on(async {
+        let timeout = Duration::from_secs(arguments.timeout);
+        let server = Server::connect(&arguments.at, timeout, false).await?;
+        server.ask("STATUS", serde_json::json!({})).await.map(drop)
+    })?;
+    let fields = serde_json::json!({
+        "description": "kept by mem connect", "url": url, "user": user, "password": password,
+    });
+    let fields = fields.as_object().cloned().unwrap_or_default();
+    context::save("memphis", &fields, true)?;
+    eprintln!("connected to {url} as {user}; kept as context memphis");
+    Ok(())
+}
+
+fn runtime() -> Outcome<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Trouble::Failed(error.to_string()))
+}
 
 /// Carries out a command; `arguments` begin with its first word.
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
@@ -151,39 +288,75 @@ pub(crate) fn run(arguments: &[String]) -> ExitCode {
             };
         }
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(carry_out(arguments)),
-        Err(error) => Err(Trouble::Failed(error.to_string())),
-    };
+    let output = arguments.output();
+    let outcome = runtime().and_then(|runtime| runtime.block_on(carry_out(arguments, &output)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Trouble::Rehearsed(steps)) => match rehearsed(&output, &steps) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(trouble) => ExitCode::from(trouble.code()),
+        },
         Err(trouble) => {
-            eprintln!("error: {}", trouble.text());
+            trouble.report();
             ExitCode::from(trouble.code())
         }
     }
 }
 
-async fn carry_out(arguments: Arguments) -> Outcome {
-    let server = Server::connect(&arguments.at).await?;
-    let output = Output {
-        is_json: arguments.output == Format::Json,
-        is_sure: arguments.yes,
-    };
-    let outcome = match arguments.command {
-        Command::Status => {
-            let status = server.ask("STATUS", serde_json::json!({})).await?;
-            output.fields(&status)
+impl Arguments {
+    fn output(&self) -> Output {
+        Output {
+            format: self.output,
+            is_sure: self.yes || self.dry_run,
+            is_quiet: self.quiet,
         }
-        Command::Station(command) => station::run(&server, &output, command).await,
-        Command::Produce(command) => messages::produce(&server, &output, command).await,
-        Command::Consume(command) => messages::consume(&server, &output, command).await,
-        Command::Group(command) => group::run(&server, &output, command).await,
-        Command::Dls(command) => letters::run(&server, &output, command).await,
-        Command::Schema(command) => schema::run(&server, &output, command).await,
+    }
+}
+
+/// Shows what would be done.
+fn rehearsed(output: &Output, plan: &Value) -> Outcome {
+    if output.is_json() {
+        return output.json(plan);
+    }
+    for step in plan["steps"].as_array().into_iter().flatten() {
+        let (does, what) = (output::cell(&step["does"]), output::cell(&step["what"]));
+        output.line(&format!("would {does} {what}"))?;
+    }
+    output.line("nothing was done: --dry-run only shows")
+}
+
+async fn carry_out(arguments: Arguments, output: &Output) -> Outcome {
+    let timeout = Duration::from_secs(arguments.timeout);
+    let mut at = arguments.at;
+    let command = match arguments.command {
+        Command::Explain { code } => return explain::run(output, code.as_deref()),
+        Command::Health(command) => {
+            return health::run(output, &command, &at.url()?, timeout);
+        }
+        Command::Context(command) => match context::run(output, command, &at.login())? {
+            None => return Ok(()),
+            Some(name) => {
+                at.use_context(name);
+                Command::Context(context::Command::Ls)
+            }
+        },
+        other => other,
+    };
+    let server = Server::connect(&at, timeout, arguments.dry_run).await?;
+    let outcome = match command {
+        Command::Status => status::run(&server, output).await,
+        Command::Station(command) => station::run(&server, output, command).await,
+        Command::Produce(command) => messages::produce(&server, output, command).await,
+        Command::Consume(command) => messages::consume(&server, output, command).await,
+        Command::Group(command) => group::run(&server, output, command).await,
+        Command::Dls(command) => letters::run(&server, output, command).await,
+        Command::Schema(command) => schema::run(&server, output, command).await,
+        // Only the test of one is left.
+        Command::Context(_) | Command::Explain { .. } | Command::Health(_) => {
+            let info = server.client.server_info();
+            let text = format!("logged in at {}", info.server_name);
+            output.done(&text, &serde_json::json!({"server": info.server_name}))
+        }
     };
     server.close().await;
     outcome

@@ -2,19 +2,31 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use jiff::{Timestamp, Zoned};
 use serde_json::Value;
 
-use super::{Outcome, Trouble};
+use super::{Format, Outcome, Trouble};
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Output {
-    pub(super) is_json: bool,
+    pub(super) format: Format,
     /// Nothing has to be asked.
     pub(super) is_sure: bool,
+    /// Nothing but data.
+    pub(super) is_quiet: bool,
 }
 
 impl Output {
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// What is said is for a person to read.
+    pub(super) fn is_for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
     /// One line on standard output. A reader that has gone ends the command in peace.
     pub(super) fn line(&self, text: &str) -> Outcome {
         match writeln!(io::stdout(), "{text}") {
@@ -25,7 +37,7 @@ impl Output {
 
     /// A remark for the person, never for a program.
     pub(super) fn remark(&self, text: &str) {
-        if !self.is_json {
+        if self.is_for_people() && !self.is_quiet {
             eprintln!("{text}");
         }
     }
@@ -44,8 +56,11 @@ impl Output {
         headings: &[&str],
         row: impl Fn(&Value) -> Vec<String>,
     ) -> Outcome {
-        if self.is_json {
+        if self.is_json() {
             return self.json(list);
+        }
+        if !self.is_for_people() {
+            return self.plain_rows(list, headings, row);
         }
         let headings = headings.iter().map(|text| (*text).to_owned()).collect();
         let mut rows: Vec<Vec<String>> = vec![headings];
@@ -67,10 +82,41 @@ impl Output {
         Ok(())
     }
 
+    /// The rows of a list for programs that know no JSON.
+    fn plain_rows(
+        &self,
+        list: &Value,
+        headings: &[&str],
+        row: impl Fn(&Value) -> Vec<String>,
+    ) -> Outcome {
+        if self.format == Format::Csv {
+            let names: Vec<String> = headings.iter().map(|text| quoted(text)).collect();
+            self.line(&names.join(","))?;
+        }
+        for one in list.as_array().into_iter().flatten() {
+            let cells = row(one);
+            if self.format == Format::Csv {
+                let cells: Vec<String> = cells.iter().map(|cell| quoted(cell)).collect();
+                self.line(&cells.join(","))?;
+            } else {
+                self.line(cells.first().map_or("", String::as_str))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The fields of a document, one to a line.
     pub(super) fn fields(&self, value: &Value) -> Outcome {
-        if self.is_json {
+        if self.is_json() {
             return self.json(value);
+        }
+        if self.format == Format::Csv {
+            let fields = value.as_object().into_iter().flatten();
+            let (names, cells): (Vec<String>, Vec<String>) = fields
+                .map(|(name, value)| (quoted(name), quoted(&cell(value))))
+                .unzip();
+            self.line(&names.join(","))?;
+            return self.line(&cells.join(","));
         }
         for (name, value) in value.as_object().into_iter().flatten() {
             self.line(&format!("{:20} {}", name.replace('_', " "), cell(value)))?;
@@ -80,8 +126,10 @@ impl Output {
 
     /// Says that something is done.
     pub(super) fn done(&self, text: &str, answer: &Value) -> Outcome {
-        if self.is_json {
+        if self.is_json() {
             self.json(answer)
+        } else if self.is_quiet {
+            Ok(())
         } else {
             self.line(text)
         }
@@ -105,6 +153,21 @@ impl Output {
     }
 }
 
+/// A cell as RFC 4180 has it. What a spreadsheet would take for a formula stays a text.
+fn quoted(cell: &str) -> String {
+    let is_formula = cell.starts_with(['=', '+', '@', '\t']);
+    let cell = if is_formula {
+        format!("'{cell}")
+    } else {
+        cell.to_owned()
+    };
+    if cell.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell
+    }
+}
+
 /// A value in a table.
 pub(super) fn cell(value: &Value) -> String {
     match value {
@@ -112,6 +175,26 @@ pub(super) fn cell(value: &Value) -> String {
         Value::String(text) => shown(text),
         other => other.to_string(),
     }
+}
+
+/// The time of day of an RFC 3339 time, here; with the date if it is not of today.
+pub(super) fn clock(time: &Value) -> String {
+    let text = time.as_str().unwrap_or_default();
+    match text.parse::<Timestamp>() {
+        Ok(time) => shown_at(time, &Zoned::now()),
+        Err(_) => cell(time),
+    }
+}
+
+/// The same of a moment.
+pub(super) fn shown_at(time: Timestamp, now: &Zoned) -> String {
+    let local = time.to_zoned(now.time_zone().clone());
+    let form = if local.date() == now.date() {
+        "%H:%M:%S%.3f"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
+    local.strftime(form).to_string()
 }
 
 /// A text that cannot play tricks on a terminal.
@@ -146,5 +229,28 @@ mod tests {
         assert_eq!(beginning("a\u{1b}[2Jb\nc", 99), "a\u{fffd}[2Jb\u{fffd}c");
         assert_eq!(beginning("äöü", 2), "äö…");
         assert_eq!(cell(&Value::Null), "–");
+    }
+
+    #[test]
+    fn times_of_today_have_no_date() {
+        let now: Zoned = "2026-11-22T15:00:00+01:00[Europe/Berlin]"
+            .parse()
+            .expect("a time");
+        let shown = |text: &str| shown_at(text.parse().expect("a time"), &now);
+        assert_eq!(shown("2026-11-22T13:02:11.204567Z"), "14:02:11.204");
+        assert_eq!(shown("2026-11-21T13:02:11Z"), "2026-11-21 14:02:11");
+        assert_eq!(clock(&Value::Null), "–");
+    }
+
+    #[test]
+    fn cells_are_quoted_where_they_have_to_be() {
+        for (cell, written) in [
+            ("a", "a"),
+            ("a,b", "\"a,b\""),
+            ("a \"b\"", "\"a \"\"b\"\"\""),
+            ("=1+1", "'=1+1"),
+        ] {
+            assert_eq!(quoted(cell), written);
+        }
     }
 }

@@ -102,7 +102,7 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
         }
         Command::Show { name } => {
             let answer = server.ask("SCHEMA.INFO", json!({ "name": name })).await?;
-            if output.is_json {
+            if output.is_json() {
                 return output.json(&answer);
             }
             for version in answer["versions"].as_array().into_iter().flatten() {

@@ -1,16 +1,14 @@
 //! The connection: where to, as whom, and what is asked.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, HeaderMap, RequestErrorKind};
 use clap::Args;
 use serde_json::Value;
 
+use super::context::{self, Login};
 use super::{Outcome, Trouble};
-
-/// Time to connect, and to be answered.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the server is, and as whom to log in
 #[derive(Debug, Args)]
@@ -30,6 +28,9 @@ pub(super) struct Where {
     /// A context of the `nats` command; otherwise NATS_CONTEXT
     #[arg(short = 'C', long, global = true, value_name = "NAME")]
     context: Option<String>,
+    /// Whatever the environment says.
+    #[arg(skip)]
+    is_context_meant: bool,
 }
 
 /// A logged-in connection.
@@ -38,24 +39,57 @@ pub(super) struct Server {
     /// What the stations know this client by.
     pub(super) connection_id: String,
     pub(super) user: String,
+    timeout: Duration,
+    /// Nothing is to be done.
+    is_rehearsal: bool,
 }
 
+/// Requests that change nothing, by the end of their name.
+const LOOKING: [&str; 5] = ["LIST", "INFO", "GET", "STATUS", "SELF"];
+
 impl Where {
+    /// Where the server is.
+    pub(super) fn url(&self) -> Outcome<String> {
+        Ok(self.resolved()?.url)
+    }
+
+    /// What was said on the command line, to be kept.
+    pub(super) fn login(&self) -> Login<'_> {
+        Login {
+            url: self.server.as_deref(),
+            user: self.user.as_deref(),
+            password: self.password.as_deref(),
+            creds: self.creds.as_deref(),
+        }
+    }
+
+    /// Takes a context; the one in use without a name.
+    pub(super) fn use_context(&mut self, name: Option<String>) {
+        self.is_context_meant = true;
+        self.context = name.or_else(|| self.context.take());
+    }
+
     /// Fills in what the context says and the command line does not.
     fn resolved(&self) -> Outcome<Resolved> {
         let given = |given: &Option<String>, variable: &str| {
             let given = given.clone().or_else(|| std::env::var(variable).ok());
             given.filter(|text| !text.is_empty())
         };
-        let context = match given(&self.context, "NATS_CONTEXT") {
-            Some(name) => read_context(&name)?,
-            None => Value::Null,
+        let named = given(&self.context, "NATS_CONTEXT");
+        let is_told_where = given(&self.server, "NATS_URL").is_some() && !self.is_context_meant;
+        let context = match &named {
+            // The credentials of one server are not for another.
+            None if is_told_where => Value::Null,
+            name => context::resolve(name.as_deref())?,
         };
         let from_context = |key: &str| {
             let text = context[key].as_str().filter(|text| !text.is_empty());
             text.map(str::to_owned)
         };
         let pick = |own: &Option<String>, variable: &str, key: &str| {
+            if self.is_context_meant {
+                return own.clone().or_else(|| from_context(key));
+            }
             given(own, variable).or_else(|| from_context(key))
         };
         let url = pick(&self.server, "NATS_URL", "url");
@@ -78,26 +112,12 @@ struct Resolved {
     creds: Option<PathBuf>,
 }
 
-fn read_context(name: &str) -> Outcome<Value> {
-    if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
-        return Err(Trouble::Usage(format!("{name:?} is no name of a context")));
-    }
-    let folder = match std::env::var_os("XDG_CONFIG_HOME") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            let home = std::env::var_os("HOME").unwrap_or_default();
-            Path::new(&home).join(".config")
-        }
-    };
-    let path = folder.join("nats/context").join(format!("{name}.json"));
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| Trouble::NotFound(format!("context {}: {error}", path.display())))?;
-    serde_json::from_str(&text)
-        .map_err(|error| Trouble::Usage(format!("context {}: {error}", path.display())))
-}
-
 impl Server {
-    pub(super) async fn connect(at: &Where) -> Outcome<Self> {
+    pub(super) async fn connect(
+        at: &Where,
+        timeout: Duration,
+        is_rehearsal: bool,
+    ) -> Outcome<Self> {
         let at = at.resolved()?;
         let unreachable = |what: &str| Trouble::Unreachable(format!("{}: {what}", at.url));
         let connection_id = format!(
@@ -106,8 +126,8 @@ impl Server {
             rand::random::<u32>()
         );
         let mut options = ConnectOptions::new()
-            .connection_timeout(TIMEOUT)
-            .request_timeout(Some(TIMEOUT))
+            .connection_timeout(timeout)
+            .request_timeout(Some(timeout))
             .name(format!("{connection_id}::{}", at.user));
         if let Some(creds) = &at.creds {
             options = options
@@ -119,7 +139,7 @@ impl Server {
         } else if !at.user.is_empty() {
             options = options.user_and_password(at.user.clone(), at.password.clone());
         }
-        let connecting = tokio::time::timeout(TIMEOUT, options.connect(&at.url));
+        let connecting = tokio::time::timeout(timeout, options.connect(&at.url));
         let client = match connecting.await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) if error.to_string().contains("uthorization") => {
@@ -132,11 +152,19 @@ impl Server {
             client,
             connection_id,
             user: at.user,
+            timeout,
+            is_rehearsal,
         })
     }
 
     /// A request to the broker's own interface.
-    pub(super) async fn ask(&self, what: &str, body: Value) -> Outcome<Value> {
+    pub(super) async fn ask(&self, what: &str, mut body: Value) -> Outcome<Value> {
+        let looks = LOOKING.iter().any(|word| what.ends_with(word));
+        if self.is_rehearsal && !looks {
+            body["dry_run"] = true.into();
+            let steps = self.call(&format!("$MENES.API.{what}"), &body).await?;
+            return Err(Trouble::Rehearsed(steps));
+        }
         self.call(&format!("$MENES.API.{what}"), &body).await
     }
 
@@ -173,7 +201,8 @@ impl Server {
                     "nobody answers on {subject}: is JetStream enabled?"
                 )),
                 RequestErrorKind::TimedOut => Trouble::Unreachable(format!(
-                    "no answer on {subject} within {TIMEOUT:?}; what was asked may be done all the same, unless it is not permitted"
+                    "no answer on {subject} within {:?}; what was asked may be done all the same, unless it is not permitted",
+                    self.timeout
                 )),
                 _ => Trouble::Failed(error.to_string()),
             }),

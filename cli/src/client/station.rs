@@ -1,11 +1,22 @@
 //! `menes station`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
+use data_encoding::BASE64;
+use menes_stations::units;
 use serde_json::{Map, Value, json};
 
 use super::Outcome;
-use super::output::{Output, cell};
+use super::output::{Output, beginning, cell, clock};
 use super::server::Server;
+
+/// Messages asked for at a time.
+const PAGE: usize = 100;
+/// Time between two looks for new messages.
+const TAIL_INTERVAL: Duration = Duration::from_millis(300);
+/// Bytes of a payload in a list.
+const PREVIEW: usize = 4_096;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -23,6 +34,9 @@ pub(super) enum Command {
         /// A schema for its messages
         #[arg(long)]
         schema: Option<String>,
+        /// How long ids of messages are remembered, as 2m
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        id_window: Option<Duration>,
     },
     /// Show a station
     Show {
@@ -52,6 +66,50 @@ pub(super) enum Command {
         /// Its name
         station: String,
     },
+    /// List who writes to a station
+    Producers {
+        /// Its name
+        station: String,
+    },
+    /// Show a message
+    Get {
+        /// The station
+        station: String,
+        /// Its sequence
+        sequence: u64,
+        /// Its partition
+        #[arg(long, default_value_t = 1)]
+        partition: u32,
+    },
+    /// List messages that have a text in headers or payload
+    Find {
+        /// The station
+        station: String,
+        /// The text; upper and lower case are the same
+        text: String,
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show messages as they come; no group moves
+    Tail {
+        /// The station
+        station: String,
+        /// Those that are there first
+        #[arg(long)]
+        all: bool,
+        /// End after so many
+        #[arg(long, short = 'n')]
+        count: Option<u64>,
+    },
+}
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    units::parse_duration(text).ok_or_else(|| "a time, as 7d, 12h or 90s".to_owned())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    units::parse_bytes(text).ok_or_else(|| "a size, as 200GiB or 1000000".to_owned())
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -69,14 +127,14 @@ pub(super) struct Limits {
     /// Copies
     #[arg(long)]
     replicas: Option<u32>,
-    /// Keep messages for so many seconds
-    #[arg(long, value_name = "SECONDS", group = "retention")]
-    max_age: Option<u64>,
+    /// Keep messages for so long, as 7d or 12h; a bare number is seconds
+    #[arg(long, value_name = "TIME", group = "retention", value_parser = duration)]
+    max_age: Option<Duration>,
     /// Keep so many messages on each partition
     #[arg(long, value_name = "COUNT", group = "retention")]
     max_messages: Option<u64>,
-    /// Keep so many bytes on each partition
-    #[arg(long, value_name = "BYTES", group = "retention")]
+    /// Keep so much on each partition, as 200GiB
+    #[arg(long, value_name = "SIZE", group = "retention", value_parser = bytes)]
     max_bytes: Option<u64>,
     /// Keep messages until every group has acknowledged them
     #[arg(long, group = "retention")]
@@ -84,6 +142,12 @@ pub(super) struct Limits {
     /// A station that receives copies of dead letters; empty for none
     #[arg(long, value_name = "STATION")]
     dead_letter_station: Option<String>,
+    /// Messages that nobody acknowledged become dead letters
+    #[arg(long, value_name = "BOOL")]
+    keep_poison: Option<bool>,
+    /// Messages that violate the schema become dead letters
+    #[arg(long, value_name = "BOOL")]
+    keep_violations: Option<bool>,
 }
 
 impl Limits {
@@ -100,8 +164,20 @@ impl Limits {
             "dls_station",
             self.dead_letter_station.clone().map(Value::from),
         );
+        let mut switches = Map::new();
+        for (key, value) in [
+            ("poison", self.keep_poison),
+            ("schemaverse", self.keep_violations),
+        ] {
+            if let Some(value) = value {
+                switches.insert(key.to_owned(), value.into());
+            }
+        }
+        if !switches.is_empty() {
+            put("dls_configuration", Some(switches.into()));
+        }
         let retention = [
-            ("message_age_sec", self.max_age),
+            ("message_age_sec", self.max_age.map(|age| age.as_secs())),
             ("messages", self.max_messages),
             ("bytes", self.max_bytes),
             ("ack_based", self.until_acked.then_some(0)),
@@ -150,6 +226,7 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             limits,
             storage,
             schema,
+            id_window,
         } => {
             let mut body = limits.fields();
             body.insert("station".to_owned(), station.clone().into());
@@ -163,11 +240,18 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             if let Some(schema) = schema {
                 body.insert("schema_name".to_owned(), schema.into());
             }
+            if let Some(window) = id_window {
+                let ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+                body.insert("idempotency_window_in_ms".to_owned(), ms.into());
+            }
+            // One of them alone would switch the other off.
+            if let Some(Value::Object(switches)) = body.get_mut("dls_configuration") {
+                for key in ["poison", "schemaverse"] {
+                    switches.entry(key).or_insert(true.into());
+                }
+            }
             let answer = server.ask("STATION.CREATE", body.into()).await?;
-            let partitions = cell(&answer["partitions"]);
-            let plural = if partitions == "1" { "" } else { "s" };
-            let text = format!("created station {station}: {partitions} partition{plural}");
-            output.done(&text, &answer)
+            output.done(&created(&answer), &answer)
         }
         Command::Show { station } => {
             let body = json!({ "station": station });
@@ -197,5 +281,211 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
                 .await?;
             output.done(&format!("removed station {station}"), &answer)
         }
+        Command::Producers { station } => {
+            let answer = server
+                .ask("PRODUCER.LIST", json!({ "station": station }))
+                .await?;
+            let headings = ["PRODUCER", "USER", "SDK", "ACTIVE", "SINCE"];
+            output.table(&answer["producers"], &headings, |one| {
+                vec![
+                    cell(&one["name"]),
+                    cell(&one["user"]),
+                    cell(&one["sdk"]),
+                    if one["is_active"] == true {
+                        "yes"
+                    } else {
+                        "no"
+                    }
+                    .to_owned(),
+                    clock(&one["registered"]),
+                ]
+            })
+        }
+        Command::Get {
+            station,
+            sequence,
+            partition,
+        } => {
+            let body = json!({"station": station, "partition": partition, "sequence": sequence});
+            let message = server.ask("MESSAGE.GET", body).await?;
+            if output.is_json() {
+                return output.json(&message);
+            }
+            let mut shown = message.clone();
+            shown["payload"] = payload_text(&message).into();
+            if let Some(fields) = shown.as_object_mut() {
+                fields.remove("is_cut");
+            }
+            output.fields(&shown)
+        }
+        Command::Find {
+            station,
+            text,
+            limit,
+        } => find(server, output, &station, &text, limit).await,
+        Command::Tail {
+            station,
+            all,
+            count,
+        } => tail(server, output, &station, all, count).await,
+    }
+}
+
+/// What was made, in a line.
+pub(super) fn created(station: &Value) -> String {
+    let many =
+        |count: u64, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    let name = cell(&station["name"]);
+    let place = match station["storage"].as_str() {
+        Some("memory") => "in memory",
+        _ => "on disk",
+    };
+    format!(
+        "created station {name}: {}, {place}, {}, keeps {}   (change: menes station edit {name})",
+        many(station["partitions"].as_u64().unwrap_or(1), "partition"),
+        many(station["replicas"].as_u64().unwrap_or(1), "replica"),
+        kept(station),
+    )
+}
+
+/// What a station keeps.
+fn kept(station: &Value) -> String {
+    let number = |key: &str| station[key].as_u64();
+    if let Some(ms) = number("max_age_ms") {
+        units::show_duration(Duration::from_millis(ms))
+    } else if let Some(count) = number("max_messages") {
+        format!("{count} messages")
+    } else if let Some(bytes) = number("max_bytes") {
+        units::show_bytes(bytes)
+    } else {
+        "messages until every group has them".to_owned()
+    }
+}
+
+/// The payload of a message, as a text.
+fn payload_text(message: &Value) -> String {
+    let text = message["payload"].as_str().unwrap_or_default();
+    let bytes = BASE64.decode(text.as_bytes()).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A message in a line.
+fn print(output: &Output, message: &Value) -> Outcome {
+    if output.is_json() {
+        return output.line(&message.to_string());
+    }
+    let partition = match message["partition"].as_u64() {
+        Some(1) | None => String::new(),
+        Some(other) => format!("partition {other} "),
+    };
+    output.line(&format!(
+        "{partition}#{}  {}  {}  {}",
+        message["sequence"],
+        clock(&message["time"]),
+        units::show_bytes(message["size"].as_u64().unwrap_or(0)),
+        beginning(&payload_text(message), PREVIEW),
+    ))
+}
+
+async fn find(
+    server: &Server,
+    output: &Output,
+    station: &str,
+    text: &str,
+    limit: usize,
+) -> Outcome {
+    let mut after = Value::from("");
+    let mut found = 0;
+    loop {
+        let body = json!({
+            "station": station, "search": text, "after": after, "limit": PAGE,
+            "payload_bytes": PREVIEW,
+        });
+        let mut page = server.ask("MESSAGE.LIST", body).await?;
+        for message in page["messages"].as_array().into_iter().flatten() {
+            if found == limit {
+                output.remark("there are more: --limit");
+                return Ok(());
+            }
+            found += 1;
+            print(output, message)?;
+        }
+        after = page["next"].take();
+        if after.is_null() {
+            return Ok(());
+        }
+    }
+}
+
+async fn tail(
+    server: &Server,
+    output: &Output,
+    station: &str,
+    all: bool,
+    count: Option<u64>,
+) -> Outcome {
+    let mut after = String::new();
+    if !all {
+        let body = json!({"station": station, "figures": true});
+        let info = server.ask("STATION.INFO", body).await?;
+        let partitions = info["figures"]["partitions"].as_array();
+        let ends: Vec<String> = partitions
+            .into_iter()
+            .flatten()
+            .map(|one| format!("{}:{}", one["partition"], one["last_sequence"]))
+            .collect();
+        after = ends.join(",");
+    }
+    output.remark("waiting for messages, Ctrl-C stops (no group moves)");
+    let mut shown = 0;
+    loop {
+        let body = json!({
+            "station": station, "after": after, "limit": PAGE, "payload_bytes": PREVIEW,
+        });
+        let page = server.ask("MESSAGE.LIST", body).await?;
+        for message in page["messages"].as_array().into_iter().flatten() {
+            if count == Some(shown) {
+                return Ok(());
+            }
+            shown += 1;
+            print(output, message)?;
+        }
+        if count == Some(shown) {
+            return Ok(());
+        }
+        page["position"]
+            .as_str()
+            .unwrap_or_default()
+            .clone_into(&mut after);
+        if page["next"].is_null() {
+            tokio::select! {
+                () = tokio::time::sleep(TAIL_INTERVAL) => {}
+                _ = tokio::signal::ctrl_c() => return Ok(()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_made_is_said_in_a_line() {
+        let made = json!({
+            "name": "orders", "partitions": 1, "replicas": 1, "storage": "file",
+            "max_age_ms": 604_800_000,
+        });
+        assert_eq!(
+            created(&made),
+            "created station orders: 1 partition, on disk, 1 replica, keeps 7 days   (change: menes station edit orders)"
+        );
+        let made = json!({
+            "name": "a", "partitions": 3, "replicas": 3, "storage": "memory", "max_bytes": 1 << 30,
+        });
+        assert_eq!(
+            created(&made),
+            "created station a: 3 partitions, in memory, 3 replicas, keeps 1.0 GiB   (change: menes station edit a)"
+        );
     }
 }

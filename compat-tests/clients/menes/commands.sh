@@ -45,7 +45,45 @@ check "a station is made" "$(nats stream info 'fresh$1' --json | field state mes
 check "taken" "$(menes consume orders --group billing --count 7 -o json | grep -c payload)" 7
 check "acknowledged" "$(nats consumer info 'orders$2' billing --json | field num_ack_pending)" 0
 check "nothing left" "$(menes consume orders --group billing --idle 300 -o json)" ""
-grep -q '^partition 1 #1  4 B  body$' <<<"$(menes consume fresh --group g -n 1 2>/dev/null)"
+grep -qE '^#1  [0-9:.]+  4 B  body$' <<<"$(menes consume fresh --group g -n 1 2>/dev/null)"
+grep -qE '^partition [12] #[0-9]+  [0-9:.]+  ' <<<"$(menes consume orders --group columns -n 1 2>/dev/null)"
+menes group rm orders columns -y >/dev/null
+
+# The sessions of the documentation
+said=$(menes produce shop '{"id": 1, "total": 9.5}' 2>&1)
+check "a station is announced" "${said%%$'\n'*}" 'created station shop: 1 partition, on disk, 1 replica, keeps 7 days   (change: menes station edit shop)'
+grep -qE '^shop #1  23 B  stored on 1 of 1 in [0-9]+\.[0-9] ms$' <<<"$said"
+said=$(menes consume shop --group billing --idle 2000 2>&1)
+grep -qE '^#1  [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}  23 B  \{"id": 1, "total": 9\.5\}$' <<<"$said"
+grep -qE '^waiting for (more|messages), Ctrl-C stops \(position is kept for group billing\)$' <<<"$said"
+said=$(menes status)
+grep -qE '^1 node, up · .* · version [0-9.]+$' <<<"$said"
+check "what needs attention" "$(menes status -o json | field needs_attention)" "[]"
+menes produce shop second >/dev/null
+grep -qE '^  group    shop/billing        lag 1, no members +menes group show shop billing$' <<<"$(menes status)"
+
+# Stations, closer
+check "in a line" "$(menes station create tall --partitions 2 --max-bytes 1GiB --storage memory --id-window 5s)" 'created station tall: 2 partitions, in memory, 1 replica, keeps 1.0 GiB   (change: menes station edit tall)'
+check "a window" "$(menes station show tall -o json | field idempotency_window_ms)" 5000
+said=$(menes station rm tall --dry-run)
+grep -q '^would remove stream tall$1$' <<<"$said"
+grep -q '^nothing was done: --dry-run only shows$' <<<"$said"
+check "steps" "$(menes station create other --dry-run -o json | field dry_run)" true
+check "still there" "$(menes station show tall -o json | field name)" tall
+fails "not made" 3 menes station show other
+menes station rm tall -y >/dev/null
+check "names" "$(menes station ls -o name | tr '\n' ' ')" "fresh orders shop "
+check "rows" "$(menes station ls -o csv | head -1)" "STATION,PARTITIONS,RETENTION,STORAGE,SCHEMA,GROUPS"
+check "a message" "$(menes station get shop 1 -o json | field sequence)" 1
+fails "no such message" 3 menes station get shop 99
+grep -qE '^#2  .*  second$' <<<"$(menes station find shop SECOND)"
+check "found nothing" "$(menes station find shop nothing)" ""
+check "as they come" "$(menes station tail shop --all -n 2 -o json 2>/dev/null | wc -l | tr -d ' ')" 2
+check "nobody writes" "$(menes station producers shop -o json)" "[]"
+check "quiet" "$(menes station edit shop --max-age 2d -q)" ""
+check "two days" "$(menes station show shop -o json | field max_age_ms)" 172800000
+check "members" "$(menes group members shop -o json | field 0 group)" billing
+menes station rm shop -y >/dev/null
 
 # Groups
 grep -q '^billing  *0  *0' <<<"$(menes group ls orders)"
@@ -93,6 +131,19 @@ fails "not asked" 2 menes dls drop fresh --all
 menes dls drop fresh --all --yes >/dev/null
 check "dropped" "$(menes dls ls fresh -o json)" "[]"
 
+menes schema create number --type json '{"type":"object","required":["n"],"properties":{"n":{"minimum":0}}}' >/dev/null
+menes schema attach number fresh >/dev/null
+fails "a violation" 1 menes produce fresh '{"n":-1}'
+# It is kept behind the refusal.
+for _ in {1..100}; do [ "$(menes dls ls fresh -o json)" != "[]" ] && break; sleep 0.1; done
+said=$(menes dls ls fresh 2>&1)
+id=$(menes dls ls fresh -o json | field 0 id)
+grep -qE "^1 in all · resend all: menes dls resend fresh --all · look at one: menes dls show $id\$" <<<"$said"
+menes dls edit "$id" --set /n=1 >/dev/null
+fails "no place" 3 menes dls edit "$id" --set /n=1
+check "mended" "$(menes dls ls fresh -o json)" "[]"
+menes schema detach fresh >/dev/null
+menes schema rm number -y >/dev/null
 check "status" "$(menes status -o json | field stations)" 2
 menes station purge fresh --yes >/dev/null
 check "purged" "$(nats stream info 'fresh$1' --json | field state messages)" 0
@@ -114,3 +165,49 @@ fails "no such context" 3 menes station ls -C none
 mkdir -p "$XDG_CONFIG_HOME/nats/context"
 echo "{\"url\":\"$NATS_URL\",\"user\":\"$NATS_USER\",\"password\":\"$NATS_PASSWORD\"}" > "$XDG_CONFIG_HOME/nats/context/here.json"
 check "a context of the nats command" "$(env -u NATS_URL -u NATS_USER -u NATS_PASSWORD "$MENES" station ls -C here -o json | field 0 name)" orders
+
+# Errors say what helps
+said=$(menes station show none 2>&1 || true)
+check "in two lines" "$said" $'error: station none does not exist  [E-API-MISSING]\n  fix: list what there is: menes station ls, menes group ls STATION, menes schema ls'
+grep -q '^E-API-MISSING: what the request names does not exist$' <<<"$(menes explain e-api-missing)"
+check "every code" "$(menes explain -o json | field 0 code)" E-API-BODY
+fails "no such code" 3 menes explain E-NO-SUCH
+
+# Health
+grep -qE "^ready: .* at $NATS_URL\$" <<<"$(menes health --monitoring "$MONITORING_URL")"
+check "live" "$(menes health --live -o json | field status)" live
+fails "no server" 5 menes health -s nats://127.0.0.1:1 --timeout 2
+fails "no monitoring" 5 menes health --monitoring http://127.0.0.1:1
+
+# Contexts
+bare() { env -u NATS_URL -u NATS_USER -u NATS_PASSWORD "$MENES" "$@"; }
+bare context add shop --server "$NATS_URL" --user "$NATS_USER" --password "$NATS_PASSWORD" --select >/dev/null
+check "for its owner alone" "$(stat -c %a "$XDG_CONFIG_HOME/nats/context/shop.json")" 600
+check "used" "$(bare station ls -o name)" orders
+check "not shown" "$(bare context show shop -o json | field password)" "(set)"
+check "listed" "$(bare context ls -o name | tr '\n' ' ')" "here shop "
+bare context use here >/dev/null
+check "another" "$(bare context show -o json | field name)" here
+check "tested" "$(bare context test shop -o json | field server)" "$(menes status -o json | field server)"
+check "the nats command reads it" "$(env -u NATS_URL -u NATS_USER -u NATS_PASSWORD "$NATS_CLI" --context shop stream info 'orders$1' --json | field config name)" 'orders$1'
+fails "unknown" 3 bare context use none
+bare context rm shop --yes >/dev/null
+fails "removed" 3 bare context show shop
+
+# The commands of Memphis's own tool
+ln -s "$MENES" "$SCENARIO_DIR/mem"
+mem() { env -u NATS_URL -u NATS_USER -u NATS_PASSWORD "$SCENARIO_DIR/mem" "$@"; }
+fails "no such user" 4 mem connect -u "$NATS_USER" -p wrong -s "nats://127.0.0.1:$MEMPHIS_PORT"
+mem connect -u "$NATS_USER" -p "$NATS_PASSWORD" -s "nats://127.0.0.1:$MEMPHIS_PORT" 2>/dev/null
+mem station create old -rt messages -rv 7 -s memory -pmdls true -sfdls false >/dev/null
+check "as it was asked for" "$(nats stream info 'old$1' --json | field config max_msgs)" 7
+check "switches" "$(menes station show old -o json | field dead_letters)" '{"poison": true, "schemaverse": false}'
+grep -q '^name  *old$' <<<"$(mem station info old)"
+check "nobody" "$(mem producer ls -s old -o json)" "[]"
+check "no member" "$(mem consumer ls -s old -o json)" "[]"
+mem station del old >/dev/null
+fails "deleted" 3 mem station info old
+check "what it lacked" "$(mem dls ls orders -o json)" "[]"
+fails "gone" 1 mem init
+fails "no such command" 2 mem frobnicate
+check "and after menes" "$(menes mem station ls -o name | head -1)" orders

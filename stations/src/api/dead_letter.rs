@@ -74,14 +74,7 @@ impl Selection {
     }
 
     fn listing(&self, from: u64) -> Plan {
-        let mut plan = Plan::default();
-        plan.step(Step::List {
-            stream: STREAM.to_owned(),
-            filter: self.filter(),
-            from,
-            limit: MAX_SCAN,
-        });
-        plan
+        listing(self.filter(), from)
     }
 
     fn reading(&self) -> Plan {
@@ -105,6 +98,17 @@ impl Selection {
     }
 }
 
+fn listing(filter: String, from: u64) -> Plan {
+    let mut plan = Plan::default();
+    plan.step(Step::List {
+        stream: STREAM.to_owned(),
+        filter,
+        from,
+        limit: MAX_SCAN,
+    });
+    plan
+}
+
 fn read(id: u64) -> Step {
     Step::Read {
         stream: STREAM.to_owned(),
@@ -113,8 +117,15 @@ fn read(id: u64) -> Step {
 }
 
 fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
-    let selection = Selection::read(body)?;
-    super::may_read(request, &selection.station)?;
+    // Without a station, those of every station that the user may read.
+    let selection = if body.has("station") {
+        let selection = Selection::read(body)?;
+        super::may_read(request, &selection.station)?;
+        Some(selection)
+    } else {
+        None
+    };
+    let access = request.client.access.clone();
     let search = body.text("search")?.to_lowercase();
     let after = u64::try_from(body.number("after")?).unwrap_or(0);
     let limit = match usize::try_from(body.number("limit")?) {
@@ -123,9 +134,14 @@ fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     };
     let mut asked = false;
     Ok(course(Vec::new(), move |cx, results| {
-        ready(cx, &selection.station)?;
+        if let Some(selection) = &selection {
+            ready(cx, &selection.station)?;
+        }
         if !std::mem::replace(&mut asked, true) {
-            return Ok(Turn::Run(selection.listing(after.saturating_add(1))));
+            let filter = selection
+                .as_ref()
+                .map_or_else(|| format!("{STREAM}.>"), Selection::filter);
+            return Ok(Turn::Run(listing(filter, after.saturating_add(1))));
         }
         let scanned = messages(results);
         let mut seen = after;
@@ -136,7 +152,10 @@ fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
             }
             seen = message.seq;
             let letter = DeadLetter::parse(message);
-            found.extend(letter.filter(|letter| mentions(letter, &search)));
+            found.extend(letter.filter(|letter| {
+                mentions(letter, &search)
+                    && (selection.is_some() || access.may_read(&letter.station))
+            }));
         }
         let is_end = scanned.len() < MAX_SCAN && scanned.last().is_none_or(|m| m.seq == seen);
         let letters: Vec<Value> = found.iter().map(shown).collect();

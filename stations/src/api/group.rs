@@ -6,6 +6,7 @@ use std::time::Duration;
 use menes_jetstream::Timestamp;
 use serde_json::{Value, json};
 
+use super::guard::{IfMatch, etag};
 use super::{Turn, course, done, group_of, ready, station_lock, station_of};
 use crate::command::Command;
 use crate::group::{self, Group, GroupStatus};
@@ -145,6 +146,7 @@ fn shown(cx: &Context<'_>, entry: &GroupEntry, partitions: Vec<Value>) -> Value 
         "max_msg_deliveries": retries.max_msg_deliveries,
         "backoff_ms": retries.backoff_ms,
         "has_policy": entry.group.retry.is_some(),
+        "etag": etag(&entry.group),
         "members": members,
         "partitions": partitions,
     })
@@ -226,6 +228,7 @@ fn update(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let (station, group) = (station_of(body)?, group_of(body)?);
     super::may_read(request, &station)?;
     let change = Retries::read(body)?;
+    let if_match = IfMatch::read(body)?;
     let mut asked = false;
     let lock = station_lock(&station, Hold::Exclusive);
     Ok(course(lock, move |cx, _| {
@@ -234,6 +237,7 @@ fn update(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
         }
         let entry = ready(cx, &station)?;
         let known = live(entry, &group)?;
+        if_match.check(&format!("group {group}"), &known.group)?;
         let changed = change.of(&known.group);
         Ok(Turn::Run(group::change(
             cx.account,
@@ -246,6 +250,7 @@ fn update(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
 
 fn delete(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let (station, group) = (station_of(body)?, group_of(body)?);
+    let if_match = IfMatch::read(body)?;
     super::may_read(request, &station)?;
     let mut asked = false;
     let lock = station_lock(&station, Hold::Exclusive);
@@ -254,7 +259,8 @@ fn delete(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
             return Ok(done());
         }
         let entry = ready(cx, &station)?;
-        live(entry, &group)?;
+        let known = live(entry, &group)?;
+        if_match.check(&format!("group {group}"), &known.group)?;
         let mark = Command::GroupRemoving {
             account: cx.account.clone(),
             station: station.clone(),

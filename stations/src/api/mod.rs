@@ -7,8 +7,8 @@
 //! | Subject | Body | Answer |
 //! |---|---|---|
 //! | `STATUS` | | how much there is of everything |
-//! | `STATION.LIST` | | `stations` |
-//! | `STATION.INFO` | `station` | the station with its groups |
+//! | `STATION.LIST` | maybe `limit`, `after`, `search`, `figures` | `stations`, `total`, `next` |
+//! | `STATION.INFO` | `station`, maybe `figures` | the station with its groups |
 //! | `STATION.CREATE` | `station`, and any of what the SDKs send | the station |
 //! | `STATION.UPDATE` | `station`, and of `retention_type` and `retention_value`, `replicas`, `partitions_number`, `dls_configuration`, `dls_station` what is to change | the station |
 //! | `STATION.PURGE` | `station`, maybe `partition`, `messages` (default true), `dead_letters` | |
@@ -19,7 +19,10 @@
 //! | `GROUP.DELETE` | `station`, `group` | |
 //! | `GROUP.RESET` | `station`, `group`, one of `sequence`, `time`, `to` (`start`, `end`), maybe `partition` | `sequences` |
 //! | `GROUP.PAUSE`, `GROUP.RESUME` | `station`, `group`, `seconds` | |
-//! | `DEAD_LETTER.LIST` | `station`, maybe `kind`, `group`, `search`, `after`, `limit` | `dead_letters`, `next` |
+//! | `PRODUCER.LIST` | `station` | `producers` |
+//! | `MESSAGE.LIST` | `station`, maybe `partition`, `after`, `newest_first`, `limit`, `search`, `payload_bytes` | `messages`, `next`, `position` |
+//! | `MESSAGE.GET`, `MESSAGE.DELETE` | `station`, `partition`, `sequence` | the message |
+//! | `DEAD_LETTER.LIST` | maybe `station` (none for all), `kind`, `group`, `search`, `after`, `limit` | `dead_letters`, `next` |
 //! | `DEAD_LETTER.GET` | `id` | the dead letter |
 //! | `DEAD_LETTER.RESEND` | `station`, `ids` (none for all), maybe `group` | `resent` |
 //! | `DEAD_LETTER.EDIT` | `id`, maybe `payload` in base64 or `text` | |
@@ -32,9 +35,15 @@
 //! | `SCHEMA.DELETE` | `name` | |
 //! | `SCHEMA.ATTACH` | `name`, `station`, maybe `enforce` | |
 //! | `SCHEMA.DETACH` | `station` | |
+//!
+//! Stations, groups and schemas are shown with an `etag`; what changes one of them may name it in
+//! `if_match`. With `dry_run`, a request answers what it would do (`guard`).
 
 mod dead_letter;
 mod group;
+mod guard;
+mod message;
+mod producer;
 mod schema;
 mod station;
 mod status;
@@ -57,23 +66,31 @@ pub const SUBJECTS: &str = "$MENES.API.>";
 
 /// Reads a request.
 pub(crate) fn open(request: &Request<'_>, subject: &str) -> Opened {
+    let mut is_rehearsal = false;
     let opened = match Body::parse(request.payload) {
         // A question may come without a body.
         Err(_) if request.payload.is_empty() => Ok(Body::default()),
         other => other.map_err(Refused::from),
     }
     .and_then(|body| {
+        is_rehearsal = body.flag("dry_run")?;
         let what = subject.strip_prefix(PREFIX).unwrap_or(subject);
         match what.split_once('.').unwrap_or((what, "")) {
             ("STATUS", "") => Ok(status::open()),
             ("STATION", verb) => station::open(verb, &body, request),
             ("GROUP", verb) => group::open(verb, &body, request),
+            ("PRODUCER", verb) => producer::open(verb, &body, request),
+            ("MESSAGE", verb) => message::open(verb, &body, request),
             ("DEAD_LETTER", verb) => dead_letter::open(verb, &body, request),
             ("SCHEMA", verb) => schema::open(verb, &body, request),
             _ => Err(unknown()),
         }
     });
-    opened.unwrap_or_else(|Refused(text)| Opened::Reply(refusal(&text)))
+    match opened {
+        Ok(opened) if is_rehearsal => guard::rehearsed(opened),
+        Ok(opened) => opened,
+        Err(Refused(text)) => Opened::Reply(refusal(&text)),
+    }
 }
 
 pub(crate) fn refusal(text: &str) -> Vec<u8> {
@@ -184,6 +201,11 @@ fn may_read(request: &Request<'_>, station: &StationName) -> Result<(), Refused>
             request.client.user
         )))
     }
+}
+
+/// Who may write to a station may know what it is.
+fn may_see(request: &Request<'_>, station: &StationName) -> Result<(), Refused> {
+    may_write(request, station).or_else(|_| may_read(request, station))
 }
 
 fn may_write(request: &Request<'_>, station: &StationName) -> Result<(), Refused> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::guard::{IfMatch, etag};
 use super::{Turn, course, done, ready, station_lock, station_of};
 use crate::command::Command;
 use crate::lock::{Hold, LockName};
@@ -74,7 +75,14 @@ fn summary(cx: &Context<'_>, schema: &Schema) -> Value {
         "active": schema.active,
         "latest": schema.latest().map(|version| version.number),
         "stations": stations,
+        "etag": etag(&definition(schema)),
     })
+}
+
+/// What a schema is, whoever uses it.
+fn definition(schema: &Schema) -> Value {
+    let latest = schema.latest().map(|version| version.number);
+    json!({"name": schema.name, "type": schema.kind, "active": schema.active, "latest": latest})
 }
 
 fn lock(name: &SchemaName) -> Vec<(LockName, Hold)> {
@@ -133,23 +141,26 @@ fn activation(cx: &Context<'_>, name: &SchemaName, number: u32) -> Result<Plan, 
 fn activate(body: &Body) -> Result<Opened, Refused> {
     let name = name_of(body)?;
     let number = u32::try_from(body.number("version")?).unwrap_or(0);
+    let if_match = IfMatch::read(body)?;
     let mut asked = false;
     Ok(course(lock(&name), move |cx, _| {
         if std::mem::replace(&mut asked, true) {
             return Ok(done());
         }
+        if_match.check(&format!("schema {name}"), &definition(known(cx, &name)?))?;
         Ok(Turn::Run(activation(cx, &name, number)?))
     }))
 }
 
 fn delete(body: &Body) -> Result<Opened, Refused> {
     let name = name_of(body)?;
+    let if_match = IfMatch::read(body)?;
     let mut asked = false;
     Ok(course(lock(&name), move |cx, _| {
         if std::mem::replace(&mut asked, true) {
             return Ok(done());
         }
-        known(cx, &name)?;
+        if_match.check(&format!("schema {name}"), &definition(known(cx, &name)?))?;
         let mut plan = Plan::default();
         plan.step(Step::record(Command::SchemaRemoved {
             account: cx.account.clone(),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::guard::{IfMatch, etag};
 use super::{Turn, course, done, ready, station_lock, station_of};
 use crate::command::Command;
 use crate::dead_letter;
@@ -12,20 +13,18 @@ use crate::schema::Schema;
 use crate::sdk::body::Body;
 use crate::sdk::{self, Opened, Refused, Request, reply};
 use crate::state::StationEntry;
-use crate::station::{self, MAX_PARTITIONS, Station, StationOptions};
-use crate::task::{Plan, Step, StepResult};
+use crate::station::{self, MAX_PARTITIONS, Station, StationOptions, StationRetention};
+use crate::task::{Context, Plan, Step, StepResult};
 use crate::upkeep::{Standing, standing};
+
+/// How long a station keeps messages unless asked otherwise, seconds: a week. What SDKs make keeps
+/// them for as long as Memphis did.
+const DEFAULT_AGE_SECS: i64 = 7 * 86_400;
 
 pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     match verb {
-        "LIST" => list(request),
-        "INFO" => {
-            let name = station_of(body)?;
-            super::may_read(request, &name)?;
-            Ok(course(Vec::new(), move |cx, _| {
-                Ok(Turn::Done(shown(ready(cx, &name)?)))
-            }))
-        }
+        "LIST" => list(body, request),
+        "INFO" => info(body, request),
         "CREATE" => create(body, request),
         "UPDATE" => update(body, request),
         "PURGE" => purge(body, request),
@@ -36,6 +35,17 @@ pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Ope
 
 fn shown(entry: &StationEntry) -> Value {
     let mut shown = json!(entry.station);
+    shown["etag"] = etag(&entry.station).into();
+    shown["created_at"] = json!(entry.station.created);
+    let (key, value) = match entry.station.retention {
+        StationRetention::MessageAgeSec(seconds) => {
+            ("max_age_ms", seconds.saturating_mul(1_000).into())
+        }
+        StationRetention::Messages(count) => ("max_messages", count.into()),
+        StationRetention::Bytes(bytes) => ("max_bytes", bytes.into()),
+        StationRetention::AckBased => ("until_acked", true.into()),
+    };
+    shown[key] = value;
     shown["groups"] = entry
         .groups()
         .map(|group| json!({"group": group.group, "members": group.members().count()}))
@@ -44,32 +54,216 @@ fn shown(entry: &StationEntry) -> Value {
     shown
 }
 
-/// Stations, and streams that NATS clients made.
-fn list(request: &Request<'_>) -> Result<Opened, Refused> {
-    let access = request.client.access.clone();
+/// One station, with figures if asked.
+fn info(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let name = station_of(body)?;
+    super::may_see(request, &name)?;
+    let figures = body.flag("figures")?;
     let mut asked = false;
     Ok(course(Vec::new(), move |cx, results| {
+        let entry = ready(cx, &name)?;
+        let mut shown = shown(entry);
+        if !figures {
+            return Ok(Turn::Done(shown));
+        }
         if !std::mem::replace(&mut asked, true) {
+            let mut plan = Plan::default();
+            ask_figures(&entry.station, &mut plan);
+            return Ok(Turn::Run(plan));
+        }
+        add_figures(&mut shown, &mut results.into_iter(), true);
+        Ok(Turn::Done(shown))
+    }))
+}
+
+/// Asks for what [`add_figures`] shows.
+fn ask_figures(station: &Station, plan: &mut Plan) {
+    for partition in station.partition_numbers() {
+        plan.step(Step::QueryStream(station.name.stream(partition)));
+    }
+    plan.step(Step::List {
+        stream: dead_letter::STREAM.to_owned(),
+        filter: dead_letter::filter(&station.name, None),
+        from: 1,
+        limit: 1,
+    });
+}
+
+/// Adds how much a station holds: the next results, up to the one about dead letters.
+fn add_figures(shown: &mut Value, results: &mut impl Iterator<Item = StepResult>, with_each: bool) {
+    let (mut messages, mut bytes, mut stored) = (0_u64, 0_u64, 0_u64);
+    let mut each = Vec::new();
+    let mut has_dead_letters = false;
+    for result in results {
+        match result {
+            StepResult::Stream(state) => {
+                messages = messages.saturating_add(state.messages);
+                bytes = bytes.saturating_add(state.bytes);
+                stored = stored.saturating_add(state.last_seq);
+                each.push(json!({
+                    "partition": each.len() + 1,
+                    "messages": state.messages,
+                    "bytes": state.bytes,
+                    "first_sequence": state.first_seq,
+                    "last_sequence": state.last_seq,
+                    "last_time": (state.last_seq > 0).then_some(state.last_ts),
+                }));
+            }
+            StepResult::Messages(found) => {
+                has_dead_letters = !found.is_empty();
+                break;
+            }
+            _ => {}
+        }
+    }
+    shown["figures"] = json!({
+        "messages": messages,
+        "bytes": bytes,
+        "stored": stored,
+        "has_dead_letters": has_dead_letters,
+    });
+    if with_each {
+        shown["figures"]["partitions"] = each.into();
+    }
+}
+
+/// Which stations a list shows, and how much of each.
+struct Listing {
+    /// Where the last page ended.
+    after: String,
+    limit: usize,
+    /// In lower case; empty for all.
+    search: String,
+    figures: bool,
+}
+
+impl Listing {
+    fn read(body: &Body) -> Result<Self, Refused> {
+        let limit = usize::try_from(body.number("limit")?).unwrap_or(0);
+        Ok(Self {
+            after: body.text("after")?,
+            limit: if limit == 0 { usize::MAX } else { limit },
+            search: body.text("search")?.to_lowercase(),
+            figures: body.flag("figures")?,
+        })
+    }
+
+    /// The stations of this page among all that may be seen.
+    fn choose(&self, mut all: Vec<Listed>) -> Page {
+        all.retain(|one| one.key.to_lowercase().contains(&self.search));
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        let total = all.len();
+        let mut rest = all.into_iter().skip_while(|one| one.key <= self.after);
+        let chosen: Vec<Listed> = rest.by_ref().take(self.limit).collect();
+        let last = chosen.last().map(|one| one.key.clone());
+        Page {
+            total,
+            next: rest.next().and(last),
+            chosen,
+        }
+    }
+}
+
+/// A station of a list, or a stream that a NATS client made.
+struct Listed {
+    /// What the list is sorted by: a stream may have the name of a station.
+    key: String,
+    station: Option<StationName>,
+}
+
+impl Listed {
+    fn station(name: &StationName) -> Self {
+        Self {
+            key: format!("{name}/0"),
+            station: Some(name.clone()),
+        }
+    }
+
+    fn stream(name: &str) -> Self {
+        Self {
+            key: format!("{name}/1"),
+            station: None,
+        }
+    }
+
+    fn shown(&self, cx: &Context<'_>) -> Value {
+        match &self.station {
+            Some(name) => cx
+                .state
+                .station(cx.account, name)
+                .map_or(Value::Null, shown),
+            None => {
+                let name = self.key.trim_end_matches("/1");
+                json!({ "name": name, "is_native": false })
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    total: usize,
+    next: Option<String>,
+    chosen: Vec<Listed>,
+}
+
+/// Stations, and streams that NATS clients made.
+fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let access = request.client.access.clone();
+    let listing = Listing::read(body)?;
+    let mut page = Page::default();
+    let mut turn = 0;
+    Ok(course(Vec::new(), move |cx, results| {
+        turn += 1;
+        if turn == 1 {
             let mut plan = Plan::default();
             plan.step(Step::ListStreams);
             return Ok(Turn::Run(plan));
         }
-        let mut stations: Vec<Value> = cx
-            .state
-            .stations(cx.account)
-            .filter(|entry| entry.station.is_ready() && access.may_read(&entry.station.name))
-            .map(shown)
-            .collect();
-        for result in results {
-            let StepResult::Names(streams) = result else {
-                continue;
-            };
-            let foreign = streams.into_iter().filter(|stream| {
-                !stream.starts_with("$memphis") && cx.state.partition(cx.account, stream).is_none()
-            });
-            stations.extend(foreign.map(|name| json!({ "name": name, "is_native": false })));
+        let mut figures = None;
+        if turn == 2 {
+            let entries = cx.state.stations(cx.account).map(|entry| &entry.station);
+            let own = entries.filter(|one| one.is_ready() && access.may_read(&one.name));
+            let mut all: Vec<Listed> = own.map(|one| Listed::station(&one.name)).collect();
+            for result in results {
+                let StepResult::Names(streams) = result else {
+                    continue;
+                };
+                let foreign = streams.iter().filter(|stream| {
+                    !stream.starts_with("$memphis")
+                        && cx.state.partition(cx.account, stream).is_none()
+                });
+                all.extend(foreign.map(|name| Listed::stream(name)));
+            }
+            page = listing.choose(all);
+            if listing.figures {
+                let mut plan = Plan::default();
+                for name in page.chosen.iter().filter_map(|one| one.station.as_ref()) {
+                    if let Ok(entry) = ready(cx, name) {
+                        ask_figures(&entry.station, &mut plan);
+                    }
+                }
+                if !plan.is_empty() {
+                    return Ok(Turn::Run(plan));
+                }
+            }
+        } else {
+            figures = Some(results.into_iter());
         }
-        Ok(Turn::Done(json!({ "stations": stations })))
+        let mut shown: Vec<Value> = page.chosen.iter().map(|one| one.shown(cx)).collect();
+        if let Some(results) = &mut figures {
+            let own = page.chosen.iter().zip(&mut shown);
+            for (_, shown) in own.filter(|(one, _)| one.station.is_some()) {
+                add_figures(shown, results, false);
+            }
+        }
+        // Those that went while their figures were read.
+        shown.retain(|one| one["name"].is_string());
+        Ok(Turn::Done(json!({
+            "stations": shown,
+            "total": page.total,
+            "next": page.next,
+        })))
     }))
 }
 
@@ -80,6 +274,10 @@ fn create(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let mut options = sdk::station::options(body)?;
     if !body.has("partitions_number") {
         options.partitions = 1;
+    }
+    if !body.has("retention_type") {
+        options.retention_type = "message_age_sec".to_owned();
+        options.retention_value = DEFAULT_AGE_SECS;
     }
     if !body.has("dls_configuration") {
         (options.poison, options.schemaverse) = (true, true);
@@ -168,6 +366,7 @@ fn purge(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
 fn delete(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let name = station_of(body)?;
     super::may_write(request, &name)?;
+    let if_match = IfMatch::read(body)?;
     let mut asked = false;
     let lock = station_lock(&name, Hold::Exclusive);
     Ok(course(lock, move |cx, _| {
@@ -177,6 +376,7 @@ fn delete(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
         let Some(entry) = cx.state.station(cx.account, &name) else {
             return Err(format!("station {name} does not exist"));
         };
+        if_match.check(&format!("station {name}"), &entry.station)?;
         let mut plan = station::removal(cx.account, &entry.station);
         plan.step(reply::clients_update(&name, "remove_station", None));
         Ok(Turn::Run(plan))
@@ -272,6 +472,7 @@ fn update(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let name = station_of(body)?;
     super::may_write(request, &name)?;
     let change = Change::read(body)?;
+    let if_match = IfMatch::read(body)?;
     let mut asked = false;
     let lock = station_lock(&name, Hold::Exclusive);
     Ok(course(lock, move |cx, _| {
@@ -279,6 +480,7 @@ fn update(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
         if std::mem::replace(&mut asked, true) {
             return Ok(Turn::Done(shown(entry)));
         }
+        if_match.check(&format!("station {name}"), &entry.station)?;
         let changed = change.of(&entry.station)?;
         if let Some(target) = &changed.dead_letter_station {
             ready(cx, target)?;

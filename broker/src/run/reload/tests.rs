@@ -14,6 +14,16 @@ const PAIRS: &[(&str, &str, &str)] = &[
     ("MemphisPort", "memphis_port: 1", "memphis_port: 2"),
     ("RestGateway", "", "rest_gateway: 4445"),
     (
+        "RestGatewayTLS",
+        "rest_gateway { port: 1, tls { cert_file: ./a.crt, key_file: ./a.key } }",
+        "rest_gateway { port: 1, tls { cert_file: ./b.crt, key_file: ./b.key } }",
+    ),
+    (
+        "ManagementTLS",
+        "management { port: 1, tls { cert_file: ./a.crt, key_file: ./a.key } }",
+        "management { port: 1, tls { cert_file: ./b.crt, key_file: ./b.key } }",
+    ),
+    (
         "Management",
         "management: 9001",
         "management { port: 9002 }",
