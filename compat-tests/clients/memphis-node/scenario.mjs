@@ -31,7 +31,7 @@ export async function checkError(label, promise, pattern) {
 }
 
 /** Repeats a question until its answer is true. */
-export async function eventually(label, probe, limit = 5000) {
+export async function eventually(label, probe, limit = 15000) {
   const deadline = Date.now() + limit;
   while (!(await probe())) {
     assert.ok(Date.now() < deadline, `${label}: not within ${limit} ms`);

@@ -112,7 +112,7 @@ async def violations(memphis, nc):
     body = {"station_name": "violated", "producer": {"name": "p", "connection_id": "x"},
             "message": {"data": b'{"g":1}'.hex().upper(), "headers": {"Hk": "hv", "$memphis_producedBy": "p"}},
             "validation_error": "Schema validation has failed: f is missing"}
-    await nc.request("$memphis_schemaverse_dls", json.dumps(body).encode())
+    await nc.request("$memphis_schemaverse_dls", json.dumps(body).encode(), timeout=15)
     (letter,) = await has(nc, "violated", 1, kind="schema")
     check("kept", [base64.b64decode(letter["payload"]), letter["headers"]["Hk"], letter["producer"], letter["reason"]],
           [b'{"g":1}', "hv", "p", "Schema validation has failed: f is missing"])
@@ -168,7 +168,7 @@ async def ack_based(memphis, nc):
 
 async def removal(memphis, nc):
     station = await memphis.station("short-lived")
-    await nc.request("$memphis_schemaverse_dls", json.dumps({"station_name": "short-lived", "message": {"data": "00", "headers": {}}}).encode())
+    await nc.request("$memphis_schemaverse_dls", json.dumps({"station_name": "short-lived", "message": {"data": "00", "headers": {}}}).encode(), timeout=15)
     await has(nc, "short-lived", 1)
     await station.destroy()
     await memphis.station("short-lived")

@@ -193,7 +193,7 @@ async def schemas(memphis, nc, js):
     await refused("no schema", 422, "E-API-REFUSED", "POST", "/schemas", {"name": "bad", "type": "json", "content": "["})
     await call("POST", "/stations", {"name": "api.schema"})
     check("attached", await call("PUT", "/stations/api.schema/schema", {"name": "api-person"}), (204, None))
-    reply = await nc.request("api#schema$1.final", b"{}")
+    reply = await nc.request("api#schema$1.final", b"{}", timeout=15)
     check("enforced", json.loads(reply.data)["error"]["description"].startswith("Schema validation has failed"), True)
     check("activated", await call("POST", "/schemas/api-person/activate", {"version": 2}), (204, None))
     check("now it fits", (await js.publish("api#schema$1.final", b"{}")).seq, 1)

@@ -39,7 +39,7 @@ async def check_error(label, awaitable, pattern, kind=MemphisError):
     raise AssertionError(f"{label}: expected an error, got {result!r}")
 
 
-async def eventually(label, probe, limit=5.0):
+async def eventually(label, probe, limit=15.0):
     """Repeats a question until its answer is true."""
     deadline = asyncio.get_running_loop().time() + limit
     while not await probe():

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -181,6 +182,51 @@ func operator() {
 	claims(t, s, sys)
 	lifetimes(t, s, sys)
 	alone(t)
+	cookies(t)
+}
+
+// cookies are where browsers keep a token that needs no signature.
+func cookies(t *tenancy) {
+	a, user := newPair(nkeys.PrefixByteAccount), newPair(nkeys.PrefixByteUser)
+	s := start(`operator: ` + t.operatorJWT + `
+		resolver: MEMORY
+		resolver_preload: { ` + t.system.pub + `: ` + t.systemJWT + `, ` + a.pub + `: ` + t.account(a, nil) + ` }
+		websocket { listen: "127.0.0.1:-1", no_tls: true, jwt_cookie: session }`)
+	defer s.stop()
+	token := func(change func(*jwt.UserClaims)) string {
+		claims := jwt.NewUserClaims(user.pub)
+		change(claims)
+		return must(claims.Encode(a))
+	}
+	bearer := token(func(c *jwt.UserClaims) { c.BearerToken = true })
+	over := func(cookie string, options ...nats.Option) (*nats.Conn, error) {
+		// A browser says which page asks; a login by cookie from nowhere is refused.
+		header := http.Header{"Cookie": {cookie}, "Origin": {strings.Replace(s.ws, "ws:", "http:", 1)}}
+		return nats.Connect(s.ws, append(options, nats.NoReconnect(), nats.Timeout(limit), nats.WebSocketConnectionHeaders(header))...)
+	}
+	for _, try := range []struct{ label, cookie string }{
+		{"token in a cookie", "theme=dark; session=" + bearer},
+		{"cookie of another name", "theme=" + bearer},
+		{"no token in the cookie", "session=x"},
+		{"an expired one", "session=" + token(func(c *jwt.UserClaims) { c.BearerToken, c.Expires = true, 1 })},
+		{"one that wants a signature", "session=" + token(func(*jwt.UserClaims) {})},
+		{"not over WebSocket", "session=" + token(func(c *jwt.UserClaims) {
+			c.BearerToken = true
+			c.AllowedConnectionTypes.Add("STANDARD")
+		})},
+	} {
+		nc, err := over(try.cookie)
+		note(try.label, strings.ToLower(fmt.Sprint(err)))
+		check(try.label, err == nil, try.label == "token in a cookie")
+		if err == nil {
+			check("delivers", delivers(nc, nc, "x", "x"), true)
+			nc.Close()
+		}
+	}
+	nc, err := over("session="+bearer, login(a.pub, a, nil))
+	check("a token of its own goes first", fmt.Sprint(err), "<nil>")
+	nc.Close()
+	denied("no cookies over TCP", s)
 }
 
 // alone is a server without an account of the system, with accounts it has in memory.
@@ -188,7 +234,7 @@ func alone(t *tenancy) {
 	op := jwt.NewOperatorClaims(t.operator.pub)
 	op.SigningKeys.Add(t.signer.pub)
 	a := newPair(nkeys.PrefixByteAccount)
-	token := t.account(a, func(c *jwt.AccountClaims) { c.Expires = time.Now().Unix() + 2 })
+	token := t.account(a, func(c *jwt.AccountClaims) { c.Expires = time.Now().Unix() + 5 })
 	s := start(`operator: ` + must(op.Encode(t.operator)) + `
 		resolver: MEMORY
 		resolver_preload: { ` + a.pub + `: ` + token + ` }`)

@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-const limit = 5 * time.Second
+const limit = 15 * time.Second
 
 func main() {
 	own := map[string]func(){"signing": signing, "operator": operator, "accounts": accounts, "callout": callout, "resolver": resolver, "nsc": administration}

@@ -12,7 +12,9 @@ import (
 
 // server is a process of the server under test, which the environment names in SERVER.
 type server struct {
-	url     string
+	url string
+	// Where WebSocket connects, if the configuration opens that.
+	ws      string
 	process *exec.Cmd
 	log     string
 }
@@ -34,12 +36,15 @@ func start(config string) *server {
 		if len(files) == 0 {
 			return false
 		}
-		var ports struct{ Nats []string }
+		var ports struct{ Nats, WebSocket []string }
 		bytes, _ := os.ReadFile(files[0])
 		if json.Unmarshal(bytes, &ports) != nil || len(ports.Nats) == 0 {
 			return false
 		}
 		s.url = ports.Nats[0]
+		if len(ports.WebSocket) > 0 {
+			s.ws = ports.WebSocket[0]
+		}
 		return true
 	})
 	running = append(running, s)

@@ -33,7 +33,7 @@ export async function checkError(label, promise, expected) {
 }
 
 /** Repeats a question until its answer is true. */
-export async function eventually(label, probe, limit = 5000) {
+export async function eventually(label, probe, limit = 15000) {
   const deadline = Date.now() + limit;
   while (!(await probe())) {
     assert.ok(Date.now() < deadline, `${label}: not within ${limit} ms`);
@@ -45,7 +45,7 @@ export async function eventually(label, probe, limit = 5000) {
 const iterators = new WeakMap();
 
 /** The next `count` elements of an async iterable; fails if they take too long. */
-export async function take(iterable, count, limit = 5000) {
+export async function take(iterable, count, limit = 15000) {
   const seen = [];
   if (!iterators.has(iterable)) iterators.set(iterable, iterable[Symbol.asyncIterator]());
   const iterator = iterators.get(iterable);

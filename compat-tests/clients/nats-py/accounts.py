@@ -24,7 +24,7 @@ async def client(user, **options):
     return await nats.connect(os.environ["NATS_URL"], user=user, password=user, **options)
 
 
-async def answered(nc, subject, body=b"", timeout=2, headers=None):
+async def answered(nc, subject, body=b"", timeout=15, headers=None):
     try:
         return (await nc.request(subject, body, timeout=timeout, headers=headers)).data.decode()
     except nats.errors.NoRespondersError:

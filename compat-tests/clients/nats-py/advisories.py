@@ -36,7 +36,7 @@ async def scenario(nc):
     async def ask(what, body=None, answered=True):
         payload = b"" if body is None else json.dumps(body).encode()
         try:
-            await nc.request(f"$JS.API.{what}", payload, timeout=2 if answered else 0.2)
+            await nc.request(f"$JS.API.{what}", payload, timeout=15 if answered else 0.2)
         except nats.errors.TimeoutError:
             check(f"{what} is answered", False, answered)
         await settle(nc)

@@ -154,7 +154,7 @@ async def scenario(nc):
     async def ask(subject, body, headers=None):
         body = body if isinstance(body, bytes) else json.dumps(body).encode()
         try:
-            reply = await nc.request(subject, body, headers=headers or None, timeout=2)
+            reply = await nc.request(subject, body, headers=headers or None, timeout=4)
         except nats.errors.NoRespondersError:
             return "no responders"
         except nats.errors.TimeoutError:

@@ -94,7 +94,7 @@ async def check_error(label, awaitable, kind, **fields):
     raise AssertionError(f"{label}: expected {kind.__name__}, got {result!r}")
 
 
-async def eventually(label, probe, limit=5.0):
+async def eventually(label, probe, limit=15.0):
     """Repeats a question until its answer is true."""
     deadline = asyncio.get_running_loop().time() + limit
     while not await probe():

@@ -128,7 +128,7 @@ async def scenario(admin):
         seen = []
         for _ in range(count):
             try:
-                message = await subscription.next_msg(timeout=2)
+                message = await subscription.next_msg(timeout=15)
             except (nats.errors.TimeoutError, asyncio.TimeoutError):
                 note("missing", f"saw {sorted(seen)} only")
                 break
