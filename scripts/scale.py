@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""How much Menes and nats-server take for what lies idle, and how fast they find it again.
+
+    scripts/scale.py --server PATH [--reference PATH] [--row NAME ...] [--folder DIR] [--scale 1.0]
+
+Rows (figures at scale 1):
+  idle       10,000 streams, then 10 consumers on each: memory of one of each; start after kill -9
+  messages   20,000,000 messages of 500 bytes in 1,000 streams: start after kill -9, memory
+  restart    2,000,000 messages of 128 bytes in one stream: start after kill -9
+  subjects   10,000,000 subjects in one stream, a message each: memory, before and after a restart
+  purge      publishing to one stream while another of 10,000,000 messages is purged
+
+Servers run one after the other on loopback, with their data below DIR. Memory is resident set size.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+
+class Client:
+    """Enough of the protocol to ask, and to write faster than a library would."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=600)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.input = self.socket.makefile("rb", 1 << 20)
+        self.input.readline()
+        self.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nSUB in.* 1\r\nPING\r\n')
+        self.until_pong()
+
+    def write(self, data):
+        self.socket.sendall(data)
+
+    def until_pong(self):
+        while (line := self.input.readline()) != b"PONG\r\n":
+            if line.startswith(b"-ERR") or not line:
+                raise ConnectionError(line)
+
+    def flush(self):
+        self.write(b"PING\r\n")
+        self.until_pong()
+
+    def message(self):
+        while True:
+            words = self.input.readline().split()
+            if not words or words[0] == b"-ERR":
+                raise ConnectionError(words)
+            if words[0] == b"PING":
+                self.write(b"PONG\r\n")
+            if words[0] in (b"MSG", b"HMSG"):
+                return self.input.read(int(words[-1]) + 2)[:-2]
+
+    def ask(self, *requests):
+        """Sends requests in groups and gives the answers, in no certain order."""
+        answers = []
+        for start in range(0, len(requests), 256):
+            group = requests[start : start + 256]
+            parts = []
+            for subject, body in group:
+                body = json.dumps(body).encode() if body is not None else b""
+                parts.append(b"PUB $JS.API.%s in.x %d\r\n%s\r\n" % (subject.encode(), len(body), body))
+            self.write(b"".join(parts))
+            for _ in group:
+                answer = json.loads(self.message())
+                if "error" in answer:
+                    sys.exit(f"refused: {answer['error']}")
+                answers.append(answer)
+        return answers
+
+    def publish(self, subjects, size):
+        """Publishes without asking for acknowledgements."""
+        payload = b"%d\r\n%s\r\n" % (size, b"x" * size)
+        parts = []
+        for subject in subjects:
+            parts.append(b"PUB %s %s" % (subject, payload))
+            if len(parts) == 2048:
+                self.write(b"".join(parts))
+                parts.clear()
+        self.write(b"".join(parts))
+        self.flush()
+
+
+class Server:
+    """A server and its data."""
+
+    def __init__(self, program, folder):
+        self.program, self.folder = program, Path(folder)
+        self.start()
+
+    def start(self):
+        """Starts it and gives the seconds until it says that it is healthy."""
+        for old in self.folder.glob("*.ports"):
+            old.unlink()
+        config = self.folder / "server.conf"
+        config.write_text(
+            f'listen: "127.0.0.1:-1"\nhttp: "127.0.0.1:-1"\nports_file_dir: "{self.folder}"\n'
+            f'max_pending: 1GB\njetstream {{ store_dir: "{self.folder}/data", max_file: 64GB, max_mem: 8GB }}\n'
+        )
+        before = time.monotonic()
+        log = (self.folder / "log").open("ab")
+        name = self.folder / "nats-server"
+        if not name.exists():
+            name.symlink_to(Path(self.program).resolve())
+        self.process = subprocess.Popen([name, "-c", config], stdout=log, stderr=log)
+        while True:
+            if self.process.poll() is not None:
+                sys.exit(f"{self.program} ended:\n{(self.folder / 'log').read_text()[-2000:]}")
+            for file in self.folder.glob("*.ports"):
+                try:
+                    ports = json.loads(file.read_text())
+                    self.port = int(ports["nats"][0].rsplit(":", 1)[1])
+                    self.monitor = ports["monitoring"][0]
+                    with urllib.request.urlopen(f"{self.monitor}/healthz", timeout=600) as answer:
+                        if answer.status == 200:
+                            return time.monotonic() - before
+                except (OSError, ValueError, LookupError):
+                    pass
+            time.sleep(0.005)
+
+    def restart(self):
+        self.process.kill()
+        self.process.wait()
+        return self.start()
+
+    def memory(self):
+        """Resident bytes, once they have stopped falling."""
+        least, same = None, 0
+        while same < 5:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            now = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) << 10
+            same = same + 1 if least is not None and now > least * 0.99 else 0
+            least = now if least is None else min(least, now)
+            time.sleep(0.5)
+        return least
+
+    def disk(self):
+        return sum(f.stat().st_blocks * 512 for f in (self.folder / "data").rglob("*") if f.is_file())
+
+    def stop(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+def stream(name, subjects, **more):
+    return (f"STREAM.CREATE.{name}", {"name": name, "subjects": subjects, "retention": "limits", "storage": "file", "num_replicas": 1, **more})
+
+
+def until_stored(client, name, count):
+    deadline = time.monotonic() + 1800
+    while True:
+        state = client.ask((f"STREAM.INFO.{name}", None))[0]["state"]
+        if state["messages"] >= count:
+            return
+        if time.monotonic() > deadline:
+            sys.exit(f"{name} holds {state['messages']} of {count}")
+        time.sleep(0.05)
+
+
+def idle(server, scale):
+    streams = int(10_000 * scale)
+    client, empty = Client(server.port), server.memory()
+    began = time.monotonic()
+    client.ask(*(stream(f"s{n}", [f"s{n}.>"]) for n in range(streams)))
+    yield "streams made a second", streams / (time.monotonic() - began)
+    client.publish((b"s%d.x" % n for n in range(streams)), 100)
+    with_streams = server.memory()
+    yield "KiB for a stream with one message", (with_streams - empty) / streams / 1024
+    began = time.monotonic()
+    config = {"ack_policy": "explicit", "deliver_policy": "all"}
+    client.ask(*(
+        (f"CONSUMER.DURABLE.CREATE.s{n}.c{c}", {"stream_name": f"s{n}", "config": {"durable_name": f"c{c}", **config}})
+        for n in range(streams)
+        for c in range(10)
+    ))  # fmt: skip
+    yield "consumers made a second", 10 * streams / (time.monotonic() - began)
+    yield "KiB for a consumer", (server.memory() - with_streams) / streams / 10 / 1024
+    yield "seconds to start", server.restart()
+    yield "MiB after that", server.memory() / (1 << 20)
+
+
+def messages(server, scale):
+    streams, count = 1000, int(20_000_000 * scale)
+    client = Client(server.port)
+    client.ask(*(stream(f"s{n}", [f"s{n}"]) for n in range(streams)))
+    began = time.monotonic()
+    client.publish((b"s%d" % (n % streams) for n in range(count)), 500)
+    until_stored(client, "s0", count // streams)
+    yield "messages stored a second", count / (time.monotonic() - began)
+    yield "GB on disk", server.disk() / 1e9
+    yield "seconds to start", server.restart()
+    yield "MiB after that", server.memory() / (1 << 20)
+    until_stored(Client(server.port), "s1", count // streams)
+
+
+def restart(server, scale):
+    count = int(2_000_000 * scale)
+    client = Client(server.port)
+    client.ask(stream("s", ["s"]))
+    client.publish((b"s" for _ in range(count)), 128)
+    until_stored(client, "s", count)
+    yield "seconds to start", server.restart()
+    until_stored(Client(server.port), "s", count)
+
+
+def subjects(server, scale):
+    count = int(10_000_000 * scale)
+    client, empty = Client(server.port), server.memory()
+    client.ask(stream("s", ["s.>"]))
+    began = time.monotonic()
+    client.publish((b"s.%d.%d" % (n % 1000, n) for n in range(count)), 16)
+    until_stored(client, "s", count)
+    yield "messages stored a second", count / (time.monotonic() - began)
+    yield "MiB", (server.memory() - empty) / (1 << 20)
+    yield "seconds to start", server.restart()
+    yield "MiB after that", (server.memory() - empty) / (1 << 20)
+
+
+def purge(server, scale):
+    count = int(10_000_000 * scale)
+    client = Client(server.port)
+    client.ask(stream("old", ["old"]), stream("new", ["new"], max_msgs=100_000))
+    client.publish((b"old" for _ in range(count)), 128)
+    until_stored(client, "old", count)
+    done, rates = threading.Event(), []
+
+    def publish():
+        publisher = Client(server.port)
+        data = b"PUB new in.x 128\r\n" + b"x" * 128 + b"\r\n"
+        while not done.is_set():
+            began, sent = time.monotonic(), 0
+            while time.monotonic() - began < 0.1:
+                publisher.write(data * 500)
+                for _ in range(500):
+                    publisher.message()
+                sent += 500
+            rates.append((began, sent / (time.monotonic() - began)))
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    time.sleep(3)
+    began = time.monotonic()
+    client.ask(("STREAM.PURGE.old", None))
+    took = time.monotonic() - began
+    time.sleep(1)
+    done.set()
+    thread.join()
+    # The first second warms up.
+    before = [rate for at, rate in rates if rates[0][0] + 1 < at < began]
+    during = [rate for at, rate in rates if began <= at < began + max(took, 1)]
+    yield "seconds to purge", took
+    yield "acknowledged publishes a second before", sum(before) / len(before)
+    yield "share kept meanwhile", sum(during) / len(during) / (sum(before) / len(before))
+
+
+ROWS = {row.__name__: row for row in (idle, messages, restart, subjects, purge)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--reference")
+    parser.add_argument("--row", action="append", choices=ROWS)
+    parser.add_argument("--folder")
+    parser.add_argument("--scale", type=float, default=1.0)
+    asked = parser.parse_args()
+    print("| Row | What | Menes |" + (" nats-server |" if asked.reference else ""), flush=True)
+    print("|---|---|---|" + ("---|" if asked.reference else ""), flush=True)
+    for row in asked.row or ROWS:
+        columns = []
+        for program in filter(None, (asked.server, asked.reference)):
+            folder = tempfile.mkdtemp(prefix="menes-scale-", dir=asked.folder)
+            server = Server(program, folder)
+            try:
+                columns.append(list(ROWS[row](server, asked.scale)))
+            finally:
+                server.stop()
+                shutil.rmtree(folder)
+        for figures in zip(*columns):
+            shown = " | ".join(f"{figure:.4g}" for _, figure in figures)
+            print(f"| {row} | {figures[0][0]} | {shown} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
