@@ -149,6 +149,8 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     };
     let rest_listener = settings.rest.as_ref().map(bind_http).transpose()?;
     let api_listener = settings.management.as_ref().map(bind_http).transpose()?;
+    let metrics_listener = settings.metrics.as_ref().map(|metrics| &metrics.listener);
+    let metrics_listener = metrics_listener.map(bind_http).transpose()?;
     if let Some(path) = &settings.pid_file {
         files::write_pid(path).map_err(|source| RunError::PidFile {
             path: path.clone(),
@@ -158,6 +160,14 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     let monitor = Arc::new(Monitor::new(server.shared(), &settings, status));
     let documents = Arc::clone(&monitor);
     let reloaded_documents = Arc::clone(&monitor);
+    let metrics = match (&settings.metrics, metrics_listener) {
+        (Some(metrics), Some((listener, tls))) => {
+            let monitor = Arc::clone(&monitor);
+            let running = monitoring::start_metrics(listener, monitor, metrics.clone(), tls);
+            Some(running.map_err(RunError::System)?)
+        }
+        _ => None,
+    };
     let monitor = match monitor_listener {
         Some(listener) => {
             let tls = settings.secure_monitor.is_some();
@@ -208,10 +218,23 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     let addresses = announce::Addresses::of(
         &server,
         &settings,
-        monitor.as_ref(),
-        gateway.as_ref(),
-        api.as_ref(),
+        &announce::Faces {
+            monitoring: monitor.as_ref(),
+            rest: gateway.as_ref(),
+            management: api.as_ref(),
+            metrics: metrics.as_ref(),
+        },
     );
+    for (name, running) in [
+        ("monitoring", &monitor),
+        ("rest", &gateway),
+        ("management", &api),
+        ("metrics", &metrics),
+    ] {
+        if let Some(running) = running {
+            reloaded_documents.watch(name, running);
+        }
+    }
     announce::listeners(&addresses);
     let ports_file = write_ports_file(&settings, &addresses);
     runtime.block_on(async {
@@ -242,6 +265,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     });
     drop(claims);
     drop(monitor);
+    drop(metrics);
     drop(ports_file);
     tracing::info!("Server Exiting..");
     Ok(())

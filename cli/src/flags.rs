@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use menes_broker::config::options::{CertificateFiles, TlsOptions, UserOptions, WebSocketOptions};
 use menes_broker::config::settings::{
-    Address, Again, HttpSettings, JetStreamSettings, Settings, advertised, load,
+    Address, Again, HttpSettings, JetStreamSettings, MetricsSettings, Settings, advertised, load,
 };
 use menes_broker::logging::{LogOptions, SyslogTarget};
 
@@ -94,6 +94,9 @@ pub(crate) struct Flags {
     /// Port of the management API; -1 takes any free one
     #[arg(long, allow_hyphen_values = true)]
     api_port: Option<i64>,
+    /// Port of the metrics for Prometheus; -1 takes any free one, 0 is for none
+    #[arg(long, allow_hyphen_values = true)]
+    metrics_port: Option<i64>,
     /// Port for monitoring, on the same address as clients; -1 takes any free one
     #[arg(long, allow_hyphen_values = true)]
     http_port: Option<i64>,
@@ -239,6 +242,7 @@ impl Flags {
                 host: "127.0.0.1".to_owned(),
                 port: 8222,
             });
+            settings.metrics = Some(MetricsSettings::at("127.0.0.1", 7777));
             settings.jetstream = Some(JetStreamSettings::default());
             settings.greets = true;
         }
@@ -288,6 +292,9 @@ impl Flags {
             if let Some(monitor) = &mut settings.monitor {
                 monitor.host.clone_from(host);
             }
+            if let Some(metrics) = &mut settings.metrics {
+                metrics.listener.address.host.clone_from(host);
+            }
             if let Some(monitor) = &mut settings.secure_monitor {
                 monitor.host.clone_from(host);
             }
@@ -318,6 +325,16 @@ impl Flags {
             let listener = &mut settings.management;
             let listener = listener.get_or_insert_with(|| HttpSettings::at(&host, port));
             listener.address.port = port;
+        }
+        match self.metrics_port {
+            None => {}
+            Some(0) => settings.metrics = None,
+            Some(port) => {
+                let port = checked(port)?;
+                let metrics = &mut settings.metrics;
+                let metrics = metrics.get_or_insert_with(|| MetricsSettings::at(&host, port));
+                metrics.listener.address.port = port;
+            }
         }
         if let Some(port) = self.http_port {
             settings.monitor = Some(Address {
@@ -525,6 +542,8 @@ mod tests {
         assert!(settings.jetstream.is_some() && settings.greets);
         let monitor = settings.monitor.expect("on");
         assert_eq!((monitor.host.as_str(), monitor.port), ("127.0.0.1", 8222));
+        let metrics = settings.metrics.expect("on").listener.address;
+        assert_eq!((metrics.host.as_str(), metrics.port), ("127.0.0.1", 7777));
     }
 
     #[test]
@@ -550,6 +569,7 @@ mod tests {
         assert!(settings.jetstream.is_none() && settings.server.websocket.is_none());
         assert!(settings.memphis_port.is_none() && settings.monitor.is_none());
         assert!(settings.rest.is_none() && settings.management.is_none());
+        assert!(settings.metrics.is_none());
         assert_eq!(settings.server.auth.users[0].user, "a");
     }
 

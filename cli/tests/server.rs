@@ -143,6 +143,8 @@ fn menes_serve_opens_every_door_and_says_where() {
             "-1",
             "--api_port",
             "-1",
+            "--metrics_port",
+            "-1",
             "-m",
             "-1",
             "--data",

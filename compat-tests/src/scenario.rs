@@ -125,6 +125,7 @@ impl Scenario {
                 "MANAGEMENT_URL",
                 server.management_url().unwrap_or_default(),
             )
+            .env("METRICS_URL", server.metrics_url().unwrap_or_default())
             .env("WS_URL", server.websocket_url().unwrap_or_default())
             .env(
                 "MONITORING_URL",

@@ -338,6 +338,12 @@ impl TestServer {
         self.ports.url_of("management")
     }
 
+    /// `http://127.0.0.1:<port>` of the metrics, or `https`; Menes only.
+    #[must_use]
+    pub fn metrics_url(&self) -> Option<String> {
+        self.ports.url_of("metrics")
+    }
+
     /// The process id, while the server runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -462,7 +468,8 @@ impl TestServer {
             .args(["--memphis_port", &self.wanted("memphis")])
             .args(["--ws_port", &self.wanted("websocket")])
             .args(["--rest_port", &self.wanted("rest")])
-            .args(["--api_port", &self.wanted("management")]);
+            .args(["--api_port", &self.wanted("management")])
+            .args(["--metrics_port", &self.wanted("metrics")]);
         Ok(command)
     }
 

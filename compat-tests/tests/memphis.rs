@@ -107,3 +107,8 @@ fn management_api_of_memphis() -> Result<()> {
 fn commands_of_menes() -> Result<()> {
     run("menes/commands.sh")
 }
+
+#[test]
+fn metrics() -> Result<()> {
+    run("memphis-py/metrics.py")
+}

@@ -51,19 +51,28 @@ pub enum Pressure {
 }
 
 impl Watermarks {
+    /// The low watermark in a file system of this size.
+    #[must_use]
+    pub fn low(&self, space: Space) -> u64 {
+        let share = space.total / 100 * 5;
+        let usual = share.max(4096 * MIB).min(space.total / 4);
+        self.low_bytes.unwrap_or(usual)
+    }
+
+    /// The critical watermark in a file system of this size.
+    #[must_use]
+    pub fn critical(&self, space: Space) -> u64 {
+        let share = space.total / 100;
+        let usual = share.max(512 * MIB).min(space.total / 8);
+        self.critical_bytes.unwrap_or(usual)
+    }
+
     /// What `space` means under these watermarks.
     #[must_use]
     pub fn pressure(&self, space: Space) -> Pressure {
-        let percent = |n: u64| space.total / 100 * n;
-        let low = self
-            .low_bytes
-            .unwrap_or_else(|| percent(5).max(4096 * MIB).min(space.total / 4));
-        let critical = self
-            .critical_bytes
-            .unwrap_or_else(|| percent(1).max(512 * MIB).min(space.total / 8));
-        if space.free < critical {
+        if space.free < self.critical(space) {
             Pressure::Critical
-        } else if space.free < low {
+        } else if space.free < self.low(space) {
             Pressure::Low
         } else {
             Pressure::Normal
@@ -92,16 +101,27 @@ impl Room {
     /// How tight space would be with `more` bytes taken. A file system that does not answer the
     /// question counts as roomy: its writes will tell.
     pub(crate) fn pressure_with(&self, more: u64) -> Pressure {
-        match (self.probe)() {
-            Ok(space) => self.watermarks.pressure(Space {
+        self.space().map_or(Pressure::Normal, |space| {
+            self.watermarks.pressure(Space {
                 free: space.free.saturating_sub(more),
                 ..space
-            }),
+            })
+        })
+    }
+
+    /// How much there is; `None` where the file system does not tell.
+    pub(crate) fn space(&self) -> Option<Space> {
+        match (self.probe)() {
+            Ok(space) => Some(space),
             Err(error) => {
                 tracing::debug!(%error, "the file system does not tell its free space");
-                Pressure::Normal
+                None
             }
         }
+    }
+
+    pub(crate) fn watermarks(&self) -> Watermarks {
+        self.watermarks
     }
 }
 

@@ -50,6 +50,14 @@ pub const ENTRIES: &[Entry] = entries! {
     "management.host" ["net"] "address" "0.0.0.0" NO "Its address.";
     "management.port" [] "number" "9000" NO "Its port; -1 takes any free one.";
     "management.tls" [] "map" "none" NO "As tls at the top.";
+    "metrics" [] "port, host:port, map or false" "port 7777 with menes serve, else none" NO "Metrics for Prometheus, /metrics over HTTP.";
+    "metrics.listen" [] "port or host:port" "127.0.0.1:7777" NO "Where it listens.";
+    "metrics.host" ["net"] "address" "127.0.0.1" NO "Its address.";
+    "metrics.port" [] "number" "7777" NO "Its port; -1 takes any free one.";
+    "metrics.tls" [] "map" "none" NO "As tls at the top.";
+    "metrics.names" [] "menes, nats, memphis or a list" "menes" NO "Names of the metrics, unless a scraper asks for others.";
+    "metrics.max_streams" [] "number" "10000" NO "Streams that are shown one by one.";
+    "metrics.max_consumers" [] "number" "10000" NO "Durable consumers that are shown one by one.";
     "client_advertise" [] "host or host:port" "none" RELOADS "What clients are told to reconnect to in place of the listener's address.";
     "server_name" [] "text without spaces" "the server's id" NO "The name clients and monitoring show.";
     "server_tags" [] "text or list" "none" RELOADS "Tags shown by monitoring, in lower case.";

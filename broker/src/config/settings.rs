@@ -48,6 +48,8 @@ pub struct Settings {
     pub rest: Option<HttpSettings>,
     /// The management API.
     pub management: Option<HttpSettings>,
+    /// Metrics for Prometheus.
+    pub metrics: Option<MetricsSettings>,
     /// File for the process id.
     pub pid_file: Option<PathBuf>,
     /// Folder for the file that lists the ports.
@@ -87,6 +89,7 @@ impl Default for Settings {
             memphis_port: None,
             rest: None,
             management: None,
+            metrics: None,
             pid_file: None,
             ports_file_dir: None,
             connect_error_reports: 3600,
@@ -174,6 +177,69 @@ impl HttpSettings {
             },
             tls: None,
         }
+    }
+}
+
+/// Where metrics are, and which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsSettings {
+    /// Where they are served.
+    pub listener: HttpSettings,
+    /// The names they have, unless a scraper asks for others. Default ours.
+    pub names: Vec<NameSet>,
+    /// Streams that are shown one by one. Default 10,000.
+    pub max_streams: usize,
+    /// Consumers that are shown one by one. Default 10,000.
+    pub max_consumers: usize,
+}
+
+impl MetricsSettings {
+    /// Metrics in the clear, under our names.
+    #[must_use]
+    pub fn at(host: &str, port: u16) -> Self {
+        Self {
+            listener: HttpSettings::at(host, port),
+            names: vec![NameSet::Menes],
+            max_streams: 10_000,
+            max_consumers: 10_000,
+        }
+    }
+}
+
+/// Names that metrics can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameSet {
+    /// `menes_…`.
+    Menes,
+    /// `gnatsd_…` and `jetstream_…`, as the NATS exporter has them.
+    Nats,
+    /// `memphis_…`, as Memphis's exporter has them.
+    Memphis,
+}
+
+impl NameSet {
+    /// Names of these sets with commas between them, each once.
+    ///
+    /// # Errors
+    /// Which is none, for people.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
+        let mut sets = Vec::new();
+        for word in text.split(',') {
+            let set = match word.trim() {
+                "menes" => Self::Menes,
+                "nats" => Self::Nats,
+                "memphis" => Self::Memphis,
+                other => {
+                    return Err(format!(
+                        "{other:?} is no set of names: menes, nats or memphis"
+                    ));
+                }
+            };
+            if !sets.contains(&set) {
+                sets.push(set);
+            }
+        }
+        Ok(sets)
     }
 }
 

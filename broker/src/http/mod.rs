@@ -10,10 +10,13 @@ pub(crate) mod token;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::{Extension, Router, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -56,10 +59,29 @@ pub(crate) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// Requests answered, by the first digit of their status.
+#[derive(Debug, Default)]
+pub(crate) struct HttpCounts([AtomicU64; 5]);
+
+impl HttpCounts {
+    fn count(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100);
+        if let Some(count) = class.checked_sub(1).and_then(|class| self.0.get(class)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Those with 1xx, 2xx, 3xx, 4xx and 5xx.
+    pub(crate) fn by_class(&self) -> [u64; 5] {
+        std::array::from_fn(|class| self.0[class].load(Ordering::Relaxed))
+    }
+}
+
 /// A face that is served until this is dropped.
 #[derive(Debug)]
 pub(crate) struct RunningHttp {
     address: SocketAddr,
+    counts: Arc<HttpCounts>,
     /// Dropping it ends the thread.
     _stop: watch::Sender<()>,
 }
@@ -68,6 +90,11 @@ impl RunningHttp {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it has answered.
+    pub(crate) fn counts(&self) -> &Arc<HttpCounts> {
+        &self.counts
     }
 }
 
@@ -89,6 +116,12 @@ pub(crate) fn start(
         let _context = runtime.enter();
         TcpListener::from_std(listener)?
     };
+    let counts = Arc::new(HttpCounts::default());
+    let counted = Arc::clone(&counts);
+    let router = router.layer(middleware::map_response(move |answer: Response| {
+        counted.count(answer.status());
+        std::future::ready(answer)
+    }));
     let (stop, stopping) = watch::channel(());
     thread::Builder::new()
         .name(name.to_owned())
@@ -99,6 +132,7 @@ pub(crate) fn start(
         })?;
     Ok(RunningHttp {
         address,
+        counts,
         _stop: stop,
     })
 }

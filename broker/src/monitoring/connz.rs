@@ -29,6 +29,26 @@ pub(super) struct Connz<'a> {
     connections: Vec<Connection>,
 }
 
+impl Connz<'_> {
+    /// The numbers above the list, and sums over it.
+    pub(super) fn sums(&self) -> [(&'static str, u64); 10] {
+        let all = &self.connections;
+        let sum = |of: fn(&Connection) -> u64| all.iter().map(of).sum();
+        [
+            ("num_connections", self.num_connections as u64),
+            ("total", self.total as u64),
+            ("offset", self.offset as u64),
+            ("limit", self.limit as u64),
+            ("pending_bytes", sum(|one| one.pending_bytes as u64)),
+            ("subscriptions", sum(|one| one.subscriptions as u64)),
+            ("in_bytes", sum(|one| one.in_bytes)),
+            ("out_bytes", sum(|one| one.out_bytes)),
+            ("in_msgs", sum(|one| one.in_msgs)),
+            ("out_msgs", sum(|one| one.out_msgs)),
+        ]
+    }
+}
+
 /// One connection.
 #[derive(Serialize)]
 struct Connection {

@@ -18,6 +18,7 @@ mod healthz;
 mod http;
 mod jsz;
 mod links;
+mod metrics;
 mod process;
 mod query;
 mod sharing;
@@ -45,12 +46,14 @@ use self::connz::ConnzOptions;
 use self::healthz::HealthzOptions;
 pub(crate) use self::http::start;
 use self::jsz::JszOptions;
+pub(crate) use self::metrics::start as start_metrics;
 use self::process::Process;
 use self::query::{Query, QueryError};
 use self::subsz::SubszOptions;
 pub(crate) use self::varz::ServerStats;
 use crate::account::Account;
 use crate::config::settings::{JetStreamSettings, Settings};
+use crate::http::{HttpCounts, RunningHttp};
 use crate::server::Shared;
 use crate::streams::status::{Status, StreamsStatus};
 
@@ -76,6 +79,8 @@ pub(crate) struct Monitor {
     process: Process,
     /// Requests by path.
     requests: Mutex<BTreeMap<&'static str, u64>>,
+    /// What is served over HTTP, by name.
+    faces: Mutex<Vec<(&'static str, Arc<HttpCounts>)>>,
 }
 
 /// What the settings say, until they are read again.
@@ -251,6 +256,7 @@ impl Monitor {
             started: now(),
             process: Process::new(shared.started()),
             requests: Mutex::default(),
+            faces: Mutex::default(),
             shared,
         }
     }
@@ -265,6 +271,11 @@ impl Monitor {
             now.max_file = now.max_file.or(before.max_file);
         }
         self.loaded.store(Arc::new(fresh));
+    }
+
+    /// Shows what is answered by something served over HTTP, under this name.
+    pub(crate) fn watch(&self, name: &'static str, running: &RunningHttp) {
+        self.faces.lock().push((name, Arc::clone(running.counts())));
     }
 
     /// Most bytes in memory streams.

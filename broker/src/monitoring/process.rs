@@ -67,7 +67,7 @@ impl Process {
 }
 
 /// Time that this process ran on any core.
-fn processor_time() -> Option<Duration> {
+pub(super) fn processor_time() -> Option<Duration> {
     let text = fs::read_to_string("/proc/self/stat").ok()?;
     // The name in parentheses may hold anything; behind it, user and system time are the 12th and
     // 13th field.
@@ -81,6 +81,11 @@ fn processor_time() -> Option<Duration> {
     Some(Duration::from_millis(
         (user + system).saturating_mul(1000) / per_second,
     ))
+}
+
+/// File descriptors in use; 0 where that cannot be told.
+pub(super) fn open_files() -> usize {
+    fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 /// The threads of this process with what they do, a line each. There are no stacks to show as Go

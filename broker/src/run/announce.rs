@@ -47,6 +47,7 @@ pub(super) struct Addresses {
     pub(super) monitoring: Option<SocketAddr>,
     pub(super) rest: Option<SocketAddr>,
     pub(super) management: Option<SocketAddr>,
+    pub(super) metrics: Option<SocketAddr>,
     pub(super) schemes: Schemes,
 }
 
@@ -58,6 +59,15 @@ pub(super) struct Schemes {
     pub(super) monitoring: &'static str,
     pub(super) rest: &'static str,
     pub(super) management: &'static str,
+    pub(super) metrics: &'static str,
+}
+
+/// What is served over HTTP.
+pub(super) struct Faces<'a> {
+    pub(super) monitoring: Option<&'a RunningHttp>,
+    pub(super) rest: Option<&'a RunningHttp>,
+    pub(super) management: Option<&'a RunningHttp>,
+    pub(super) metrics: Option<&'a RunningHttp>,
 }
 
 impl Schemes {
@@ -77,29 +87,24 @@ impl Schemes {
             monitoring: pick(settings.secure_monitor.is_some(), "https", "http"),
             rest: http(settings.rest.as_ref()),
             management: http(settings.management.as_ref()),
+            metrics: http(settings.metrics.as_ref().map(|metrics| &metrics.listener)),
         }
     }
 }
 
 impl Addresses {
-    pub(super) fn of(
-        server: &ServerHandle,
-        settings: &Settings,
-        monitor: Option<&RunningHttp>,
-        gateway: Option<&RunningHttp>,
-        api: Option<&RunningHttp>,
-    ) -> Self {
+    pub(super) fn of(server: &ServerHandle, settings: &Settings, faces: &Faces<'_>) -> Self {
         let mut nats = server.addresses().to_vec();
         // The Memphis port was added behind the others.
         let memphis = settings.memphis_port.and_then(|_| nats.pop());
-        let monitoring = monitor.map(RunningHttp::address);
         Self {
             nats,
             memphis,
             websocket: server.websocket_address(),
-            monitoring,
-            rest: gateway.map(RunningHttp::address),
-            management: api.map(RunningHttp::address),
+            monitoring: faces.monitoring.map(RunningHttp::address),
+            rest: faces.rest.map(RunningHttp::address),
+            management: faces.management.map(RunningHttp::address),
+            metrics: faces.metrics.map(RunningHttp::address),
             schemes: Schemes::of(settings),
         }
     }
@@ -118,6 +123,10 @@ pub(super) fn listeners(addresses: &Addresses) {
     if let Some(address) = addresses.management {
         let scheme = addresses.schemes.management;
         tracing::info!("Listening for management on {scheme}://{address}");
+    }
+    if let Some(address) = addresses.metrics {
+        let scheme = addresses.schemes.metrics;
+        tracing::info!("Listening for metrics on {scheme}://{address}");
     }
     for address in addresses.nats.iter().chain(&addresses.memphis) {
         tracing::info!("Listening for client connections on {address}");
@@ -150,6 +159,10 @@ pub(super) fn greet(addresses: &Addresses) {
             "  monitoring   {}",
             url(addresses.schemes.monitoring, address)
         );
+    }
+    if let Some(address) = addresses.metrics {
+        let at = url(addresses.schemes.metrics, address);
+        tracing::info!("  metrics      {at}/metrics");
     }
 }
 

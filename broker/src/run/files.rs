@@ -33,6 +33,8 @@ struct Ports {
     rest: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     management: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    metrics: Vec<String>,
 }
 
 impl PortsFile {
@@ -69,6 +71,11 @@ impl PortsFile {
                 .management
                 .iter()
                 .map(|at| url(schemes.management, *at))
+                .collect(),
+            metrics: addresses
+                .metrics
+                .iter()
+                .map(|at| url(schemes.metrics, *at))
                 .collect(),
         };
         let name = format!("{}_{}", executable(), std::process::id());
@@ -115,12 +122,14 @@ mod tests {
             monitoring: Some(([10, 1, 2, 3], 8222).into()),
             rest: None,
             management: None,
+            metrics: None,
             schemes: Schemes {
                 nats: "nats",
                 websocket: "ws",
                 monitoring: "http",
                 rest: "http",
                 management: "http",
+                metrics: "http",
             },
         };
         let file = PortsFile::write(folder.path(), &addresses).expect("written");

@@ -11,7 +11,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use menes_jetstream::api::{ApiError, pub_ack};
-use menes_jetstream::engine::{API_AUDIT, ApiRequest, Change, Engine, Publish};
+use menes_jetstream::engine::{API_AUDIT, ApiRequest, Change, Details, Engine, Publish};
 use menes_jetstream::ids::{AccountName, GroupId};
 use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
 use menes_jetstream::time::Timestamp;
@@ -33,9 +33,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes on their way to the disk with which no more are taken from connections.
 const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
-/// The same where someone waits for details: however often they are asked for, they are gathered
-/// no more often than this.
+/// However often details are asked for, they are gathered no more often than this.
 const DETAILS_INTERVAL: Duration = Duration::from_millis(25);
+/// Streams and consumers whose details are gathered in one turn: they must not hold up messages.
+const DETAILS_PER_TURN: usize = 256;
 /// Tags of subscriptions to the API: requests through the domain, and of accounts without JetStream.
 const IN_DOMAIN: u64 = 1;
 const NOT_ENABLED: u64 = 2;
@@ -206,6 +207,10 @@ pub(crate) struct Driver<L, S> {
     batches: Vec<IngestBatch>,
     /// When figures were last published.
     status_at: Option<Instant>,
+    /// Details that are being gathered, and the ticket they answer.
+    details: Option<(u64, Details)>,
+    /// When details were last complete.
+    details_at: Option<Instant>,
     server_name: String,
     /// What `$JS.API.` is called in the domain of the server; empty without one.
     domain_prefix: Vec<u8>,
@@ -237,6 +242,8 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             routes,
             batches: Vec::new(),
             status_at: None,
+            details: None,
+            details_at: None,
         }
     }
 
@@ -379,7 +386,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         self.follow_changes();
         self.routes.batch.flush();
         self.publish_status();
-        more
+        more | self.gather_details()
     }
 
     fn take(&mut self, batch: &IngestBatch, item: &IngestItem, now: Timestamp) {
@@ -541,22 +548,42 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
 
     fn publish_status(&mut self) {
         let now = Instant::now();
-        let interval = if self.links.status.is_asked() {
-            DETAILS_INTERVAL
-        } else {
-            STATUS_INTERVAL
-        };
         let is_due = self
             .status_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= interval);
-        if !is_due && self.engine.poisoned().is_none() {
-            return;
+            .is_none_or(|at| now.saturating_duration_since(at) >= STATUS_INTERVAL);
+        if is_due || self.engine.poisoned().is_some() {
+            self.status_at = Some(now);
+            self.links.status.update(&self.engine);
         }
-        self.status_at = Some(now);
+    }
+
+    /// Goes on with the details that someone asked for; whether there is more to do at once.
+    fn gather_details(&mut self) -> bool {
+        if self.details.is_none() {
+            let is_due = self
+                .details_at
+                .is_none_or(|at| at.elapsed() >= DETAILS_INTERVAL);
+            if !self.links.status.is_asked() || !is_due {
+                return false;
+            }
+            self.details = Some((self.links.status.asked(), self.engine.begin_details()));
+        }
+        let Some((ticket, mut details)) = self.details.take() else {
+            return false;
+        };
         let now = self.clock.now();
-        self.links
-            .status
-            .update(&mut self.engine, now, &mut self.routes);
+        self.engine
+            .gather_details(&mut details, DETAILS_PER_TURN, now, &mut self.routes);
+        if !details.is_complete() {
+            self.details = Some((ticket, details));
+            return true;
+        }
+        let accounts = self.engine.finish_details(details);
+        // Totals of the same moment.
+        self.links.status.update(&self.engine);
+        self.links.status.answer(ticket, accounts);
+        self.details_at = Some(Instant::now());
+        false
     }
 
     /// What is in flight becomes durable and is answered; waiting pull requests are told.

@@ -90,18 +90,23 @@ impl IngestBatch {
 
     /// Holds the messages against the schemas of their stations.
     fn check(&mut self, enforcement: &Enforcement) {
+        let (mut all, mut rejected) = (0, 0);
         for at in 0..self.items.len() {
             let item = self.items[at];
             if item.tag.kind != IngestKind::Stream {
                 continue;
             }
-            let checked = enforcement.of(item.tag.id);
-            let violation = checked.and_then(|checked| checked.violation(self.payload(&item)));
-            if let Some(violation) = violation {
+            let Some(checked) = enforcement.of(item.tag.id) else {
+                continue;
+            };
+            all += 1;
+            if let Some(violation) = checked.violation(self.payload(&item)) {
+                rejected += 1;
                 self.items[at].tag.kind = IngestKind::Refused;
                 self.refusals.insert(at, violation);
             }
         }
+        enforcement.count(all, rejected);
     }
 
     /// Why the item at this place is refused.

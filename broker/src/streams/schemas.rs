@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -49,12 +49,28 @@ pub(crate) struct Enforcement {
     /// Anything is, anywhere.
     is_active: AtomicBool,
     streams: ArcSwap<HashMap<u64, Arc<Checked>>>,
+    checked: AtomicU64,
+    rejected: AtomicU64,
 }
 
 impl Enforcement {
     /// Whether any message is checked at all.
     pub(crate) fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Acquire)
+    }
+
+    /// Messages that were checked, and those of them that were rejected.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (get(&self.checked), get(&self.rejected))
+    }
+
+    /// Counts messages that were checked.
+    pub(crate) fn count(&self, checked: u64, rejected: u64) {
+        if checked > 0 {
+            self.checked.fetch_add(checked, Ordering::Relaxed);
+            self.rejected.fetch_add(rejected, Ordering::Relaxed);
+        }
     }
 
     /// What messages of a stream are held against.

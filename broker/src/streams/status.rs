@@ -2,12 +2,13 @@
 //!
 //! The engine thread publishes a [`StreamsStatus`] about twice a second; monitoring reads the
 //! latest. Totals are always there. Details cost work for every stream and consumer, so they are
-//! gathered only when someone asked: [`Status::ask_details`] gives out a ticket, and the first
-//! snapshot whose `answered` has reached it has them.
+//! gathered only when someone asked, and some at a time, between turns that serve clients:
+//! [`Status::ask_details`] gives out a ticket, and the first snapshot whose `answered` has reached
+//! it has them.
 //!
 //! ```text
 //!   monitoring                          engine thread
-//!   ask_details() -> 7                  asked is 7, answered was 6: gather details
+//!   ask_details() -> 7                  asked is 7, answered was 6: gather details, turn by turn
 //!   details_for(7) ◀──── publish(answered 7, accounts)
 //! ```
 
@@ -17,9 +18,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use menes_jetstream::Timestamp;
 use menes_jetstream::engine::{AccountFigures, Application, Engine, Figures};
-use menes_jetstream::ports::{LogPosition, LogStore, Outbox, StateStore};
+use menes_jetstream::ports::{LogPosition, LogStore, StateStore};
 use menes_storage::log::LogMonitor;
 use tokio::sync::Notify;
 
@@ -92,7 +92,7 @@ impl Status {
 
     /// Whether someone waits for details.
     pub(crate) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire) > self.latest.load().answered
+        self.asked() > self.latest.load().answered
     }
 
     /// The first snapshot that answers `ticket`; the latest one if there is none within `limit`.
@@ -113,19 +113,31 @@ impl Status {
         }
     }
 
-    /// Publishes how the engine is now, with details if someone asked for them.
+    /// The highest ticket given out.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// What the log tells of itself, once there is one.
+    pub(crate) fn log(&self) -> Option<&LogMonitor> {
+        self.log.get()
+    }
+
+    /// Publishes details that answer this ticket.
+    pub(crate) fn answer(&self, ticket: u64, accounts: Vec<AccountFigures>) {
+        self.publish(StreamsStatus {
+            accounts: Arc::new(accounts),
+            answered: ticket,
+            ..StreamsStatus::clone(&self.latest.load())
+        });
+    }
+
+    /// Publishes how the engine is now.
     pub(crate) fn update<L: LogStore, S: StateStore, A: Application>(
         &self,
-        engine: &mut Engine<L, S, A>,
-        now: Timestamp,
-        out: &mut dyn Outbox,
+        engine: &Engine<L, S, A>,
     ) {
-        let asked = self.asked.load(Ordering::Acquire);
         let mut status = StreamsStatus::clone(&self.latest.load());
-        if asked > status.answered {
-            status.accounts = Arc::new(engine.details(now, out));
-            status.answered = asked;
-        }
         status.figures = engine.figures();
         status.is_ready = true;
         status.poisoned = engine.poisoned().map(ToString::to_string);

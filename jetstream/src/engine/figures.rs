@@ -76,49 +76,92 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.accounts.total()
     }
 
-    /// Every account with its streams and their consumers, by name. Work for each of them: only on
-    /// demand. What cannot be read is left out.
-    pub fn details(&mut self, now: Timestamp, out: &mut dyn Outbox) -> Vec<AccountFigures> {
-        let groups: Vec<_> = self.groups.keys().copied().collect();
-        let mut accounts: BTreeMap<AccountName, AccountFigures> = (self.accounts.names())
-            .map(|account| {
-                let empty = AccountFigures {
-                    account: account.clone(),
-                    figures: Figures {
-                        accounts: 1,
-                        ..self.accounts.used(account)
-                    },
-                    limits: self.accounts.limits(account),
-                    streams: Vec::new(),
-                };
-                (account.clone(), empty)
-            })
+    /// Begins to gather every account with its streams and their consumers.
+    #[must_use]
+    pub fn begin_details(&self) -> Details {
+        Details {
+            left: self.groups.keys().copied().collect(),
+            accounts: BTreeMap::new(),
+        }
+    }
+
+    /// Goes on with that for about this many streams and consumers, because each is work. What
+    /// cannot be read is left out; what comes and goes meanwhile may be in it or not.
+    pub fn gather_details(
+        &mut self,
+        details: &mut Details,
+        most: usize,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) {
+        let mut gathered = 0;
+        while gathered < most
+            && let Some(group) = details.left.pop()
+        {
+            gathered += 1 + self.gather_stream(details, group, now, out);
+        }
+    }
+
+    /// Adds one stream; the number of its consumers.
+    fn gather_stream(
+        &mut self,
+        details: &mut Details,
+        group: GroupId,
+        now: Timestamp,
+        out: &mut dyn Outbox,
+    ) -> usize {
+        let Ok(info) = self.info_of(group, now) else {
+            return 0;
+        };
+        let Some(target) = self.groups.get(&group) else {
+            return 0;
+        };
+        let account = target.account.clone();
+        let ids: Vec<u32> = target.names.keys().copied().collect();
+        let mut consumers: Vec<ConsumerInfo> = ids
+            .into_iter()
+            .filter_map(|id| self.consumer_info(group, id, now, out).ok())
             .collect();
-        for group in groups {
-            let Ok(info) = self.info_of(group, now) else {
-                continue;
-            };
-            let Some(target) = self.groups.get(&group) else {
-                continue;
-            };
-            let Some(entry) = accounts.get_mut(&target.account) else {
-                continue;
-            };
-            let ids: Vec<u32> = target.names.keys().copied().collect();
-            let mut consumers: Vec<ConsumerInfo> = ids
-                .into_iter()
-                .filter_map(|id| self.consumer_info(group, id, now, out).ok())
-                .collect();
-            consumers.sort_by(|a, b| a.name.cmp(&b.name));
-            entry.streams.push(StreamFigures { info, consumers });
-        }
-        let mut accounts: Vec<AccountFigures> = accounts.into_values().collect();
-        for account in &mut accounts {
-            account
-                .streams
-                .sort_by(|a, b| a.info.config.name.cmp(&b.info.config.name));
-        }
-        accounts
+        consumers.sort_by(|a, b| a.name.cmp(&b.name));
+        let count = consumers.len();
+        let streams = details.accounts.entry(account).or_default();
+        streams.push(StreamFigures { info, consumers });
+        count
+    }
+
+    /// Every account that has or may have streams, with what was gathered of it, by name.
+    #[must_use]
+    pub fn finish_details(&self, details: Details) -> Vec<AccountFigures> {
+        let mut gathered = details.accounts;
+        let of_account = |account: &AccountName| {
+            let mut streams = gathered.remove(account).unwrap_or_default();
+            streams.sort_by(|a, b| a.info.config.name.cmp(&b.info.config.name));
+            AccountFigures {
+                account: account.clone(),
+                figures: Figures {
+                    accounts: 1,
+                    ..self.accounts.used(account)
+                },
+                limits: self.accounts.limits(account),
+                streams,
+            }
+        };
+        self.accounts.names().map(of_account).collect()
+    }
+}
+
+/// Accounts, streams and consumers that are being gathered, some at a time.
+#[derive(Debug)]
+pub struct Details {
+    left: Vec<GroupId>,
+    accounts: BTreeMap<AccountName, Vec<StreamFigures>>,
+}
+
+impl Details {
+    /// Whether nothing is left to gather.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.left.is_empty()
     }
 }
 

@@ -76,7 +76,7 @@ use crate::txn::Txn;
 
 pub use self::accounts::ServerLimits;
 pub use self::advisory::API_AUDIT;
-pub use self::figures::{AccountFigures, Figures, StreamFigures};
+pub use self::figures::{AccountFigures, Details, Figures, StreamFigures};
 pub use self::internal::InternalCall;
 pub use self::request::ApiRequest;
 

@@ -370,7 +370,11 @@ fn figures_add_up_and_details_say_more() {
     );
     let now = server.now;
     let engine = server.engine.as_mut().expect("it runs");
-    let details = engine.details(now, &mut server.wire);
+    let mut details = engine.begin_details();
+    assert!(!details.is_complete());
+    engine.gather_details(&mut details, 1, now, &mut server.wire);
+    assert!(details.is_complete());
+    let details = engine.finish_details(details);
     assert_eq!(details[0].streams[0].info.config.name, "S");
     assert_eq!(details[0].streams[0].consumers[0].num_pending, 1);
     assert_eq!(details[0].figures.api_total, 2);

@@ -52,7 +52,7 @@ use self::scrub::Scrubber;
 use self::segment::{Reader, Walker, read_header};
 use self::shared::Shared;
 use self::writer::Writer;
-use crate::disk_space::{Ballast, DiskSpace, Pressure, Watermarks};
+use crate::disk_space::{Ballast, DiskSpace, Pressure, Room, Space, Watermarks};
 use crate::error::{OpenError, corrupt, io_error};
 use crate::files::{Files, RealFiles};
 use crate::lock::DirectoryLock;
@@ -77,7 +77,7 @@ mod faults;
 mod tests;
 
 pub use self::scrub::Scrub;
-pub use self::shared::{LogStats, Wake};
+pub use self::shared::{COMMIT_BOUNDS, LogStats, TURN_BOUNDS, Wake};
 
 /// Entries that carry no messages pass when the disk is nearly full, up to this payload.
 const SMALL_ENTRY_BYTES: usize = 64 << 10;
@@ -181,6 +181,7 @@ pub struct SegmentLog {
 #[derive(Clone, Debug)]
 pub struct LogMonitor {
     shared: Arc<Shared>,
+    room: Room,
 }
 
 impl LogMonitor {
@@ -188,6 +189,20 @@ impl LogMonitor {
     #[must_use]
     pub fn stats(&self) -> LogStats {
         self.shared.stats()
+    }
+
+    /// The space of the file system that holds the log; `None` where it does not tell.
+    #[must_use]
+    pub fn space(&self) -> Option<Space> {
+        self.room.space()
+    }
+
+    /// Below how many free bytes an operator should look, and messages are refused, in a file
+    /// system of this size.
+    #[must_use]
+    pub fn watermarks(&self, space: Space) -> (u64, u64) {
+        let watermarks = self.room.watermarks();
+        (watermarks.low(space), watermarks.critical(space))
     }
 
     /// What poisoned the log, if anything did.
@@ -374,6 +389,7 @@ impl SegmentLog {
     pub fn monitor(&self) -> LogMonitor {
         LogMonitor {
             shared: Arc::clone(&self.shared),
+            room: self.space.room().clone(),
         }
     }
 

@@ -40,6 +40,51 @@ pub struct LogStats {
     pub busy: Duration,
     /// The longest turn.
     pub slowest: Duration,
+    /// Turns by how long they took: each counts those up to its bound in [`TURN_BOUNDS`] and above
+    /// the one before; the last counts the others.
+    pub turns_by_time: [u64; TURN_BOUNDS.len() + 1],
+    /// The same by bytes, see [`COMMIT_BOUNDS`].
+    pub turns_by_bytes: [u64; COMMIT_BOUNDS.len() + 1],
+}
+
+/// Bounds by which turns are counted.
+pub const TURN_BOUNDS: [Duration; 14] = [
+    Duration::from_micros(100),
+    Duration::from_micros(250),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_micros(2_500),
+    Duration::from_millis(5),
+    Duration::from_millis(10),
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+];
+
+/// Bounds in bytes by which turns are counted.
+pub const COMMIT_BOUNDS: [u64; 10] = [
+    512,
+    2 << 10,
+    8 << 10,
+    32 << 10,
+    128 << 10,
+    512 << 10,
+    2 << 20,
+    8 << 20,
+    32 << 20,
+    128 << 20,
+];
+
+/// Counts one more where `value` belongs.
+fn count_in<T: PartialOrd>(counts: &mut [u64], bounds: &[T], value: &T) {
+    let place = bounds.partition_point(|bound| bound < value);
+    if let Some(count) = counts.get_mut(place) {
+        *count += 1;
+    }
 }
 
 #[derive(Default)]
@@ -101,9 +146,11 @@ impl Shared {
     pub(super) fn count(&self, bytes: u64, took: Duration) {
         let mut stats = self.stats.lock();
         stats.turns += 1;
-        stats.bytes += bytes;
-        stats.busy += took;
+        stats.bytes = stats.bytes.saturating_add(bytes);
+        stats.busy = stats.busy.saturating_add(took);
         stats.slowest = stats.slowest.max(took);
+        count_in(&mut stats.turns_by_time, &TURN_BOUNDS, &took);
+        count_in(&mut stats.turns_by_bytes, &COMMIT_BOUNDS, &bytes);
     }
 
     pub(super) fn stats(&self) -> LogStats {
@@ -171,5 +218,24 @@ impl Shared {
                 format!("the log is out of service since an earlier error: {failure}"),
             )),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_counted_by_the_first_bound_they_do_not_pass() {
+        let shared = Shared::new(BTreeSet::new(), Arc::new(|| {}));
+        shared.count(512, Duration::from_micros(100));
+        shared.count(513, Duration::from_micros(101));
+        shared.count(u64::MAX, Duration::MAX);
+        let stats = shared.stats();
+        assert_eq!(stats.turns_by_time[..2], [1, 1]);
+        assert_eq!(stats.turns_by_time[TURN_BOUNDS.len()], 1);
+        assert_eq!(stats.turns_by_bytes[..2], [1, 1]);
+        assert_eq!(stats.turns_by_bytes[COMMIT_BOUNDS.len()], 1);
+        assert_eq!(stats.turns_by_time.iter().sum::<u64>(), stats.turns);
     }
 }

@@ -190,6 +190,7 @@ fn top(
         known if operator::is_key(known) => operator.read(field, &mut settings.warnings)?,
         "memphis_port" => settings.memphis_port = Some(port(node)?),
         "management" => settings.management = Some(http::listener(node, 9000, settings)?),
+        "metrics" => settings.metrics = http::metrics(node, settings)?,
         "rest_gateway" => settings.rest = Some(http::listener(node, 4444, settings)?),
         known if WITHOUT_EFFECT.contains(&known) => settings.warnings.push(format!(
             "{}: {:?} has no effect in this version",
