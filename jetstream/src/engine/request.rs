@@ -112,7 +112,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         // An ack for an earlier stream of the same name speaks of another message.
         let since = self.groups.get(&group).map(|target| target.since);
-        if since.is_none_or(|since| token.timestamp < since) {
+        let is_older = since.is_none_or(|since| token.timestamp < since);
+        if is_older && !self.has_message(group, token.stream_seq, token.timestamp) {
             return true;
         }
         let mut takes = true;
@@ -121,6 +122,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             consumer.ack(&token, request.payload, request.reply, turn)
         });
         takes
+    }
+
+    /// Whether a stream has this message. Those of a mirror and of a stream that was restored may be
+    /// older than the stream.
+    fn has_message(&mut self, group: GroupId, seq: StreamSeq, time: Timestamp) -> bool {
+        let message = self.with_view(group, |target, view| target.stream.message(seq, view));
+        matches!(message, Ok(Some(message)) if message.time() == time)
     }
 
     /// Tells a requester that nobody listens.

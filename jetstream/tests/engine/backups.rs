@@ -98,6 +98,8 @@ fn a_stream_comes_back_as_it_was() {
     assert!(pieces.len() > 4);
     assert_eq!(begun["state"]["messages"], 196);
     server.must("STREAM.DELETE.S", "");
+    // The stream is made later than what comes back into it.
+    server.pass(SECOND);
     let answer = restore(&mut server, "S", &begun, &pieces);
     assert_eq!(answer["state"]["messages"], 196, "{answer}");
     assert_eq!(messages(&mut server, "S"), before);
@@ -106,6 +108,11 @@ fn a_stream_comes_back_as_it_was() {
     let again = server.pull("S", "C", 3);
     let seqs: Vec<u64> = again.iter().map(super::server::seq_of).collect();
     assert_eq!(seqs, [3, 4, 5]);
+    let confirmed = server.ack(&again[0], "");
+    server.settle();
+    assert!(server.is_answered(&confirmed));
+    let info = server.must("CONSUMER.INFO.S.C", "");
+    assert_eq!(info["ack_floor"]["stream_seq"], 3, "{info}");
     assert_eq!(server.store("s.new"), r#"{"stream":"S","seq":201}"#);
     server.restart();
     assert_eq!(server.state("S")["messages"], 197);
