@@ -83,6 +83,10 @@ benchmarks: setup ## Tables of docs/benchmarks.md (LOADGEN= NATS= [OLD_NATS=] [A
 	cargo build --release --locked -p menes-compat-tests --bin rate
 	scripts/benchmarks.py --loadgen $(LOADGEN) --nats $(NATS) $(if $(OLD_NATS),--old-nats $(OLD_NATS)) $(ARGS)
 
+benchmarks-memphis: setup clients ## The figures of Memphis's faces in docs/benchmarks.md ([ARGS=])
+	cargo build --release --locked --bin menes
+	scripts/benchmarks-memphis.py --menes target/release/menes $(ARGS)
+
 fuzz: ## Fuzz every target for SECONDS_EACH (default 60) each; wants nightly and cargo-fuzz
 	scripts/fuzz.sh
 
@@ -96,4 +100,4 @@ fix: ## Format and apply what clippy can
 clean: ## Remove build output (the RocksDB archive in the home cache stays)
 	cargo clean
 
-.PHONY: help doctor setup build run test unit clients kill-loop power-loss full-disk compare conformance exporter differential sim bench benchmarks fuzz verify fix clean
+.PHONY: help doctor setup build run test unit clients kill-loop power-loss full-disk compare conformance exporter differential sim bench benchmarks benchmarks-memphis fuzz verify fix clean

@@ -8,6 +8,8 @@
 #   node-<hash>     the nats.js packages, memphis-dev, esbuild, playwright-core (package-lock.json)
 #   go-<hash>       the `nats` command (nats-go/go.sum)
 #
+# The importer is tested against a real Postgres, from the package of the system.
+#
 #   scripts/setup-clients.sh           prepare what is missing
 #   scripts/setup-clients.sh --paths   only print where things are, as name=path; fails with one
 #                                      line if something is missing
@@ -35,6 +37,14 @@ missing_packages() {
     command -v node >/dev/null || echo nodejs
     command -v npm >/dev/null || echo npm
     [ -x "$chromium" ] || echo chromium
+    [ -n "$(postgres_folder)" ] || echo postgresql
+}
+
+# The folder of initdb and postgres, which Debian keeps out of the path.
+postgres_folder() {
+    local found
+    found=$(command -v initdb || compgen -G "/usr/lib/postgresql/*/bin/initdb" | sort -V | tail -1) || true
+    [ -z "$found" ] || dirname "$(readlink -f "$found")"
 }
 
 is_ready() { [ -e "$1/.ready" ]; }
@@ -52,6 +62,7 @@ print_paths() {
     echo "nats=$go_home/nats"
     echo "go=$(command -v go)"
     echo "chromium=$chromium"
+    echo "postgres=$(postgres_folder)"
 }
 
 # Node looks for packages in the folders above a script; one link serves all Node clients.

@@ -32,6 +32,7 @@ For a running server, each with --help:
   menes schema           make schemas and versions, attach them to stations
   menes context          servers and credentials under a name
   menes explain CODE     what the code of an error means
+  menes import           take over what a Memphis has
 
 Called as mem, or after `menes mem`, it takes the commands of Memphis's own tool. Called as nats-server, or with that server's flags first, it behaves as nats-server {NATS_VERSION}.
 ",

@@ -73,6 +73,15 @@ pub enum Command {
         /// The group.
         group: Box<Group>,
     },
+    /// All durables of a planned group exist; nobody is in it yet.
+    GroupCreated {
+        /// Owner.
+        account: AccountName,
+        /// Where.
+        station: StationName,
+        /// Which one.
+        group: GroupName,
+    },
     /// All durables of a group are as `group` says, and a member joins it.
     MemberJoined {
         /// Owner.

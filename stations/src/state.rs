@@ -284,6 +284,19 @@ impl State {
                 );
                 Ok(())
             }
+            Command::GroupCreated {
+                account,
+                station,
+                group,
+            } => {
+                let entry = self.group(account, station, group)?;
+                if entry.group.status == GroupStatus::Removing {
+                    return Err(Outcome::GroupMissing);
+                }
+                entry.group.status = GroupStatus::Ready;
+                rows.push(group_row(account, station, &entry.group));
+                Ok(())
+            }
             Command::MemberJoined {
                 account,
                 station,

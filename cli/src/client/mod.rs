@@ -8,6 +8,7 @@ mod context;
 mod explain;
 mod group;
 mod health;
+mod import;
 mod letters;
 mod mem;
 mod messages;
@@ -31,7 +32,7 @@ use self::server::{Server, Where};
 /// Words that begin these commands.
 pub(crate) const COMMANDS: &[&str] = &[
     "station", "st", "produce", "consume", "group", "dls", "schema", "status", "health", "explain",
-    "context", "ctx",
+    "context", "ctx", "import",
 ];
 
 /// Commands for a running server
@@ -112,6 +113,9 @@ enum Command {
     /// Schemas: what messages have to look like
     #[command(subcommand)]
     Schema(schema::Command),
+    /// Take over what another server has
+    #[command(subcommand)]
+    Import(import::Command),
 }
 
 /// Why a command did not do what it was told. Each has an exit code of its own.
@@ -340,6 +344,14 @@ async fn carry_out(arguments: Arguments, output: &Output) -> Outcome {
                 Command::Context(context::Command::Ls)
             }
         },
+        Command::Import(command) => {
+            let target = import::Target {
+                at: &at,
+                timeout,
+                is_rehearsal: arguments.dry_run,
+            };
+            return import::run(&target, output, command).await;
+        }
         other => other,
     };
     let server = Server::connect(&at, timeout, arguments.dry_run).await?;
@@ -352,7 +364,7 @@ async fn carry_out(arguments: Arguments, output: &Output) -> Outcome {
         Command::Dls(command) => letters::run(&server, output, command).await,
         Command::Schema(command) => schema::run(&server, output, command).await,
         // Only the test of one is left.
-        Command::Context(_) | Command::Explain { .. } | Command::Health(_) => {
+        Command::Context(_) | Command::Explain { .. } | Command::Health(_) | Command::Import(_) => {
             let info = server.client.server_info();
             let text = format!("logged in at {}", info.server_name);
             output.done(&text, &serde_json::json!({"server": info.server_name}))

@@ -11,7 +11,7 @@ use super::context::{self, Login};
 use super::{Outcome, Trouble};
 
 /// Where the server is, and as whom to log in
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Where {
     /// Server, as nats://127.0.0.1:4222; otherwise NATS_URL
     #[arg(short, long, global = true, value_name = "URL")]
@@ -67,6 +67,15 @@ impl Where {
     pub(super) fn use_context(&mut self, name: Option<String>) {
         self.is_context_meant = true;
         self.context = name.or_else(|| self.context.take());
+    }
+
+    /// The same, at this server if one is named.
+    pub(super) fn or_to(&self, url: Option<&str>) -> Self {
+        let mut at = self.clone();
+        if let Some(url) = url {
+            at.server = Some(url.to_owned());
+        }
+        at
     }
 
     /// Fills in what the context says and the command line does not.

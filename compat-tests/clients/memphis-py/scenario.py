@@ -80,7 +80,7 @@ def texts(messages):
     return [message.get_data().decode() for message in messages]
 
 
-def run(scenario):
+def run(scenario, limit=55):
     """Runs a scenario with an SDK connection and a look behind the scenes."""
 
     async def main():
@@ -92,4 +92,4 @@ def run(scenario):
             await behind.close()
             await memphis.close()
 
-    asyncio.run(asyncio.wait_for(main(), 55))
+    asyncio.run(asyncio.wait_for(main(), limit))

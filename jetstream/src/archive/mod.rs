@@ -9,12 +9,16 @@
 //! The first entry is `state.json`; then come consumers, `consumers/<name>`, then messages in the
 //! order of their sequences, named by their subjects, and at last an entry of nothing.
 
+mod block;
 mod frames;
+mod index;
 mod old;
 
 use thiserror::Error;
 
+pub use self::block::{BlockReader, BlockRecord};
 pub use self::frames::{Packer, Unpacker};
+pub use self::index::{ConsumerPosition, Gone, block_index, consumer_position, stream_index};
 pub use self::old::{OldArchive, OldPart};
 
 /// What an archive begins with.

@@ -2,26 +2,17 @@
 //!
 //! ```text
 //! meta.inf | msgs/<n>.blk ... | obs/<consumer>/meta.inf, o.dat ...
-//! record:  len u32 | seq u64 | time i64 | subject len u16 | subject
-//!          | header len u32 | header | payload | checksum 8        the two of the header if it has one
 //! ```
-//!
-//! A block may hold records of messages that are gone: their sequence carries a mark, or a record
-//! of its own says so later.
 
 use serde::Deserialize;
 
-use super::{ArchiveError, Entry};
+use super::block::{BlockReader, BlockRecord};
+use super::{ArchiveError, Entry, consumer_position};
 use crate::consumer::ConsumerConfig;
 
 const BLOCK: usize = 512;
 /// Largest file that is read: the largest message block of the reference server, with room.
 const MAX_FILE: usize = 128 << 20;
-const RECORD_HEAD: usize = 22;
-const CHECKSUM: usize = 8;
-const HAS_HEADER: u32 = 1 << 31;
-const ERASED: u64 = 1 << 63;
-const TOMBSTONE: u64 = 1 << 62;
 
 /// Something out of an old backup.
 #[derive(Debug)]
@@ -135,46 +126,17 @@ impl OldArchive {
     }
 
     fn next_record(&mut self) -> Result<Option<OldPart>, ArchiveError> {
-        const BAD: ArchiveError = ArchiveError::Invalid;
-        while self.record_at < self.records.len() {
-            let rest = &self.records[self.record_at..];
-            let head = rest.get(..RECORD_HEAD).ok_or(BAD)?;
-            let number = |at: usize| {
-                let bytes = head.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-                bytes.map(u64::from_le_bytes).ok_or(BAD)
-            };
-            let len = u32::from_le_bytes(head[..4].try_into().map_err(|_| BAD)?);
-            let has_header = len & HAS_HEADER != 0;
-            let len = (len & !HAS_HEADER) as usize;
-            let (seq, time) = (number(4)?, number(12)?.cast_signed());
-            let subject = usize::from(u16::from_le_bytes([head[20], head[21]]));
-            let record = rest.get(..len).ok_or(BAD)?;
-            let body = record
-                .get(RECORD_HEAD..len.checked_sub(CHECKSUM).ok_or(BAD)?)
-                .ok_or(BAD)?;
-            self.record_at += len;
-            if seq & TOMBSTONE != 0 {
-                return Ok(Some(OldPart::Removed(seq & !(TOMBSTONE | ERASED))));
-            }
-            if seq == 0 || seq & ERASED != 0 {
-                continue;
-            }
-            let (name, mut rest) = body.split_at_checked(subject).ok_or(BAD)?;
-            let mut header = &[][..];
-            if has_header {
-                let (len, behind) = rest.split_first_chunk::<4>().ok_or(BAD)?;
-                let len = u32::from_le_bytes(*len) as usize;
-                (header, rest) = behind.split_at_checked(len).ok_or(BAD)?;
-            }
-            return Ok(Some(OldPart::Message(Entry {
-                name: name.to_vec(),
-                time,
-                seq,
-                header: header.to_vec(),
-                payload: rest.to_vec(),
-            })));
-        }
-        Ok(None)
+        let rest = self.records.get(self.record_at..).unwrap_or_default();
+        let mut reader = BlockReader::new(rest);
+        let Some(record) = reader.next().transpose()? else {
+            self.record_at = self.records.len();
+            return Ok(None);
+        };
+        self.record_at += reader.position();
+        Ok(match record {
+            BlockRecord::Removed(seq) => Some(OldPart::Removed(seq)),
+            message @ BlockRecord::Message { .. } => message.entry().map(OldPart::Message),
+        })
     }
 
     fn consumer_file(
@@ -202,10 +164,7 @@ impl OldArchive {
         else {
             return Ok(None);
         };
-        // Magic byte and version, then the numbers.
-        let mut rest = content.get(2..).unwrap_or_default();
-        let mut number = || super::varint(&mut rest).ok().flatten().unwrap_or(0);
-        let ack_floor = (number(), number());
+        let ack_floor = consumer_position(content).unwrap_or_default().ack_floor;
         Ok(Some(OldPart::Consumer {
             config,
             name,
@@ -238,21 +197,11 @@ mod tests {
         out.resize(out.len().next_multiple_of(BLOCK), 0);
     }
 
+    const ERASED: u64 = 1 << 63;
+    const TOMBSTONE: u64 = 1 << 62;
+
     fn record(out: &mut Vec<u8>, seq: u64, subject: &str, header: &[u8], payload: &[u8]) {
-        let extra = if header.is_empty() { 0 } else { 4 };
-        let len = RECORD_HEAD + subject.len() + extra + header.len() + payload.len() + CHECKSUM;
-        let mark = if header.is_empty() { 0 } else { HAS_HEADER };
-        out.extend_from_slice(&(len as u32 | mark).to_le_bytes());
-        out.extend_from_slice(&seq.to_le_bytes());
-        out.extend_from_slice(&77i64.to_le_bytes());
-        out.extend_from_slice(&(subject.len() as u16).to_le_bytes());
-        out.extend_from_slice(subject.as_bytes());
-        if !header.is_empty() {
-            out.extend_from_slice(&(header.len() as u32).to_le_bytes());
-            out.extend_from_slice(header);
-        }
-        out.extend_from_slice(payload);
-        out.extend_from_slice(&[0; CHECKSUM]);
+        crate::archive::block::write(out, seq, 77, subject, header, payload);
     }
 
     #[test]
@@ -270,7 +219,7 @@ mod tests {
             "obs/C/meta.inf",
             br#"{"name":"C","durable_name":"C"}"#,
         );
-        file(&mut archive, "obs/C/o.dat", &[22, 2, 7, 5, 9, 8]);
+        file(&mut archive, "obs/C/o.dat", &[22, 2, 7, 5, 9, 8, 0, 0]);
         file(&mut archive, "obs/D/meta.inf", br#"{"name":"D"}"#);
         archive.resize(archive.len() + 2 * BLOCK, 0);
         for piece in [1, 100, archive.len()] {

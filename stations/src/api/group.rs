@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::guard::{IfMatch, etag};
 use super::{Turn, course, done, group_of, ready, station_lock, station_of};
 use crate::command::Command;
-use crate::group::{self, Group, GroupStatus};
+use crate::group::{self, Group, GroupStatus, Start};
 use crate::lock::Hold;
 use crate::name::GroupName;
 use crate::sdk::body::Body;
@@ -31,6 +31,7 @@ pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Ope
     match verb {
         "LIST" => list(body, request, None),
         "INFO" => list(body, request, Some(group_of(body)?)),
+        "CREATE" => create(body, request),
         "UPDATE" => update(body, request),
         "DELETE" => delete(body, request),
         "RESET" => reset(body, request),
@@ -45,6 +46,58 @@ pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Ope
         "RESUME" => pause(body, request, Timestamp::ZERO),
         _ => Err(super::unknown()),
     }
+}
+
+/// Makes a group before anybody is in it. With `last_messages`, `first_sequences` says where it
+/// begins on each partition; durables that are there as the group wants them keep their positions.
+fn create(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let (station, name) = (station_of(body)?, group_of(body)?);
+    super::may_read(request, &station)?;
+    let number = |key, usual| -> Result<i64, Refused> {
+        Ok(if body.has(key) {
+            body.number(key)?
+        } else {
+            usual
+        })
+    };
+    let sequence = number("start_consume_from_sequence", 1)?;
+    let start = Start::from_options(sequence, number("last_messages", -1)?)?;
+    let ack_time = body.number("max_ack_time_ms")?;
+    let deliveries = body.number("max_msg_deliveries")?;
+    let mut group = Group::new(name.clone(), ack_time, deliveries, start);
+    if let Start::Last(_) = start {
+        let firsts = body.numbers("first_sequences")?;
+        group.first_sequences = firsts.into_iter().map(|first| first.max(1)).collect();
+    }
+    let mut is_begun = false;
+    let lock = station_lock(&station, Hold::Exclusive);
+    Ok(course(lock, move |cx, _| {
+        let entry = ready(cx, &station)?;
+        if std::mem::replace(&mut is_begun, true) {
+            return Ok(done());
+        }
+        let plan = match entry.group(&name) {
+            Some(known) if known.group.status == GroupStatus::Ready => {
+                return Err(format!("group {name} at station {station} exists already"));
+            }
+            Some(_) => {
+                is_begun = false;
+                group::removal(cx.account, &entry.station, &name, None)
+            }
+            None => {
+                let firsts = group.first_sequences.len();
+                let wanted = match start {
+                    Start::Last(_) => usize::try_from(entry.station.partitions).unwrap_or(0),
+                    _ => 0,
+                };
+                if firsts != wanted {
+                    return Err(format!("first_sequences has to have {wanted} numbers"));
+                }
+                group::empty(cx.account, &entry.station, &group)
+            }
+        };
+        Ok(Turn::Run(plan))
+    }))
 }
 
 /// The groups of a station, or one of them.

@@ -15,6 +15,7 @@
 //! | `STATION.DELETE` | `station` | |
 //! | `GROUP.LIST` | `station` | `groups` with their members, and their lag on each partition |
 //! | `GROUP.INFO` | `station`, `group` | one of them |
+//! | `GROUP.CREATE` | `station`, `group`, any of `max_ack_time_ms`, `max_msg_deliveries`, `start_consume_from_sequence`, `last_messages` with `first_sequences` | |
 //! | `GROUP.UPDATE` | `station`, `group`, any of `max_ack_time_ms`, `max_msg_deliveries` (−1 for no end), `backoff_ms`; or `follow_members` | |
 //! | `GROUP.DELETE` | `station`, `group` | |
 //! | `GROUP.RESET` | `station`, `group`, one of `sequence`, `time`, `to` (`start`, `end`), maybe `partition` | `sequences` |

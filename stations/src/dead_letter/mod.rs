@@ -187,6 +187,13 @@ pub(crate) struct Draft<'a> {
 impl Draft<'_> {
     /// The message for the stream of dead letters.
     pub(crate) fn publication(&self) -> Step {
+        Step::Publish {
+            stream: STREAM.to_owned(),
+            message: Box::new(self.message()),
+        }
+    }
+
+    fn message(&self) -> Outbound {
         let mut header = HeaderBuilder::new();
         for (name, value) in fields(self.header) {
             let pushed = if is_directive(name) {
@@ -217,7 +224,11 @@ impl Draft<'_> {
         if let Some(id) = self.id {
             header.push("Nats-Msg-Id", id);
         }
-        publication(STREAM.to_owned(), subject, header.finish(), self.payload)
+        Outbound {
+            subject,
+            header: header.finish(),
+            payload: self.payload.clone(),
+        }
     }
 
     /// The copy for a dead-letter station; the same for every attempt and every group.
@@ -256,6 +267,52 @@ impl Draft<'_> {
             header.finish(),
             self.payload,
         )
+    }
+}
+
+/// A dead letter that another server recorded.
+#[derive(Clone, Debug)]
+pub struct Foreign<'a> {
+    /// Its station.
+    pub station: &'a StationName,
+    /// Where it lies, and who failed it; none for a message that violates the schema.
+    pub origin: Option<&'a Origin>,
+    /// The violation, or what the consumer said; may be empty.
+    pub reason: &'a str,
+    /// When it was sent.
+    pub sent: Timestamp,
+    /// Fields of its header. What cannot be one is left out.
+    pub fields: &'a [(String, String)],
+    /// Its payload.
+    pub payload: &'a Bytes,
+    /// The same for every attempt to take it over.
+    pub id: &'a str,
+}
+
+impl Foreign<'_> {
+    /// The message for the stream of dead letters. Stored again it is refused, or a duplicate.
+    #[must_use]
+    pub fn publication(&self) -> Outbound {
+        let mut header = HeaderBuilder::new();
+        for (name, value) in self.fields {
+            // Another server took what this one does not.
+            drop(header.try_push(name.as_bytes(), value.as_bytes()));
+        }
+        let header = if header.is_empty() {
+            Bytes::new()
+        } else {
+            header.finish()
+        };
+        let draft = Draft {
+            station: self.station,
+            origin: self.origin,
+            reason: self.reason,
+            sent: self.sent,
+            header: &header,
+            payload: self.payload,
+            id: Some(self.id),
+        };
+        draft.message()
     }
 }
 

@@ -8,7 +8,7 @@ use menes_jetstream::consumer::config::{AckPolicy, DeliverPolicy, ReplayPolicy};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub(crate) use plans::{change, creation, join, removal, renewal, update};
+pub(crate) use plans::{change, creation, empty, join, removal, renewal, update};
 
 use crate::name::{ConsumerName, GroupName};
 use crate::producer::ClientKind;

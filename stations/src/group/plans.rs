@@ -16,6 +16,24 @@ pub(crate) fn creation(
     group: &Group,
     member: Member,
 ) -> Plan {
+    let mut plan = beginning(account, station, group);
+    plan.step(joined(account, station, group, member));
+    plan
+}
+
+/// Makes a group nobody knows yet, before anybody joins it. Durables that are there as the group
+/// wants them are its own, and keep their positions.
+pub(crate) fn empty(account: &AccountName, station: &Station, group: &Group) -> Plan {
+    let mut plan = beginning(account, station, group);
+    plan.step(Step::record(Command::GroupCreated {
+        account: account.clone(),
+        station: station.name.clone(),
+        group: group.name.clone(),
+    }));
+    plan
+}
+
+fn beginning(account: &AccountName, station: &Station, group: &Group) -> Plan {
     let mut plan = Plan::default();
     let planned = Command::GroupPlanned {
         account: account.clone(),
@@ -28,7 +46,6 @@ pub(crate) fn creation(
         let fresh = delete(station, &group.name, partition);
         plan.undoable(create(station, group, partition), Some(fresh), None);
     }
-    plan.step(joined(account, station, group, member));
     plan
 }
 
