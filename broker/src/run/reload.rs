@@ -250,9 +250,19 @@ const SETTINGS: &[Setting] = settings! {
         streams(s, |streams| streams.max_file)
     };
     "JetStreamDomain", Refuses, |s| streams(s, |streams| streams.domain.clone());
-    "JetStreamKey", Refuses, |s| streams(s, |streams| streams.encryption.key.clone());
-    "JetStreamOldKey", Refuses, |s| streams(s, |streams| streams.encryption.previous.clone());
-    "JetStreamCipher", Refuses, |s| streams(s, |streams| Some(streams.encryption.cipher));
+    // In words without the keys.
+    "JetStreamKey", RefusesSaying("config reload not supported for jetstream encryption key"), |s| {
+        streams(s, |streams| streams.encryption.key.clone())
+    };
+    "JetStreamOldKey", RefusesSaying("config reload not supported for jetstream encryption key"), |s| {
+        streams(s, |streams| streams.encryption.previous.clone())
+    };
+    "JetStreamCipher", Refuses, |s| {
+        streams(s, |streams| {
+            let key = streams.encryption.key.as_ref();
+            key.map(|_| streams.encryption.cipher)
+        })
+    };
     "PidFile", Takes("pid_file"), |s| shown(s.pid_file.as_ref().map(|path| path.display()));
     "PortsFileDir", Refuses, |s| shown(s.ports_file_dir.as_ref().map(|path| path.display()));
     "LameDuckDuration", Refuses, |s| written(&s.lame_duck.duration);

@@ -161,6 +161,21 @@ const PAIRS: &[(&str, &str, &str)] = &[
         "jetstream { max_file: 6 }",
     ),
     (
+        "JetStreamKey",
+        "jetstream { key: a, cipher: aes }",
+        "jetstream { key: b, cipher: aes }",
+    ),
+    (
+        "JetStreamOldKey",
+        "jetstream { key: a, prev_key: b }",
+        "jetstream { key: a, prev_key: c }",
+    ),
+    (
+        "JetStreamCipher",
+        "jetstream { key: a, cipher: aes }",
+        "jetstream { key: a, cipher: chacha }",
+    ),
+    (
         "JetStreamDomain",
         "jetstream { domain: a }",
         "jetstream { domain: b }",
