@@ -9,16 +9,27 @@ use crate::account::Account;
 /// Results by account and subject, valid as long as the generation of their subject stands.
 ///
 /// A subject has one slot; another subject with the same slot takes it over, entry, buffers and
-/// all. The table grows with its use up to [`MAX_SLOTS`], so its size is bounded whatever is
-/// published.
+/// all, but only when it comes for the second time. Most subjects that come once never come again:
+/// those of replies. Their results are made in one place that stays in the processor's cache, and
+/// of the subject remains a mark. The table grows with its use up to [`MAX_SLOTS`], so its size is
+/// bounded whatever is published.
 #[derive(Debug)]
 pub(super) struct RouteCache {
     key: HashKey,
-    slots: Vec<Option<Box<Entry>>>,
-    /// Takeovers since the table last grew.
-    takeovers: usize,
-    /// The slot used last: messages often come many on one subject.
+    slots: Vec<Slot>,
+    /// Subjects that found no entry since the table last grew.
+    misses: usize,
+    /// The slot used last, or [`ONCE`]: messages often come many on one subject.
     last: usize,
+    /// The subject that came last for the first time.
+    once: Box<Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Half of the hash of the subject that came last without an entry.
+    mark: u32,
+    entry: Option<Box<Entry>>,
 }
 
 #[derive(Debug)]
@@ -33,31 +44,62 @@ struct Entry {
 
 /// No sum of counters gets there: the result is not of this subject yet.
 const NEVER: u64 = u64::MAX;
+/// Stands for [`RouteCache::once`].
+const ONCE: usize = usize::MAX;
 const FIRST_SLOTS: usize = 64;
 const MAX_SLOTS: usize = 16 * 1024;
 /// A reused entry gives up room beyond this many subscriptions.
 const KEPT_ROOM: usize = 64;
+
+impl Entry {
+    fn new() -> Self {
+        Self {
+            hash: 0,
+            account: 0,
+            subject: Vec::new(),
+            footprint: Footprint::default(),
+            generation: NEVER,
+            result: MatchResult::default(),
+        }
+    }
+
+    /// Makes it the entry of another subject; its result is still that of the former one.
+    fn become_of(&mut self, hash: u64, account: &Arc<Account>, literal: &[u8]) {
+        self.hash = hash;
+        self.account = account.id();
+        self.subject.clear();
+        self.subject.extend_from_slice(literal);
+        self.footprint = account.sublist().footprint(literal);
+        self.generation = NEVER;
+    }
+
+    fn is_of(&self, account: &Account, literal: &[u8]) -> bool {
+        self.account == account.id() && self.subject == literal
+    }
+}
 
 impl RouteCache {
     pub(super) fn new() -> Self {
         Self {
             key: HashKey::of_process(),
             slots: Vec::new(),
-            takeovers: 0,
-            last: 0,
+            misses: 0,
+            last: ONCE,
+            once: Box::new(Entry::new()),
         }
     }
 
     /// What matches `literal` in `account`, now.
     #[inline]
     pub(super) fn lookup(&mut self, account: &Arc<Account>, literal: &[u8]) -> &MatchResult {
-        let is_wanted = |entry: &Entry| entry.account == account.id() && entry.subject == literal;
-        let last = self.slots.get(self.last).and_then(Option::as_deref);
-        if !last.is_some_and(is_wanted) {
+        let last = self.entry(self.last);
+        if !last.is_some_and(|entry| entry.is_of(account, literal)) {
             self.last = self.find(account, literal);
         }
-        let entry = self.slots[self.last].as_mut();
-        let entry = entry.expect("found or put there just now");
+        let entry = match self.slots.get_mut(self.last) {
+            Some(slot) => slot.entry.as_mut().expect("found or put there just now"),
+            None => &mut self.once,
+        };
         let generation = account.sublist().generation(entry.footprint);
         if entry.generation != generation {
             entry.generation = generation;
@@ -69,64 +111,61 @@ impl RouteCache {
         &entry.result
     }
 
-    /// The slot of the entry for a subject; it may be new.
-    fn find(&mut self, account: &Arc<Account>, literal: &[u8]) -> usize {
-        let hash = self.key.hash(literal) ^ u64::from(account.id()).rotate_right(20);
-        if self.slots.is_empty() {
-            self.slots.resize_with(FIRST_SLOTS, || None);
-        }
-        let at = slot_of(hash, self.slots.len());
-        let known = self.slots[at].as_ref().is_some_and(|entry| {
-            entry.hash == hash && entry.account == account.id() && entry.subject == literal
-        });
-        if known {
-            at
-        } else {
-            self.take_over(hash, account, literal)
+    #[inline]
+    fn entry(&self, at: usize) -> Option<&Entry> {
+        match self.slots.get(at) {
+            Some(slot) => slot.entry.as_deref(),
+            None => Some(&self.once),
         }
     }
 
-    /// Makes an entry for a subject that has none; its result is still that of the former one.
+    /// Where the entry for a subject is; it may be new.
+    fn find(&mut self, account: &Arc<Account>, literal: &[u8]) -> usize {
+        let hash = self.key.hash(literal) ^ u64::from(account.id()).rotate_right(20);
+        if self.slots.is_empty() {
+            self.slots.resize_with(FIRST_SLOTS, Slot::default);
+        }
+        let at = slot_of(hash, self.slots.len());
+        let known = self.slots[at]
+            .entry
+            .as_ref()
+            .is_some_and(|entry| entry.hash == hash && entry.is_of(account, literal));
+        if known {
+            at
+        } else {
+            self.miss(hash, account, literal)
+        }
+    }
+
+    /// Makes an entry for a subject that has none.
     #[inline(never)]
-    fn take_over(&mut self, hash: u64, account: &Arc<Account>, literal: &[u8]) -> usize {
-        if self.takeovers > self.slots.len() && self.slots.len() < MAX_SLOTS {
+    fn miss(&mut self, hash: u64, account: &Arc<Account>, literal: &[u8]) -> usize {
+        self.misses += 1;
+        if self.misses > 2 * self.slots.len() && self.slots.len() < MAX_SLOTS {
             self.grow();
         }
         let at = slot_of(hash, self.slots.len());
-        let footprint = account.sublist().footprint(literal);
-        match &mut self.slots[at] {
-            Some(entry) => {
-                self.takeovers += 1;
-                entry.hash = hash;
-                entry.account = account.id();
-                entry.subject.clear();
-                entry.subject.extend_from_slice(literal);
-                entry.footprint = footprint;
-                entry.generation = NEVER;
-            }
-            empty => {
-                *empty = Some(Box::new(Entry {
-                    hash,
-                    account: account.id(),
-                    subject: literal.to_vec(),
-                    footprint,
-                    generation: NEVER,
-                    result: MatchResult::default(),
-                }));
-            }
+        let slot = &mut self.slots[at];
+        let mark = mark_of(hash);
+        if slot.mark != mark {
+            slot.mark = mark;
+            self.once.become_of(hash, account, literal);
+            return ONCE;
         }
+        let entry = slot.entry.get_or_insert_with(|| Box::new(Entry::new()));
+        entry.become_of(hash, account, literal);
         at
     }
 
     fn grow(&mut self) {
         let count = (self.slots.len() * 4).min(MAX_SLOTS);
         let old = std::mem::take(&mut self.slots);
-        self.slots.resize_with(count, || None);
-        for entry in old.into_iter().flatten() {
+        self.slots.resize_with(count, Slot::default);
+        for entry in old.into_iter().filter_map(|slot| slot.entry) {
             let at = slot_of(entry.hash, count);
-            self.slots[at] = Some(entry);
+            self.slots[at].entry = Some(entry);
         }
-        self.takeovers = 0;
+        self.misses = 0;
     }
 }
 
@@ -134,6 +173,12 @@ impl RouteCache {
 fn slot_of(hash: u64, count: usize) -> usize {
     debug_assert!(count.is_power_of_two());
     usize::try_from(hash & (count as u64 - 1)).expect("below the number of slots")
+}
+
+/// The half of a hash that does not choose the slot; never that of an empty slot.
+#[inline]
+fn mark_of(hash: u64) -> u32 {
+    u32::try_from(hash >> 32).expect("half of it") | 1
 }
 
 #[cfg(test)]
@@ -173,5 +218,27 @@ mod tests {
             assert_eq!(found, n % 10 == 7);
         }
         assert!(cache.slots.len() <= MAX_SLOTS);
+        assert!(cache.slots.iter().all(|slot| slot.entry.is_none()));
+    }
+
+    #[test]
+    fn a_subject_that_comes_again_gets_an_entry() {
+        let account = Account::for_tests();
+        let mut cache = RouteCache::new();
+        let subjects: Vec<_> = (b'a'..=b'z').collect();
+        for subject in [&subjects[..], &subjects[..]].concat() {
+            assert!(cache.lookup(&account, &[subject]).is_empty());
+        }
+        // Two of them may share a slot; not all of them do.
+        assert!(cache.slots.iter().any(|slot| slot.entry.is_some()));
+        let tag = IngestTag {
+            kind: IngestKind::Application,
+            id: 1,
+        };
+        drop(account.subscribe_engine(tag, b"b", None));
+        assert!(cache.lookup(&account, b"a").is_empty());
+        assert_eq!(cache.lookup(&account, b"b").plain.len(), 1);
+        assert_eq!(cache.lookup(&account, b"once").plain.len(), 0);
+        assert_eq!(cache.lookup(&account, b"b").plain.len(), 1);
     }
 }
