@@ -162,6 +162,9 @@ pub struct BlockBuilder {
     is_tagged: bool,
 }
 
+/// Bytes a block has room for at first.
+const FIRST_ROOM: usize = 512;
+
 impl BlockBuilder {
     /// An empty block whose records carry times from `base` on.
     #[must_use]
@@ -176,7 +179,7 @@ impl BlockBuilder {
     }
 
     fn of_version(base: Timestamp, version: u8) -> Self {
-        let mut buffer = BytesMut::with_capacity(4096);
+        let mut buffer = BytesMut::with_capacity(FIRST_ROOM);
         buffer.put_u8(version);
         buffer.put_i64_le(base.0);
         buffer.put_u32_le(0);
@@ -186,6 +189,13 @@ impl BlockBuilder {
             count: 0,
             is_tagged: version == TAGGED_VERSION,
         }
+    }
+
+    /// Makes room for a block of so many bytes.
+    #[must_use]
+    pub fn with_room(mut self, bytes: usize) -> Self {
+        self.buffer.reserve(bytes.saturating_sub(self.buffer.len()));
+        self
     }
 
     /// Whether the records carry a [`Tag`].
@@ -258,6 +268,10 @@ impl BlockBuilder {
     #[must_use]
     pub fn finish(mut self) -> Bytes {
         self.buffer[9..13].copy_from_slice(&self.count.to_le_bytes());
+        if self.buffer.capacity() > 2 * self.buffer.len() {
+            // Blocks are kept in memory for a while, and room is not worth keeping.
+            return Bytes::copy_from_slice(&self.buffer);
+        }
         self.buffer.freeze()
     }
 }

@@ -27,6 +27,8 @@ use crate::time::Timestamp;
 
 /// How long a stream waits before it tries again to expire messages, after the log refused.
 const EXPIRY_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+/// Most room made for a block before it has anything.
+const MAX_ROOM: usize = 1 << 20;
 /// Longest subject that a block can hold.
 const MAX_SUBJECT_BYTES: usize = u16::MAX as usize;
 
@@ -186,12 +188,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             target.gaps = target.gaps.saturating_add(gap);
         }
         let is_gathering = target.builder.is_some() || !target.proposed.is_empty();
+        let room = target.room;
         let builder = target.builder.get_or_insert_with(|| {
-            if needs_tags {
+            let builder = if needs_tags {
                 BlockBuilder::tagged(time)
             } else {
                 BlockBuilder::new(time)
-            }
+            };
+            builder.with_room(room)
         });
         builder.push_tagged(
             record.tag,
@@ -498,6 +502,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return;
         };
         target.gaps = 0;
+        target.room = builder.len().min(MAX_ROOM);
         let entry = Entry {
             group,
             index: target.next_index,

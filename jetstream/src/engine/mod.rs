@@ -292,6 +292,8 @@ pub(crate) struct StreamGroup {
     waiting: usize,
     last_time: Timestamp,
     builder: Option<BlockBuilder>,
+    /// Bytes of the last block, for the next one probably has as many.
+    room: usize,
     /// What `builder` holds.
     claim: Option<Claim>,
     replies: Replies,
@@ -341,6 +343,7 @@ impl StreamGroup {
             applied: applied_index,
             waiting: 0,
             builder: None,
+            room: 0,
             claim: None,
             replies: Replies::default(),
             proposed: Vec::new(),

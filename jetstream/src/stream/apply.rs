@@ -64,7 +64,6 @@ impl Stream {
         outcomes.reserve(room_for(declared, block));
         let mut edit = Edit::new(self, cx, removed);
         edit.open_block(at, index, declared, block);
-        let mut stored = None;
         // Fast batches that ended in this block with a refused message.
         let mut ended = BTreeSet::new();
         // Counters of which an increment in this block has to be counted again.
@@ -96,7 +95,7 @@ impl Stream {
                     edit.pass_over(ordinal);
                     PublishOutcome::Outdated
                 }
-                None => edit.publish(ordinal, proposed, interest, &mut stored)?,
+                None => edit.publish(ordinal, proposed, interest)?,
             };
             if outcome == PublishOutcome::Outdated {
                 outdated.insert(proposed.subject());
@@ -117,9 +116,6 @@ impl Stream {
                 group,
                 format_args!("entry {index} holds a cut block"),
             ));
-        }
-        if let Some(subject) = stored {
-            edit.remember(subject);
         }
         edit.finish()
     }
@@ -166,11 +162,10 @@ impl Edit<'_, '_, '_> {
         ordinal: u32,
         record: Proposed<'_>,
         interest: Interest<'_>,
-        stored: &mut Option<usize>,
     ) -> Result<PublishOutcome, StoreError> {
         let outcome = match self.origin_refuses(&record)? {
             Some(outcome) => outcome,
-            None => self.decide(record, interest, stored)?,
+            None => self.decide(record, interest)?,
         };
         if let Tag::Source { id, seq, .. } = record.tag
             && !outcome.is_refusal()
@@ -203,7 +198,6 @@ impl Edit<'_, '_, '_> {
         &mut self,
         record: Proposed<'_>,
         interest: Interest<'_>,
-        stored: &mut Option<usize>,
     ) -> Result<PublishOutcome, StoreError> {
         let Proposed {
             block,
@@ -278,7 +272,6 @@ impl Edit<'_, '_, '_> {
 
         let previous = StreamSeq(self.subject_last(number)?);
         let seq = self.store(open, span, number, size)?;
-        *stored = Some(number);
         self.note_id(&directives, seq, span.time);
         if let Some(Ttl::Seconds(seconds)) = expires {
             self.note_ttl(seconds, seq, span.time);

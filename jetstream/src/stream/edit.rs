@@ -252,9 +252,9 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             }
             at = self.subjects[number].same_hash;
         }
-        let row = match &self.stream.recent {
-            Some((recent, row)) if recent == subject => Some(*row),
-            _ => SubjectRow::read(Rows::Txn(self.cx.txn), self.stream.group, subject)?,
+        let row = match self.stream.recent.get(hash, subject) {
+            Some(row) => Some(row),
+            None => SubjectRow::read(Rows::Txn(self.cx.txn), self.stream.group, subject)?,
         };
         let number = self.subjects.len();
         self.subjects.push(SubjectEdit {
@@ -659,7 +659,7 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         if let Some(at) = self.subjects.iter().rposition(|edit| edit.row.count > 0) {
             return Ok(Some(at));
         }
-        if let Some((name, _)) = &self.stream.recent {
+        if let Some(name) = self.stream.recent.sole() {
             let name = Bytes::copy_from_slice(name);
             let at = self.subject(&name, &name)?;
             if self.subjects[at].row.count > 0 {
@@ -885,14 +885,8 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
                 self.cx.txn.delete(Table::Subject, key);
                 edit.stored = false;
             }
-            if let Some((recent, row)) = &mut self.stream.recent
-                && *recent == edit.subject
-            {
-                *row = edit.row;
-                if edit.row.count == 0 {
-                    self.stream.recent = None;
-                }
-            }
+            let hash = xxh3_64(&edit.subject);
+            self.stream.recent.set(hash, &edit.subject, edit.row);
         }
         Ok(())
     }
@@ -923,25 +917,13 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         }
     }
 
-    /// Remembers a subject as the one stored last.
-    pub(super) fn remember(&mut self, subject: usize) {
-        let edit = &self.subjects[subject];
-        if edit.row.count == 0 {
-            return;
-        }
-        match &mut self.stream.recent {
-            Some((recent, row)) if *recent == edit.subject => *row = edit.row,
-            _ => self.stream.recent = Some((edit.subject.to_vec(), edit.row)),
-        }
-    }
-
     /// Forgets every subject and block in hand, for a purge of everything.
     pub(super) fn forget(&mut self) {
         debug_assert!(self.open.is_none());
         self.subjects.clear();
         self.by_hash.clear();
         self.dirty.clear();
-        self.stream.recent = None;
+        self.stream.recent.clear();
         self.stream.memory.clear();
         self.cx.cache.forget_group(self.stream.group);
     }

@@ -241,8 +241,8 @@ pub struct Stream {
     due_markers: Vec<Bytes>,
     /// Blocks of a stream in memory, by first sequence.
     memory: BTreeMap<u64, Bytes>,
-    /// The subject stored last, with its row: most streams have few subjects in a row.
-    recent: Option<(Vec<u8>, subject::SubjectRow)>,
+    /// Rows of subjects that changed lately: most streams have few subjects at a time.
+    recent: subject::RecentSubjects,
     /// Blocks where reads and writes went on lately.
     cursors: [Cell<Cursor>; 4],
     next_cursor: Cell<u8>,
@@ -401,7 +401,7 @@ impl Stream {
             origins: Origins::default(),
             due_markers: Vec::new(),
             memory: BTreeMap::new(),
-            recent: None,
+            recent: subject::RecentSubjects::default(),
             cursors: Default::default(),
             next_cursor: Cell::new(0),
         }

@@ -378,7 +378,7 @@ impl Stream {
         self.next_ttl = None;
         self.next_schedule = None;
         self.dedup = None;
-        self.recent = None;
+        self.recent.clear();
         self.memory.clear();
         Ok(())
     }

@@ -11,6 +11,8 @@ use crate::ids::GroupId;
 use crate::ports::{Seek, StoreError, Table};
 
 use super::codec::{Reader, behind_prefix, corrupt, group_end, group_start, put_varint};
+use super::dedup::HashedMap;
+use super::few_in_tests;
 use super::filters::Filters;
 use super::rows::Rows;
 use super::runs::Runs;
@@ -71,6 +73,53 @@ impl SubjectRow {
                 None => Err(bad_subject(group, subject)),
             },
         }
+    }
+}
+
+/// Rows of subjects as they are in the store, those that changed lately.
+#[derive(Debug, Default)]
+pub(super) struct RecentSubjects {
+    /// By the hash of their names.
+    rows: HashedMap<u64, (Box<[u8]>, SubjectRow)>,
+}
+
+/// Most subjects remembered of a stream: a few KiB.
+const MAX_RECENT: usize = few_in_tests(128);
+
+impl RecentSubjects {
+    /// The row of a subject whose hash is `hash`, if it is remembered; it then exists.
+    pub(super) fn get(&self, hash: u64, subject: &[u8]) -> Option<SubjectRow> {
+        let (name, row) = self.rows.get(&hash)?;
+        (**name == *subject).then_some(*row)
+    }
+
+    /// The row of a subject is this now; one without messages does not exist.
+    pub(super) fn set(&mut self, hash: u64, subject: &[u8], row: SubjectRow) {
+        if row.count == 0 {
+            self.rows.remove(&hash);
+            return;
+        }
+        if let Some((name, known)) = self.rows.get_mut(&hash)
+            && **name == *subject
+        {
+            *known = row;
+            return;
+        }
+        if self.rows.len() >= MAX_RECENT {
+            self.rows.clear();
+        }
+        self.rows.insert(hash, (subject.into(), row));
+    }
+
+    /// The only one remembered.
+    pub(super) fn sole(&self) -> Option<&[u8]> {
+        let mut names = self.rows.values().map(|(name, _)| &**name);
+        names.next().filter(|_| self.rows.len() == 1)
+    }
+
+    /// Forgets them all.
+    pub(super) fn clear(&mut self) {
+        self.rows = HashedMap::default();
     }
 }
 
