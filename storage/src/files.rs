@@ -73,17 +73,21 @@ pub(crate) fn write_all(file: &dyn File, bytes: &[u8], offset: u64) -> io::Resul
 ///
 /// Space that was only reserved turns into written space with the first write to it, and that
 /// makes the sync of every such write commit the file system's journal too: about twice the time.
-pub(crate) fn prewrite(file: &dyn File, len: u64) -> io::Result<()> {
+///
+/// It is done piece by piece, each one synced, so that the syncs of others never wait for more than
+/// a piece, and ends early when `goes_on` says so.
+pub(crate) fn prewrite(file: &dyn File, len: u64, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
     let zeros = vec![0; 1 << 20];
     let mut offset = 0;
-    while offset < len {
+    while offset < len && goes_on() {
         let chunk = usize::try_from(len - offset)
             .unwrap_or(usize::MAX)
             .min(zeros.len());
         write_all(file, zeros.split_at(chunk).0, offset)?;
+        file.sync()?;
         offset += chunk as u64;
     }
-    file.sync()
+    Ok(())
 }
 
 /// The error of a write that took only part of its bytes.

@@ -83,6 +83,8 @@ struct Ready {
     last: AtomicU64,
     /// Unused files that can become segments.
     spares: AtomicU64,
+    /// The segment that is waited for: no time is left to write it before its use.
+    awaited: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -182,6 +184,7 @@ impl Keeper {
     /// The file of a segment that was asked for, waiting for it.
     pub(super) fn take(&self, segment: u64) -> Result<Arc<dyn File>, StoreError> {
         let mut state = self.ready.state.lock();
+        self.ready.awaited.store(segment, Ordering::Relaxed);
         loop {
             if state.postponed.take() == Some(segment) {
                 // As in `prepare`.
@@ -227,7 +230,8 @@ impl Stock {
                     ready.state.lock().postponed = Some(segment);
                 } else {
                     let name = segment_name(segment);
-                    let file = self.prepare(&name, prewrite).map_err(|error| {
+                    let goes_on = || prewrite && ready.awaited.load(Ordering::Relaxed) != segment;
+                    let file = self.prepare(&name, &goes_on).map_err(|error| {
                         io_error("create segment", self.files.path(&name), &error)
                     });
                     ready.last.store(segment, Ordering::Relaxed);
@@ -300,7 +304,8 @@ impl Stock {
             .store(self.spares.len() as u64, Ordering::Relaxed);
     }
 
-    fn prepare(&mut self, name: &str, prewrite: bool) -> io::Result<Arc<dyn File>> {
+    /// Makes a file; a new one is written once for as long as `goes_on` says so.
+    fn prepare(&mut self, name: &str, goes_on: &dyn Fn() -> bool) -> io::Result<Arc<dyn File>> {
         let file = if let Some(spare) = self.spares.pop() {
             self.files.rename(&spare, name)?;
             self.files.open(name)?
@@ -315,9 +320,7 @@ impl Stock {
                 }
                 created => {
                     let file = created?;
-                    if prewrite {
-                        files::prewrite(&*file, self.segment_bytes)?;
-                    }
+                    files::prewrite(&*file, self.segment_bytes, goes_on)?;
                     file
                 }
             }

@@ -306,6 +306,7 @@ impl SegmentLog {
             file,
             next_requested,
             begun: Instant::now(),
+            batches: (0, 0),
             next_segment_bytes: options.segment_bytes,
             horizon: writer::horizon_behind(synced.end(), active.len),
             sidecar,

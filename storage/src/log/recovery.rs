@@ -31,9 +31,10 @@ use super::writer::horizon_behind;
 use crate::error::OpenError;
 use crate::files::{File, Files, prewrite, write_all};
 
-/// How much of the first segment is written when the store is made: enough for the first minutes
-/// of a small server, little enough not to delay its start.
-const FIRST_PREWRITTEN_BYTES: u32 = 4 << 20;
+/// Length of the first segment. All of it is written once before its use, as syncs on it are cheaper
+/// then, and that must not delay the first start; the segments to come are written in the
+/// background.
+pub(super) const FIRST_SEGMENT_BYTES: u32 = 4 << 20;
 
 /// The first segment of every store; zero never names one.
 pub(super) const FIRST_SEGMENT: u64 = 1;
@@ -130,14 +131,12 @@ fn create_first_segment(
     let store = superblock.contents.store;
     let name = segment_name(FIRST_SEGMENT);
     let created = || {
-        let file = files.create(&name, u64::from(options.segment_bytes))?;
-        prewrite(
-            &*file,
-            u64::from(options.segment_bytes.min(FIRST_PREWRITTEN_BYTES)),
-        )?;
+        let len = options.segment_bytes.min(FIRST_SEGMENT_BYTES);
+        let file = files.create(&name, u64::from(len))?;
+        prewrite(&*file, u64::from(len), &|| true)?;
         let header = SegmentHeader {
             number: FIRST_SEGMENT,
-            len: options.segment_bytes,
+            len,
             sealed: options.vault.is_on(),
             store,
         };

@@ -149,6 +149,29 @@ fn what_was_appended_is_read_before_and_after_its_sync_and_after_a_restart() {
 }
 
 #[test]
+fn what_does_not_fit_into_the_short_first_segment_goes_to_the_next() {
+    let files = SimulatedFiles::default();
+    let long = LogOptions {
+        segment_bytes: 16 << 20,
+        ..options(IDLE)
+    };
+    let mut log = open_with(&files, long.clone()).expect("new");
+    let sizes = [100, 9 << 20, 100, 1 << 20];
+    let entries: Vec<_> = (1..).zip(sizes).map(|(at, len)| sized(at, len)).collect();
+    let mut written = Vec::new();
+    for entry in &entries {
+        written.extend(append(&mut log, std::slice::from_ref(entry)).expect("space"));
+    }
+    settle(&mut log).expect("healthy");
+    let segments = written.iter().map(|(at, _)| at.position.segment);
+    assert_eq!(segments.collect::<Vec<_>>(), [1, 2, 2, 2]);
+    log.close().expect("healthy");
+    let mut log = open_with(&files, long).expect("closed in good order");
+    let replayed = replay(&mut log, LogPosition::default()).expect("sound");
+    assert_eq!(replayed, written);
+}
+
+#[test]
 fn one_turn_takes_one_sync() {
     let files = SimulatedFiles::default();
     let mut log = open(&files, NEVER_IDLE).expect("new");
@@ -839,7 +862,7 @@ fn a_start_reads_what_was_written_lately_and_not_the_segment() {
     contents.get_mut(sidecar::NAME).expect("it is there")[4096 * 3 + 20] ^= 1;
     let damaged = SimulatedFiles::with_contents(&contents);
     let mut log = open_with(&damaged, large()).expect("killed");
-    assert!(damaged.bytes_read() > u64::from(LARGE));
+    assert!(damaged.bytes_read() > u64::from(recovery::FIRST_SEGMENT_BYTES.min(LARGE)));
     assert_eq!(
         replay(&mut log, LogPosition::default()).expect("sound"),
         written

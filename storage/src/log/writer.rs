@@ -20,9 +20,13 @@ use super::{TailEvidence, sidecar};
 use crate::error::io_error;
 use crate::files::{File, Files};
 
-/// A new segment is written once before its use when the current one took this long to fill half:
-/// then the disk has time for it, and the syncs to come are cheaper.
+/// A new segment is written once before its use, which makes the syncs to come cheaper, when the
+/// current one took this long to fill half: then the disk has time for it.
 const PREWRITE_AFTER: Duration = Duration::from_millis(500);
+/// It is also when batches were smaller than this: then there are many syncs in a segment. Large
+/// batches gain little by it, and would be written twice. The small segments of tests have no such
+/// need, and their steps are counted.
+const PREWRITE_BELOW: u64 = if cfg!(test) { 0 } else { 64 << 10 };
 /// How far the horizon lies beyond what is written when it is moved. Each move is a sync of the
 /// sidecar, and a start after a crash reads this much at most.
 const HORIZON_BYTES: u32 = if cfg!(test) { 2048 } else { 8 << 20 };
@@ -42,6 +46,8 @@ pub(super) struct Writer {
     pub(super) next_requested: bool,
     /// When the segment being written was begun, or the log opened.
     pub(super) begun: Instant,
+    /// Batches written since then, and their bytes.
+    pub(super) batches: (u64, u64),
     /// Length of the segments to come.
     pub(super) next_segment_bytes: u32,
     pub(super) sidecar: Sidecar,
@@ -175,6 +181,8 @@ impl Writer {
             end: batch.end.offset,
             batch_serial,
         };
+        self.batches.0 += 1;
+        self.batches.1 += batch.bytes();
         if !self.next_requested && batch.end.offset > self.segment_bytes / 2 {
             self.request_next();
         }
@@ -190,11 +198,14 @@ impl Writer {
         self.segment_bytes = self.next_segment_bytes;
         self.next_requested = false;
         self.begun = Instant::now();
+        self.batches = (0, 0);
         Ok(())
     }
 
     fn request_next(&mut self) {
-        let prewrite = self.begun.elapsed() > PREWRITE_AFTER;
+        let (count, bytes) = self.batches;
+        let prewrite =
+            self.begun.elapsed() > PREWRITE_AFTER || bytes < count.saturating_mul(PREWRITE_BELOW);
         self.keeper.prepare(self.segment + 1, prewrite);
         self.next_requested = true;
     }

@@ -468,6 +468,7 @@ fn open_db(directory: &Path, options: &StateOptions) -> Result<DB, OpenError> {
 
 fn table_options(table: Table, cache: &Cache, options: &StateOptions) -> Options {
     let mut blocks = BlockBasedOptions::default();
+    let mut family = Options::default();
     blocks.set_block_cache(cache);
     blocks.set_block_size(16 << 10);
     blocks.set_format_version(6);
@@ -476,8 +477,9 @@ fn table_options(table: Table, cache: &Cache, options: &StateOptions) -> Options
     if matches!(table, Table::Subject | Table::Consumer | Table::Dedup) {
         // These are asked for keys that are often not there.
         blocks.set_bloom_filter(10.0, false);
+        family.set_memtable_whole_key_filtering(true);
+        family.set_memtable_prefix_bloom_ratio(0.05);
     }
-    let mut family = Options::default();
     family.set_block_based_table_factory(&blocks);
     family.set_level_compaction_dynamic_level_bytes(true);
     family.set_write_buffer_size((options.write_buffer_bytes / 2).max(64 << 10));
