@@ -19,6 +19,12 @@ const BACKLOG: i32 = 4096;
 /// Pause after an accept that failed for want of something, for instance descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes the kernel takes for a client beyond what is on its way to it; the rest waits here, where it
+/// is counted. Without a bound it takes megabytes for each client that does not read, until the
+/// memory for all connections runs short and the others slow down to a fifth.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT_BYTES: u32 = 256 << 10;
+
 /// Opens a listening socket on every address of `host`, preferring IPv4: the first that works.
 /// Gives the address it got too. As in nats-server `0.0.0.0` takes connections over IPv6 too, where
 /// the machine has it.
@@ -147,6 +153,8 @@ pub(crate) async fn accept_inside(
 
 fn prepare(stream: tokio::net::TcpStream) -> io::Result<std::net::TcpStream> {
     stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES)?;
     stream.into_std()
 }
 
