@@ -1079,6 +1079,8 @@ impl Session {
 
     /// The connection is over.
     pub(super) fn end(&mut self, reason: CloseReason) {
+        // What it published comes before the news that it is gone.
+        self.worker.batch().hand_over();
         self.unbind(reason);
     }
 

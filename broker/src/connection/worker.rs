@@ -223,6 +223,7 @@ async fn serve(worker: Rc<Worker>, mut incoming: UnboundedReceiver<Accepted>) {
     while let Some(ended) = connections.join_next().await {
         report(ended);
     }
+    worker.batch().hand_over();
     inbox.abort();
     settler.abort();
 }

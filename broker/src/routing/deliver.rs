@@ -82,11 +82,24 @@ pub struct RouteBatch {
     cache: RouteCache,
     stage: Stage,
     ingest: Option<Arc<IngestQueue>>,
+    /// For the engine, until the thread has handled everything that was ready: what several
+    /// publishers have for it is then one batch and one wake, and one sync of the disk.
+    held: Held,
     random: SmallRng,
     server_name: Arc<str>,
     /// The message at hand reports how long a service took.
     is_reporting: bool,
 }
+
+/// See [`RouteBatch`].
+#[derive(Debug, Default)]
+struct Held {
+    batches: Vec<IngestBatch>,
+    bytes: usize,
+}
+
+/// More bytes than this are not held back from the engine.
+const HELD_BYTES: usize = 4 * 1024;
 
 /// Payloads from this size on are shared by their receivers instead of copied to each. Below,
 /// copying is cheaper than counting references and writing one more slice.
@@ -122,6 +135,7 @@ impl RouteBatch {
         Self {
             cache: RouteCache::new(),
             ingest: equipment.ingest.take(),
+            held: Held::default(),
             server_name: Arc::clone(&equipment.server_name),
             is_reporting: false,
             stage: Stage::new(equipment),
@@ -258,22 +272,48 @@ impl RouteBatch {
         self.stage.bytes >= FULL_BYTES
     }
 
-    /// Hands everything gathered to its receivers and wakes them, and the engine its messages.
+    /// Hands everything gathered to its receivers and wakes them, and the engine its messages: at
+    /// once, or when the thread has handled what was ready.
     pub fn flush(&mut self) -> Flushed {
         let mut flushed = Flushed {
             behind: self.stage.flush(),
             engine_behind: false,
         };
-        for batch in self.stage.ingest.drain(..) {
-            if let Some(queue) = &self.ingest {
-                flushed.engine_behind |= !queue.push(batch);
-            }
+        if self.stage.ingest.is_empty() {
+            return flushed;
+        }
+        let bytes = |batch: &IngestBatch| batch.bytes();
+        self.held.bytes += self.stage.ingest.iter().map(bytes).sum::<usize>();
+        self.held.batches.append(&mut self.stage.ingest);
+        if self.stage.remote.home.is_none() || self.held.bytes > HELD_BYTES {
+            flushed.engine_behind = !self.hand_over();
+        } else {
+            self.stage.remote.wants_settling();
         }
         flushed
     }
 
-    /// Sees to receivers on other threads; `settler` is woken when there are some again.
+    /// Gives the engine what is held for it; false when it is behind.
+    pub(crate) fn hand_over(&mut self) -> bool {
+        if self.held.batches.is_empty() {
+            return true;
+        }
+        self.held.bytes = 0;
+        match &self.ingest {
+            Some(queue) => queue.push(&mut self.held.batches),
+            None => {
+                self.held.batches.clear();
+                true
+            }
+        }
+    }
+
+    /// Sees to the engine and to receivers on other threads; `settler` is woken when there is
+    /// something for them again. What goes to the engine goes first: it was published before
+    /// anything that answers what the receivers get.
     pub(crate) fn settle(&mut self, settler: &Waker) {
+        // Too little to hold anybody up for; who brings more is held up then.
+        self.hand_over();
         self.stage.remote.settle(&mut self.stage.buffers);
         self.stage.remote.settler = Some(settler.clone());
     }
@@ -713,11 +753,15 @@ impl Remote {
         match self.waiting.get_mut(worker) {
             Some(waiting) if self.home != Some(worker) => {
                 waiting.push((Arc::clone(client), writer));
-                if let Some(settler) = self.settler.take() {
-                    settler.wake();
-                }
+                self.wants_settling();
             }
             _ => writer.wake(),
+        }
+    }
+
+    fn wants_settling(&mut self) {
+        if let Some(settler) = self.settler.take() {
+            settler.wake();
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! A subscription of the engine carries an [`IngestTag`]. A message that matches one is copied into
 //! the arena of an [`IngestBatch`], once however many tags it matched, and the batch goes into the
-//! [`IngestQueue`] when the connection has handled everything its socket gave it. So a read of the
-//! socket costs the engine one lock and one wake, however many messages it held.
+//! [`IngestQueue`] when the thread has handled everything that was ready, or at once if it is much.
+//! So a turn of a thread costs the engine one lock and one wake, however many messages came, and
+//! from however many connections.
 //!
 //! The queue is bounded in bytes by its readers' manners: a batch is always taken, and a connection
 //! that finds the queue over its limit stops reading its socket until the engine has caught up.
@@ -285,16 +286,19 @@ impl IngestQueue {
         std::mem::take(&mut *self.limit_changes.lock())
     }
 
-    /// Hands over a batch. False when the queue is over its limit now: the caller then waits for
-    /// [`IngestQueue::drained`] before it reads more from its socket.
-    pub fn push(&self, mut batch: IngestBatch) -> bool {
+    /// Hands over batches, which are taken out of `batches`. False when the queue is over its limit
+    /// now: the caller then waits for [`IngestQueue::drained`] before it reads more from its socket.
+    pub fn push(&self, batches: &mut Vec<IngestBatch>) -> bool {
         if self.enforcement.is_active() {
-            batch.check(&self.enforcement);
+            for batch in &mut *batches {
+                batch.check(&self.enforcement);
+            }
         }
+        let added: usize = batches.iter().map(IngestBatch::bytes).sum();
         let bytes = {
             let mut waiting = self.waiting.lock();
-            waiting.bytes += batch.bytes();
-            waiting.batches.push(batch);
+            waiting.bytes += added;
+            waiting.batches.append(batches);
             waiting.bytes
         };
         if !self.told.swap(true, Ordering::AcqRel) {
@@ -399,21 +403,21 @@ mod tests {
                 count.fetch_add(1, Ordering::Relaxed);
             }),
         );
-        assert!(queue.push(batch(b"1")));
-        assert!(queue.push(batch(b"2")));
+        assert!(queue.push(&mut vec![batch(b"1")]));
+        assert!(queue.push(&mut vec![batch(b"2")]));
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
         let mut taken = Vec::new();
         queue.take(&mut taken);
         assert_eq!(taken.len(), 2);
         assert_eq!(queue.bytes(), 0);
-        queue.push(batch(b"3"));
+        queue.push(&mut vec![batch(b"3")]);
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
 
     #[test]
     fn a_full_queue_tells_the_reader_to_stop() {
         let queue = IngestQueue::new(10, Arc::new(|| {}));
-        assert!(!queue.push(batch(b"more than ten bytes")));
+        assert!(!queue.push(&mut vec![batch(b"more than ten bytes")]));
         let mut taken = Vec::new();
         queue.take(&mut taken);
         assert_eq!(queue.bytes(), 0);
