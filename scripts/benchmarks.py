@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+from benchmark_client import REPLY, Client, create_bucket, gets, puts, watch
+
 CORE = "core"
 JETSTREAM = "jetstream"
 
@@ -52,8 +54,14 @@ ROWS = [
     (JETSTREAM, "fetch 500, no acks, 128 B", "fetch --ack none", [RATE]),
     (JETSTREAM, "fetch 500, no acks, 1 KiB", "fetch --ack none --size 1024", [RATE]),
     (JETSTREAM, "fetch 500, explicit acks, 128 B", "fetch --ack explicit", [RATE]),
-    (JETSTREAM, "push with flow control, 128 B", "push", [RATE]),
+    (JETSTREAM, "push as to an ordered consumer, 128 B", "push", [RATE]),
+    (JETSTREAM, "publish, file, 128 B, 500 outstanding, with 1,000,000 ids", "jspub --window 500 --msgid 1 --msgs 1000000", [RATE]),
 ]
+# Figures of one run each that the load generator does not give; see `one_run`.
+KEYS = 1_000_000
+GETS = 300_000
+RESTART_MESSAGES = 2_000_000
+LARGE_COMMITS = 300_000
 COLUMNS = {RATE: 1, P50: 6, P99: 7, P999: 8}
 CPU = 4
 UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -85,8 +93,7 @@ class Server:
         self.log = log
 
     def __enter__(self):
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        self.start()
         until = time.monotonic() + START_LIMIT
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
@@ -94,6 +101,10 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > until:
                 raise SystemExit(f"{self.name} did not start: see {self.log}")
             time.sleep(0.05)
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
@@ -121,7 +132,7 @@ def servers(options, table, arguments, folder):
         found.append(("nats-old", command(options.old_nats)))
     found.append(("menes", command(options.menes)))
     # What is fetched would take it hours to store.
-    if arguments.startswith("jspub"):
+    if arguments.startswith("jspub") and "--msgs" not in arguments:
         config = folder / "always.conf"
         config.write_text("jetstream { sync_interval: always }\n")
         found.append(("nats-sync", [*command(options.nats), "-c", config]))
@@ -215,6 +226,95 @@ def rates(options, folder):
         yield f"{kind}: {shown(middle)} messages of 128 B a second, {middle / base:.2f} of TCP"
 
 
+def memory(pid, what):
+    """MiB of a server: `VmRSS` now, `VmHWM` at most so far."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(rf"{what}:\s+(\d+) kB", status)[1]) / 1024
+
+
+def written(pid):
+    """Bytes a server has written to files, each page once for every time it was synced."""
+    return int(re.search(r"^write_bytes: (\d+)", pathlib.Path(f"/proc/{pid}/io").read_text(), re.M)[1])
+
+
+def load(options, server, arguments):
+    done = subprocess.run(
+        [options.loadgen, *arguments.split(), "--runs", "1", "--max-other", "1", "--target", server.target],
+        capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{server.name}: {done.stdout}{done.stderr}")
+
+
+def many_keys(server):
+    """Rates of putting, getting and watching the keys of a bucket, and what they take of memory."""
+    with Client(server.port) as client:
+        create_bucket(client)
+        steps = [
+            ("KV put", KEYS, lambda: client.exchange(puts(KEYS), KEYS, b"MSG %s 1 " % REPLY)),
+            ("KV get", GETS, lambda: client.exchange(gets(KEYS, GETS), GETS, b"MSG %s 1 " % REPLY)),
+            ("KV watch", KEYS, lambda: watch(client, KEYS)),
+        ]
+        for what, count, step in steps:
+            begun = time.monotonic()
+            step()
+            yield f"{what}, {KEYS:,} keys of 128 B", count / (time.monotonic() - begun)
+        yield "memory then, MiB", memory(server.process.pid, "VmRSS")
+
+
+def with_ids(options, server):
+    """What a duplicate window takes of memory."""
+    load(options, server, "jspub --window 500 --msgid 1 --msgs 1000000 --keep 1")
+    yield "memory after 1,000,000 ids, MiB", memory(server.process.pid, "VmRSS")
+
+
+def large_commits(options, server):
+    """Bytes written for each byte of subjects and payloads stored."""
+    before = written(server.process.pid)
+    size = 1024
+    load(options, server, f"jspub --pubs 8 --window 500 --size {size} --msgs {LARGE_COMMITS} --keep 1")
+    # Both write behind the acknowledgement as well.
+    time.sleep(3)
+    subject = len("LG.s0")
+    yield "bytes written per byte stored, 1 KiB", (written(server.process.pid) - before) / (LARGE_COMMITS * (size + subject))
+
+
+def restart(options, server):
+    """Seconds from the start after a `kill -9` until the stream answers with all its messages."""
+    load(options, server, f"jspub --window 1000 --msgs {RESTART_MESSAGES} --keep 1 --stream RESTART")
+    times = []
+    for _ in range(3):
+        server.process.kill()
+        server.process.wait()
+        begun = time.monotonic()
+        server.start()
+        while time.monotonic() - begun < START_LIMIT:
+            with contextlib.suppress(OSError, RuntimeError), Client(server.port) as client:
+                answer = client.api("$JS.API.STREAM.INFO.RESTART", {})
+                if answer["state"]["messages"] == RESTART_MESSAGES:
+                    break
+            time.sleep(0.005)
+        times.append(time.monotonic() - begun)
+    yield f"start after kill -9, {RESTART_MESSAGES:,} messages, s", statistics.median(times)
+
+
+def one_run(options, folder):
+    """Rows of figures that come from one run of each server."""
+    for work in [lambda s: many_keys(s), lambda s: with_ids(options, s), lambda s: large_commits(options, s), lambda s: restart(options, s)]:
+        found = {}
+        for name, command in servers(options, JETSTREAM, "", folder):
+            if name == "floor":
+                continue
+            (folder / name).mkdir(exist_ok=True)
+            with Server(name, command, folder / name, folder / f"{name}.log") as server:
+                for what, value in work(server):
+                    found.setdefault(what, {})[name] = value
+        for what, values in found.items():
+            best = max if what.startswith("KV") else min
+            ratio = values["menes"] / best(value for name, value in values.items() if name != "menes")
+            cells = [shown(values[name]) if name in values else "-" for name in ("nats", "nats-old", "menes")]
+            yield "| " + " | ".join([what, *cells, f"**{ratio:.2f}**"]) + " |"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loadgen", required=True, help="the load generator")
@@ -249,6 +349,12 @@ def main():
                 rows = measure(options, arguments, [server.target for server in running])
             for line in table_rows(table, name, compared, rows):
                 print(line, flush=True)
+        if table == JETSTREAM and re.search(options.rows, "one run"):
+            print("\n| one run | nats-server | nats-server 2.9 | Menes | Menes to the better |")
+            print("|---|---|---|---|---|", flush=True)
+            with tempfile.TemporaryDirectory(dir=base) as inside:
+                for line in one_run(options, pathlib.Path(inside)):
+                    print(line, flush=True)
         if table == CORE and re.search(options.rows, "idle"):
             with tempfile.TemporaryDirectory(dir=base) as inside:
                 print("\nidle connections:", *idle_memory(options, pathlib.Path(inside)), sep="\n- ", flush=True)
