@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use async_nats::jetstream::{self, stream};
-use menes_compat_tests::{ServerOptions, TestServer, connect, menes_binary};
+use futures_util::StreamExt;
+use menes_compat_tests::{Login, ServerOptions, TestServer, connect, menes_binary};
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// How long a server may take to come up, or to notice that there is space again.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -69,7 +70,13 @@ const MEGABYTES: usize = 80;
 
 #[tokio::test]
 async fn damage_is_found_before_anybody_meets_it_and_costs_nothing_else() -> Result<()> {
-    let mut server = TestServer::start(ServerOptions::default())?;
+    let options = ServerOptions::default();
+    let Login { user, password } = &options.login;
+    let config = format!(
+        "accounts {{ APP {{ jetstream: enabled, users: [ {{user: {user}, password: {password}}} ] }}\n\
+         $SYS {{ users: [ {{user: sys, password: sys}} ] }} }}"
+    );
+    let mut server = TestServer::start(options.clone().with_config(&config))?;
     let context = jetstream::new(connect::connect(&server).await?);
     let config = stream::Config {
         name: "T".into(),
@@ -104,6 +111,15 @@ async fn damage_is_found_before_anybody_meets_it_and_costs_nothing_else() -> Res
     ensure!(told.contains("damaged at offset"), "{told}");
     let is_told = |line: &str| line.contains("[ERR]") && line.contains("is damaged at offset");
     ensure!(server.log().lines().any(is_told), "{}", server.log());
+    let system = async_nats::ConnectOptions::with_user_and_password("sys".into(), "sys".into())
+        .connect(server.url())
+        .await?;
+    let mut advisories = system.subscribe("$JS.EVENT.ADVISORY.STORE.>").await?;
+    let advisory = timeout(Duration::from_secs(30), advisories.next())
+        .await?
+        .context("the connection ended")?;
+    let text = String::from_utf8_lossy(&advisory.payload).into_owned();
+    ensure!(text.contains("damaged at offset"), "{text}");
 
     let context = jetstream::new(connect::connect(&server).await?);
     let stream = context.get_stream("T").await?;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use menes_jetstream::memory::{FlushedState, MemoryState};
 use menes_jetstream::ports::{
     LogPosition, Row, Seek, StateStore, StoreErrorKind, Table, Write, WriteSet,
 };
 use menes_storage::OpenError;
+use menes_storage::log::Scrub;
 use menes_storage::state::{RocksState, StateOptions};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -528,4 +530,56 @@ fn a_crash_in_the_middle_of_automatic_flushes_leaves_all_tables_at_one_point() {
             );
         }
     }
+}
+
+#[test]
+fn damage_to_rows_is_found_before_anybody_meets_it() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let path = directory.path();
+    let key = |n: u32| n.to_be_bytes();
+    let value = |n: u32| vec![n as u8; 500];
+    let mut store = open_rocks(path);
+    for n in 0..200 {
+        let writes = vec![put(Table::Subject, &key(n), &value(n))];
+        let set = WriteSet {
+            writes,
+            applied: at(n),
+        };
+        store.write(&set).expect("healthy");
+    }
+    store.close().expect("healthy");
+    let largest = std::fs::read_dir(path)
+        .expect("readable")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "sst"))
+        .max_by_key(|path| path.metadata().expect("readable").len())
+        .expect("rows lie in a table");
+    let scrub = Scrub {
+        bytes_per_second: u64::MAX,
+        pause: Duration::from_millis(20),
+        delay: Duration::ZERO,
+    };
+    let options = StateOptions {
+        scrub: Some(scrub),
+        ..StateOptions::default()
+    };
+    let store = RocksState::open(path, LOG, &options).expect("sound");
+    let monitor = store.monitor();
+    for n in 0..200 {
+        let found = store.get(Table::Subject, &key(n)).expect("sound");
+        assert_eq!(found, Some(value(n)));
+    }
+    assert_eq!(monitor.damage(), None);
+    let mut bytes = std::fs::read(&largest).expect("readable");
+    bytes[700] ^= 1;
+    std::fs::write(&largest, bytes).expect("writable");
+    let begun = Instant::now();
+    let told = loop {
+        if let Some(told) = monitor.damage() {
+            break told;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is found");
+        std::thread::yield_now();
+    };
+    assert!(told.contains("are damaged"), "{told}");
 }

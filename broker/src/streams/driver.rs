@@ -48,6 +48,8 @@ const NOT_AUDITED: [&[u8]; 3] = [
 ];
 /// JetStream error code of a message that violates the schema of its station. None of nats-server's.
 const SCHEMA_VIOLATION: u16 = 19_001;
+/// Where the account of the system hears of damage in the stores.
+const STORE_DAMAGED: &[u8] = b"$JS.EVENT.ADVISORY.STORE.DAMAGED";
 /// Subjects of the JetStream API and of what clients answer to deliveries.
 const API_SUBJECTS: [(&[u8], IngestKind); 3] = [
     (b"$JS.API.>", IngestKind::Api),
@@ -211,6 +213,8 @@ pub(crate) struct Driver<L, S> {
     details: Option<(u64, Details)>,
     /// When details were last complete.
     details_at: Option<Instant>,
+    /// Damage that was announced.
+    damage_told: Option<String>,
     server_name: String,
     /// What `$JS.API.` is called in the domain of the server; empty without one.
     domain_prefix: Vec<u8>,
@@ -244,6 +248,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             status_at: None,
             details: None,
             details_at: None,
+            damage_told: None,
         }
     }
 
@@ -554,6 +559,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         if is_due || self.engine.poisoned().is_some() {
             self.status_at = Some(now);
             self.links.status.update(&self.engine);
+            self.announce_damage(self.clock.now());
         }
     }
 
@@ -584,6 +590,38 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         self.links.status.answer(ticket, accounts);
         self.details_at = Some(Instant::now());
         false
+    }
+
+    /// Tells the account of the system of damage in the stores: once, as soon as anyone there
+    /// listens.
+    fn announce_damage(&mut self, now: Timestamp) {
+        let status = self.links.status.load();
+        let Some(damage) = &status.damage else { return };
+        if self.damage_told.as_ref() == Some(damage) {
+            return;
+        }
+        let mut accounts = self.routes.accounts.all().into_iter();
+        let Some(system) = accounts.find(|account| account.is_system()) else {
+            return;
+        };
+        let advisory = serde_json::json!({
+            "type": "io.menes.jetstream.advisory.v1.store_damaged",
+            "id": format!("{:032X}", rand::random::<u128>()),
+            "timestamp": now,
+            "server": self.server_name,
+            "damage": damage,
+        });
+        let is_heard = self.routes.send(Outgoing {
+            account: system.name(),
+            target: STORE_DAMAGED,
+            subject: STORE_DAMAGED,
+            reply: b"",
+            header: b"",
+            payload: advisory.to_string().as_bytes(),
+        });
+        if is_heard {
+            self.damage_told = Some(damage.clone());
+        }
     }
 
     /// What is in flight becomes durable and is answered; waiting pull requests are told.

@@ -133,7 +133,8 @@ impl Streams {
             Arc::new(move || wake.ring()),
         )
         .map_err(|error| StreamsError(error.to_string()))?;
-        self.status.watch(store.log.monitor());
+        self.status
+            .watch(store.log.monitor(), store.state.monitor());
         let mut clock = Clock::new();
         let now = clock.now();
         let features = Features {

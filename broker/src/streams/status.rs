@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use menes_jetstream::engine::{AccountFigures, Application, Engine, Figures};
 use menes_jetstream::ports::{LogPosition, LogStore, StateStore};
 use menes_storage::log::LogMonitor;
+use menes_storage::state::StateMonitor;
 use tokio::sync::Notify;
 
 /// The engine at one moment.
@@ -48,7 +49,7 @@ pub struct Status {
     published: Notify,
     /// Makes the engine thread look.
     wake: OnceLock<Arc<dyn Fn() + Send + Sync>>,
-    log: OnceLock<LogMonitor>,
+    stores: OnceLock<(LogMonitor, StateMonitor)>,
 }
 
 impl fmt::Debug for Status {
@@ -68,10 +69,16 @@ impl Status {
         }
     }
 
-    /// Tells of the damage in this log, too.
-    pub(crate) fn watch(&self, log: LogMonitor) {
-        // There is one log in the life of a server.
-        drop(self.log.set(log));
+    /// Tells of the damage in these stores, too.
+    pub(crate) fn watch(&self, log: LogMonitor, state: StateMonitor) {
+        // There is one store in the life of a server.
+        drop(self.stores.set((log, state)));
+    }
+
+    /// What is damaged, for people; `None` as far as nobody knows of anything.
+    fn damage(&self) -> Option<String> {
+        let (log, state) = self.stores.get()?;
+        describe(&log.damage()).or_else(|| state.damage())
     }
 
     /// The latest figures, at most a second old.
@@ -120,7 +127,7 @@ impl Status {
 
     /// What the log tells of itself, once there is one.
     pub(crate) fn log(&self) -> Option<&LogMonitor> {
-        self.log.get()
+        self.stores.get().map(|(log, _)| log)
     }
 
     /// Publishes details that answer this ticket.
@@ -141,7 +148,7 @@ impl Status {
         status.figures = engine.figures();
         status.is_ready = true;
         status.poisoned = engine.poisoned().map(ToString::to_string);
-        status.damage = self.log.get().and_then(|log| describe(&log.damage()));
+        status.damage = self.damage();
         self.publish(status);
     }
 

@@ -192,7 +192,8 @@ pub fn create(
     let mut config = validate(config, pedantic, stream, bounds)?;
     if is_threshold_open && let Some((_, current)) = &current {
         // What the consumer is so far decides, whatever name it is given now.
-        config.inactive_threshold = if current.durable_name.is_some() {
+        let is_kept = current.durable_name.is_some() || current.inactive_threshold <= 0;
+        config.inactive_threshold = if is_kept {
             0
         } else {
             DEFAULT_INACTIVE_THRESHOLD

@@ -454,7 +454,7 @@ impl Consumer {
                 } => {
                     if self.filters.are_within(filter) {
                         self.removed_below(next.0);
-                    } else if self.filters.reach_into(filter) {
+                    } else if self.filters.reach_into(filter) || self.filters.overlap(filter) {
                         self.removed_below(first.0);
                     }
                 }
@@ -728,10 +728,7 @@ impl Consumer {
     fn settled_floor(&self) -> Position {
         match self.state.pending.oldest_unsettled() {
             None => self.sent,
-            Some(oldest) => Position {
-                consumer: crate::ids::ConsumerSeq(oldest.first).before(),
-                stream: StreamSeq(oldest.seq).before(),
-            },
+            Some(oldest) => self.state.floor_below(oldest),
         }
     }
 

@@ -28,7 +28,8 @@ pub(super) fn position(
         DeliverPolicy::LastPerSubject => {
             let seqs = source.last_per_subject(filters)?;
             latest = Latest::new(&seqs, last);
-            seqs.first().copied().unwrap_or(after_last)
+            // Without a match the reference begins with the last message, whatever it is.
+            seqs.first().copied().unwrap_or(last)
         }
         // A sequence that is still to come is waited for.
         DeliverPolicy::ByStartSequence => {

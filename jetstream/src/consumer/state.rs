@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pending::Pending;
+use super::pending::{Delivery, Pending};
 use crate::ids::{ConsumerSeq, StreamSeq};
 
 /// Pending deliveries of this many stream sequences share a row.
@@ -68,13 +68,24 @@ impl State {
     /// Raises the floor to just below the oldest recorded delivery that is not settled.
     pub(super) fn move_floor(&mut self) {
         let floor = match self.pending.oldest() {
-            Some(oldest) if oldest.is_recorded() => Position {
-                consumer: ConsumerSeq(oldest.first).before(),
-                stream: StreamSeq(oldest.seq).before(),
-            },
+            Some(oldest) if oldest.is_recorded() => self.floor_below(oldest),
             _ => self.delivered,
         };
         self.ack_floor = self.ack_floor.advanced_to(floor);
+    }
+
+    /// The floor while `oldest` is the oldest delivery that is not settled. What lies before it
+    /// because it was passed over counts as settled only with a delivery that is, as in the
+    /// reference server.
+    pub(super) fn floor_below(&self, oldest: &Delivery) -> Position {
+        let consumer = ConsumerSeq(oldest.first).before();
+        if consumer <= self.ack_floor.consumer {
+            return self.ack_floor;
+        }
+        Position {
+            consumer,
+            stream: StreamSeq(oldest.seq).before(),
+        }
     }
 
     /// Takes out a delivery that is settled, given up or gone before; true when it was there.

@@ -635,6 +635,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -694,5 +696,39 @@ mod tests {
         batch.settled = 1007;
         batch.acknowledge(500).expect("due");
         assert_eq!((batch.acknowledged, batch.flow), (1007, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_subject_is_a_step_or_none(
+            inbox in "[a-z.]{1,12}",
+            id in "[a-zA-Z0-9]{1,22}",
+            flow in any::<u32>(),
+            is_ok in any::<bool>(),
+            seq in 0_u64..5,
+            operation in 0_u8..7,
+            noise in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let gaps = if is_ok { "ok" } else { "fail" };
+            let reply = format!("{inbox}.{id}.{flow}.{gaps}.{seq}.{operation}.$FI");
+            let fits = match operation {
+                0 => seq == 1,
+                1 | 3 => seq > 1,
+                2 | 4 => seq > 0,
+                _ => false,
+            };
+            let step = Step::parse(reply.as_bytes());
+            prop_assert_eq!(step.is_some(), fits, "{}", reply);
+            if let Some(step) = step {
+                prop_assert_eq!(step.id, id.as_bytes());
+                prop_assert_eq!(step.seq, seq);
+                prop_assert_eq!(step.gaps_are_fine, is_ok);
+                let wanted = if flow == 0 { 10 } else { flow.min(u32::from(u16::MAX)) };
+                prop_assert_eq!(u32::from(step.flow), wanted);
+            }
+            for reply in [noise.clone(), [&noise[..], SUFFIX].concat()] {
+                prop_assert!(Step::parse(&reply).is_none_or(|step| step.seq > 0));
+            }
+        }
     }
 }

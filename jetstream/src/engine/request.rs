@@ -813,10 +813,17 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         account: &AccountName,
         filter: Option<&str>,
     ) -> Vec<(String, GroupId)> {
+        // As in the reference server an empty token is a word like any other, which only wildcards
+        // match.
+        let filter = filter.map(|filter| {
+            let words = filter.split('.');
+            let words = words.map(|word| if word.is_empty() { "\0" } else { word });
+            words.collect::<Vec<_>>().join(".")
+        });
         self.meta
             .streams(account)
             .filter(|(_, group)| {
-                let Some(filter) = filter else { return true };
+                let Some(filter) = &filter else { return true };
                 self.groups.get(group).is_some_and(|target| {
                     target.stream.config().subjects.iter().any(|subject| {
                         menes_protocol::subject::overlaps(subject.as_bytes(), filter.as_bytes())

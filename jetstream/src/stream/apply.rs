@@ -212,9 +212,16 @@ impl Edit<'_, '_, '_> {
         }
         let header = record.header();
         let subject = record.subject();
+        let (header_len, payload_len) = (header.len(), record.payload().len());
+        if (header_len + payload_len) as u64 > self.stream.limits.message_bytes {
+            return Ok(PublishOutcome::Refused(ApiError::message_too_large()));
+        }
+        if header_len > MAX_HEADER_BYTES {
+            return Ok(PublishOutcome::Refused(ApiError::headers_too_large()));
+        }
         let mut rollup = None;
         let mut directives = Directives::default();
-        if !header.is_empty() && header.len() <= MAX_HEADER_BYTES {
+        if !header.is_empty() {
             directives = match Directives::parse(header) {
                 Ok(directives) => directives,
                 // The origin took it as it is.
@@ -227,18 +234,9 @@ impl Edit<'_, '_, '_> {
             }
         }
         if self.stream.limits.counter
-            && header.len() <= MAX_HEADER_BYTES
             && let Some(outcome) = self.miscounted(&directives, &record)?
         {
             return Ok(outcome);
-        }
-        let limits = &self.stream.limits;
-        let (header_len, payload_len) = (header.len(), record.payload().len());
-        if (header_len + payload_len) as u64 > limits.message_bytes {
-            return Ok(PublishOutcome::Refused(ApiError::message_too_large()));
-        }
-        if header_len > MAX_HEADER_BYTES {
-            return Ok(PublishOutcome::Refused(ApiError::headers_too_large()));
         }
         if let Tag::Mirror { seq, .. } = tag
             && !self.jump_to(seq, span.time)

@@ -102,6 +102,13 @@ impl Filters {
         wider == b">" || (!self.is_all() && self.list.iter().all(is_within))
     }
 
+    /// Whether something of what one of the filters wants lies within `wider`, and all of it.
+    #[must_use]
+    pub fn overlap(&self, wider: &[u8]) -> bool {
+        let is_within = |filter: &Filter| subject::is_subset(&filter.pattern, wider);
+        self.list.iter().any(is_within)
+    }
+
     /// Whether everything that matches `narrower` is wanted.
     #[must_use]
     pub fn reach_into(&self, narrower: &[u8]) -> bool {

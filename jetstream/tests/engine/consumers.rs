@@ -520,11 +520,11 @@ fn consumers_go_on_behind_what_is_purged() {
 }
 
 #[test]
-fn a_stream_without_consumers_keeps_its_messages_when_interest_comes_to_count() {
+fn a_stream_without_consumers_loses_its_messages_when_interest_comes_to_count() {
     let mut server = Server::new();
     server.stream("S", &["s.>"], "");
     server.store("s.a");
     let interest = r#"{"name":"S","subjects":["s.>"],"retention":"interest"}"#;
     server.must("STREAM.UPDATE.S", interest);
-    assert_eq!(server.state("S")["messages"], 1);
+    assert_eq!(server.state("S")["messages"], 0);
 }

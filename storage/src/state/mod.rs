@@ -7,5 +7,6 @@
 mod convert;
 mod encrypted;
 mod rocksdb;
+mod scrub;
 
-pub use self::rocksdb::{RocksState, StateOptions};
+pub use self::rocksdb::{RocksState, StateMonitor, StateOptions};

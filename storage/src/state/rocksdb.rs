@@ -24,8 +24,10 @@ use rocksdb::{
     ReadOptions, WriteBatch, WriteOptions,
 };
 
+use super::scrub::{Findings, Scrubber};
 use super::{convert, encrypted};
 use crate::error::OpenError;
+use crate::log::Scrub;
 use crate::vault::Vault;
 
 const APPLIED_KEY: &[u8] = b"applied";
@@ -49,6 +51,8 @@ pub struct StateOptions {
     pub open_files: i32,
     /// What files are encrypted with. Default: nothing.
     pub vault: Vault,
+    /// How what is stored is checked for damage; `None` for not at all.
+    pub scrub: Option<Scrub>,
 }
 
 impl Default for StateOptions {
@@ -60,6 +64,7 @@ impl Default for StateOptions {
             write_rate_bytes: 128 << 20,
             open_files: 256,
             vault: Vault::default(),
+            scrub: Some(Scrub::default()),
         }
     }
 }
@@ -67,10 +72,25 @@ impl Default for StateOptions {
 /// The state of one server on disk.
 #[derive(Debug)]
 pub struct RocksState {
+    /// Ends with the state.
+    _scrubber: Option<Scrubber>,
+    findings: Arc<Findings>,
     shared: Arc<Shared>,
     flusher: Option<JoinHandle<()>>,
     applied: Option<LogPosition>,
     writes_until_check: u32,
+}
+
+/// Tells how a state is doing, wherever the state itself goes.
+#[derive(Clone, Debug)]
+pub struct StateMonitor(Arc<Findings>);
+
+impl StateMonitor {
+    /// What is damaged, as far as anybody has looked.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        self.0.damage()
+    }
 }
 
 /// What the owner and the flusher share.
@@ -131,12 +151,29 @@ impl RocksState {
         let flusher = Flusher(Arc::clone(&shared))
             .start()
             .map_err(OpenError::io("start a thread for", directory))?;
+        let findings = Arc::new(Findings::default());
+        let scrubber = match options.scrub {
+            Some(scrub) => {
+                let (vault, findings) = (options.vault.clone(), Arc::clone(&findings));
+                let started = Scrubber::start(scrub, directory.to_path_buf(), vault, findings);
+                Some(started.map_err(OpenError::io("start a thread for", directory))?)
+            }
+            None => None,
+        };
         Ok(Self {
+            _scrubber: scrubber,
+            findings,
             shared,
             flusher: Some(flusher),
             applied,
             writes_until_check: WRITES_PER_CHECK,
         })
+    }
+
+    /// A handle that tells how the state is doing.
+    #[must_use]
+    pub fn monitor(&self) -> StateMonitor {
+        StateMonitor(Arc::clone(&self.findings))
     }
 
     /// Flushes everything and ends.

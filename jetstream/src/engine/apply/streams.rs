@@ -588,12 +588,15 @@ pub(super) fn drop_unwanted(
 }
 
 /// Removes from a stream that now is one of interest what consumers are done with and no other
-/// wants. What no consumer ever wanted stays, as in the reference server.
+/// wants. What no consumer ever wanted stays as long as there is one, as in the reference server.
 fn drop_settled(
     target: &mut StreamGroup,
     cx: &mut stream::Context<'_, '_>,
     removed: &mut Vec<Removed>,
 ) -> Result<(), StoreError> {
+    if target.consumers.is_empty() {
+        return drop_unwanted(target, &Filters::all(), cx, removed);
+    }
     let StreamGroup {
         stream, consumers, ..
     } = target;

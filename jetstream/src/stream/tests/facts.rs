@@ -249,8 +249,9 @@ fn the_last_of_a_subject_is_found_again_after_it_was_removed() {
 
 #[test]
 fn refusals_have_the_codes_of_nats_server() {
+    let large = "x".repeat(101);
     let mut world = World::new(StreamConfig {
-        max_msg_size: 10,
+        max_msg_size: 100,
         ..config()
     });
     let cases = [
@@ -263,7 +264,15 @@ fn refusals_have_the_codes_of_nats_server() {
         (with("a", &["Nats-Batch-Id: b"]), 10174),
         (with("a", &["Nats-Stream-Source: s 1"]), 10227),
         (with("a", &["Nats-Msg-Id: 1", "Nats-Msg-Id: 2"]), 10003),
-        (plain("a", "more than ten"), 10054),
+        (plain("a", &large), 10054),
+        // Before anything else that is wrong with it.
+        (
+            Proposal {
+                payload: large.clone().into(),
+                ..with("a", &["Nats-Expected-Stream: other"])
+            },
+            10054,
+        ),
     ];
     for (proposal, expected) in cases {
         let header = proposal.header.clone();

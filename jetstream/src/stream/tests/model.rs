@@ -204,10 +204,19 @@ impl Model {
         self.ids.retain(|(_, _, time)| now.0 - time.0 < window);
     }
 
+    fn is_too_large(&self, proposal: &Proposal) -> bool {
+        let body = proposal.header.len() + proposal.payload.len();
+        body as u64 > limit(i64::from(self.config.max_msg_size))
+    }
+
     fn publish(&mut self, proposal: &Proposal, draft: &Draft, time: Timestamp) -> PublishOutcome {
         let refused = PublishOutcome::Refused;
         let time = time.max(self.last_time);
         self.log_time = self.log_time.max(time);
+        if self.is_too_large(proposal) {
+            return refused(ApiError::message_too_large());
+        }
+        let body = proposal.header.len() + proposal.payload.len();
         let mut id = String::new();
         let (mut rollup, mut expires, mut ageless) = (None, None, false);
         for ask in &draft.asks {
@@ -255,10 +264,6 @@ impl Model {
         }
         if rollup.is_some() && !self.config.allow_rollup_hdrs {
             return refused(ApiError::rollup("rollup not permitted"));
-        }
-        let body = proposal.header.len() + proposal.payload.len();
-        if body as u64 > limit(i64::from(self.config.max_msg_size)) {
-            return refused(ApiError::message_too_large());
         }
         if self.config.retention == Retention::Interest
             && !(self.interest)(draft.subject.as_bytes())
@@ -546,7 +551,7 @@ impl Pair {
         for (n, (draft, proposal)) in drafts.iter().zip(&proposals).enumerate() {
             let time = Timestamp(base.0 + n as i64);
             let draft = self.as_sent(draft, proposal);
-            let expected = if conflicts(proposal) {
+            let expected = if conflicts(proposal) && !self.model.is_too_large(proposal) {
                 self.model.log_time = self.model.log_time.max(time.max(self.model.last_time));
                 PublishOutcome::Refused(ApiError::bad_request())
             } else {
