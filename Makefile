@@ -26,7 +26,7 @@ build: setup ## Build the release binary, target/release/menes
 	cargo build --release --locked -p menes-cli
 
 run: build ## Set up, build and start one node with data in ./menes-data
-	target/release/menes serve --data $(DATA) $(ARGS)
+	target/release/menes dev --data $(DATA) $(ARGS)
 
 test: setup clients ## Set up, build, run every test, the real clients included
 	scripts/test.sh

@@ -179,10 +179,15 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         }
         None => None,
     };
-    let streams = match (&settings.jetstream, streams) {
+    let mut streams = match (&settings.jetstream, streams) {
         (Some(_), Some(streams)) => Some(start_streams(&settings, &asked, streams, &server)?),
         _ => None,
     };
+    if let Some(streams) = &mut streams
+        && let Some(password) = streams.take_first_password()?
+    {
+        announce::first_user(&password);
+    }
     let (reload, reloads) = mpsc::unbounded_channel();
     let system = system::start(server.shared(), documents, reload).map_err(RunError::System)?;
     let claims = operator::start(&server.shared()).map_err(RunError::System)?;
@@ -308,7 +313,13 @@ fn start_streams(
 /// How streams are served. Without a limit in the settings, memory streams have `max_memory`.
 fn streams_options(asked: &Settings, max_memory: Option<u64>) -> StreamsOptions {
     let jetstream = asked.jetstream.clone().unwrap_or_default();
+    let auth = &asked.server.auth;
+    let is_said = !auth.users.is_empty()
+        || auth.token.is_some()
+        || auth.callout.is_some()
+        || asked.server.operator.is_some();
     StreamsOptions {
+        wants_root: auth.is_closed && !is_said,
         domain: jetstream.domain,
         encryption: jetstream.encryption,
         limits: ServerLimits {

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::account::book::Refusal;
 use crate::account::description::AccountDescription;
 use crate::account::{Account, Accounts, SYSTEM_ACCOUNT, services};
+use crate::auth::directory::{Directory, StoredLogin};
 use crate::auth::operator::Operator;
 use crate::auth::{Authenticator, Standing};
 use crate::config::options::{AuthOptions, Options, TlsOptions};
@@ -61,6 +62,8 @@ pub struct Hooks {
     pub ingest: Option<Arc<IngestQueue>>,
     /// Is told which clients come and go.
     pub observer: Option<Arc<dyn ConnectionObserver>>,
+    /// Users that are stored.
+    pub directory: Arc<Directory>,
 }
 
 impl fmt::Debug for Hooks {
@@ -183,7 +186,7 @@ impl Shared {
             internal: OnceLock::new(),
             started: Instant::now(),
             accounts: Arc::new(accounts),
-            auth: Authenticator::new(&options.auth),
+            auth: Authenticator::with(&options.auth, Arc::clone(&hooks.directory)),
             auth_options: Mutex::new(options.auth.clone()),
             registry: (0..workers).map(|_| Mutex::default()).collect(),
             connections: AtomicUsize::new(0),
@@ -394,6 +397,26 @@ impl Shared {
 
     pub(crate) fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    /// Closes a connection whose stored user is gone or has other credentials, or gives it the
+    /// permissions that its user has now.
+    pub(crate) fn look_at(&self, client: &Client, stored: &StoredLogin) {
+        let permissions = client.identity().permissions.clone();
+        match self.auth.directory().standing(stored, permissions.as_ref()) {
+            Standing::Same => {}
+            Standing::Permitted(permissions) => client.permit(permissions),
+            Standing::Refused => client.revoke(),
+        }
+    }
+
+    /// The same for everyone, after stored users changed.
+    pub(crate) fn look_at_all(&self) {
+        for client in self.clients() {
+            if let Some(stored) = &client.identity().stored {
+                self.look_at(&client, stored);
+            }
+        }
     }
 
     pub(crate) fn auth(&self) -> &Authenticator {
@@ -662,6 +685,12 @@ impl Server {
     /// A thread that cannot be started. Nothing is left open.
     pub fn serve(self) -> Result<ServerHandle, StartError> {
         let shared = self.shared;
+        let watching = Arc::downgrade(&shared);
+        shared.auth.directory().watch(Arc::new(move || {
+            if let Some(shared) = watching.upgrade() {
+                shared.look_at_all();
+            }
+        }));
         let mut workers = Vec::new();
         let mut ends = Vec::new();
         for index in 0..shared.registry.len() {
@@ -889,6 +918,10 @@ impl ServerHandle {
         }
         for client in self.shared.clients() {
             let identity = client.identity();
+            // What is stored did not change.
+            if identity.stored.is_some() {
+                continue;
+            }
             let (user, connection) = (identity.user.as_deref(), client.transport().into());
             match self.shared.auth.standing(user, connection, &before) {
                 Standing::Same => {}

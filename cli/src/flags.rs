@@ -207,8 +207,10 @@ pub(crate) struct Flags {
 /// How the executable was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Face {
-    /// `menes serve`: every listener on its documented port, streams on.
+    /// `menes serve`: every listener on its documented port, streams on, users have to log in.
     Menes,
+    /// `menes dev`: the same for one machine, on loopback, and nobody has to log in.
+    Dev,
     /// As nats-server, by name or by flags: only what the flags and the configuration ask for.
     NatsServer,
 }
@@ -232,7 +234,7 @@ impl Flags {
     /// For people: a value that makes no sense, or a mistake in the file.
     pub(crate) fn settings(&self, face: Face) -> Result<Settings, String> {
         let mut settings = Settings::default();
-        if face == Face::Menes {
+        if face != Face::NatsServer {
             settings.memphis_port = Some(6666);
             settings.server.websocket = Some(WebSocketOptions::at("0.0.0.0", 7770));
             settings.rest = Some(HttpSettings::at("0.0.0.0", 4444));
@@ -245,11 +247,25 @@ impl Flags {
             settings.metrics = Some(MetricsSettings::at("127.0.0.1", 7777));
             settings.jetstream = Some(JetStreamSettings::default());
             settings.greets = true;
+            settings.server.auth.is_closed = face == Face::Menes;
+        }
+        if face == Face::Dev {
+            let loopback = || "127.0.0.1".to_owned();
+            settings.server.host = loopback();
+            if let Some(listener) = &mut settings.server.websocket {
+                listener.host = loopback();
+            }
+            for listener in [&mut settings.rest, &mut settings.management]
+                .into_iter()
+                .flatten()
+            {
+                listener.address.host = loopback();
+            }
         }
         if let Some(file) = &self.config {
             load(file, &mut settings).map_err(|error| match face {
-                Face::Menes => error.explained(),
-                _ => error.to_string(),
+                Face::NatsServer => error.to_string(),
+                Face::Menes | Face::Dev => error.explained(),
             })?;
         }
         self.apply(&mut settings)?;
@@ -257,7 +273,7 @@ impl Flags {
             && streams.store_dir.is_none()
         {
             streams.store_dir = Some(match face {
-                Face::Menes => PathBuf::from("./menes-data"),
+                Face::Menes | Face::Dev => PathBuf::from("./menes-data"),
                 Face::NatsServer => {
                     settings.warnings.push(
                         "Temporary storage directory used, data could be lost on system reboot"
@@ -273,6 +289,8 @@ impl Flags {
         {
             *folder = folder.join("jetstream");
         }
+        // Users are stored beside the streams.
+        settings.server.auth.is_closed &= settings.jetstream.is_some();
         settings.validate()?;
         let flags = self.clone();
         settings.again = Some(Again::new(move || flags.settings(face)));

@@ -16,8 +16,10 @@ fn usage() -> String {
         "\
 Menes {}, a message broker: NATS, Memphis SDKs, and every acknowledged message kept.
 
-  menes                  start a server with every door open and data in ./menes-data
-  menes serve [FLAGS]    the same, as the flags say; `menes serve --help` lists them
+  menes dev [FLAGS]      start a server here and now: loopback only, no passwords, data in
+                         ./menes-data; plain `menes` is the same
+  menes serve [FLAGS]    start a server for others: the first start makes the user root and prints
+                         its password; `menes serve --help` lists the flags
   menes config           check, show and explain configuration files
   menes version          print the version
 
@@ -33,6 +35,8 @@ For a running server, each with --help:
   menes context          servers and credentials under a name
   menes explain CODE     what the code of an error means
   menes import           take over what a Memphis has
+  menes user, token      who may log in, with what, and to which stations
+  menes tenant           stations and users of their own
 
 Called as mem, or after `menes mem`, it takes the commands of Memphis's own tool. Called as nats-server, or with that server's flags first, it behaves as nats-server {NATS_VERSION}.
 ",
@@ -59,7 +63,11 @@ fn main() -> ExitCode {
                 arguments.remove(0);
                 Face::Menes
             }
-            None => Face::Menes,
+            Some("dev") => {
+                arguments.remove(0);
+                Face::Dev
+            }
+            None => Face::Dev,
             Some(word) if client::COMMANDS.contains(&word) => return client::run(&arguments),
             Some("mem") => return mem(&arguments[1..]),
             Some("config") => return config::run(&arguments[1..]),

@@ -11,6 +11,7 @@ use crate::name::{ConsumerName, GroupName, ProducerName, SchemaName, StationName
 use crate::producer::Producer;
 use crate::schema::{SchemaKind, SchemaVersion};
 use crate::station::Station;
+use crate::user::{PasswordHash, Tenant, Token, User, UserChange, UserName};
 
 /// A change of the state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,9 +181,85 @@ pub enum Command {
         /// Name of the schema.
         schema: SchemaName,
     },
+    /// A user is made. Passwords were hashed before.
+    UserCreated {
+        /// Account of its tenant.
+        account: AccountName,
+        /// The user.
+        user: Box<User>,
+    },
+    /// What may change about a user changes.
+    UserChanged {
+        /// Account of its tenant.
+        account: AccountName,
+        /// Which one.
+        user: UserName,
+        /// To what.
+        change: Box<UserChange>,
+    },
+    /// A user has another password.
+    UserPasswordChanged {
+        /// Account of its tenant.
+        account: AccountName,
+        /// Which one.
+        user: UserName,
+        /// The hash of the password.
+        password: PasswordHash,
+    },
+    /// A user has one more connection token.
+    UserTokenAdded {
+        /// Account of its tenant.
+        account: AccountName,
+        /// Which one.
+        user: UserName,
+        /// The token.
+        token: Box<Token>,
+    },
+    /// A connection token does not hold any more.
+    UserTokenRemoved {
+        /// Account of its tenant.
+        account: AccountName,
+        /// Whose.
+        user: UserName,
+        /// Its id.
+        token: String,
+    },
+    /// A user goes, with its tokens.
+    UserRemoved {
+        /// Account of its tenant.
+        account: AccountName,
+        /// Which one.
+        user: UserName,
+    },
+    /// A tenant is made.
+    TenantCreated {
+        /// The tenant; its id is given when the command is applied.
+        tenant: Box<Tenant>,
+    },
+    /// A tenant goes, with its users. It has no station and no schema any more.
+    TenantRemoved {
+        /// Which one.
+        tenant: UserName,
+    },
 }
 
 impl Command {
+    /// Whether it changes who may log in, or what somebody may do.
+    #[must_use]
+    pub fn is_about_people(&self) -> bool {
+        matches!(
+            self,
+            Self::UserCreated { .. }
+                | Self::UserChanged { .. }
+                | Self::UserPasswordChanged { .. }
+                | Self::UserTokenAdded { .. }
+                | Self::UserTokenRemoved { .. }
+                | Self::UserRemoved { .. }
+                | Self::TenantCreated { .. }
+                | Self::TenantRemoved { .. }
+        )
+    }
+
     /// The command as it is written to the log.
     #[must_use]
     pub fn encode(&self) -> Bytes {
@@ -230,6 +307,20 @@ pub enum Outcome {
     SchemaMissing,
     /// The schema is not as its change expects: another one came first.
     SchemaChanged,
+    /// The name is taken.
+    UserExists,
+    /// No such user.
+    UserMissing,
+    /// Root cannot be removed.
+    RootStays,
+    /// The user has too many tokens, or the token is known already.
+    TokenRefused,
+    /// The name is taken.
+    TenantExists,
+    /// No such tenant.
+    TenantMissing,
+    /// Something is left of the tenant.
+    TenantInUse,
 }
 
 /// A row of [`menes_jetstream::ports::Table::Application`] to write, or with no value to remove.

@@ -27,6 +27,7 @@
 //! 3. A consumer group is known before its first durable is made, and forgotten after its last one
 //!    is removed.
 //! 4. Of the requests that change one station, one runs at a time; registrations run side by side.
+//! 5. No password and no token is in a command, in the state or in a text for people.
 
 pub mod api;
 pub mod command;
@@ -50,4 +51,6 @@ mod upkeep;
 pub use command::{Applied, Command, Outcome, RowChange};
 pub use state::{LoadError, State};
 pub use stations::{Enforced, Stations, TaskId};
-pub use task::{Message, Outbound, Progress, SchemaSource, Step, StepError, StepResult};
+pub use task::{
+    Message, NewToken, Outbound, Progress, SchemaSource, Secret, Step, StepError, StepResult,
+};

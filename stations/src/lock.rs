@@ -23,6 +23,8 @@ pub(crate) enum LockName {
     Station(StationName),
     Group(StationName, GroupName),
     Schema(SchemaName),
+    /// The users of the account, and the tenant itself.
+    Users,
 }
 
 /// Whether others may hold it too.

@@ -16,6 +16,7 @@ use crate::name::{ConsumerName, GroupName, NameError, ProducerName, SchemaName, 
 use crate::producer::Producer;
 use crate::schema::{Schema, SchemaKind, SchemaVersion};
 use crate::station::{Station, StationStatus};
+use crate::user::People;
 
 /// First bytes of every key this crate writes; other rows of the table are not looked at.
 pub const ROW_PREFIX: &[u8] = b"stations/";
@@ -100,11 +101,12 @@ impl GroupEntry {
     }
 }
 
-/// The stations of all accounts.
+/// The stations of all accounts, and who uses them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     accounts: BTreeMap<AccountName, BTreeMap<StationName, StationEntry>>,
     schemas: BTreeMap<AccountName, BTreeMap<SchemaName, Schema>>,
+    people: People,
 }
 
 impl State {
@@ -145,6 +147,12 @@ impl State {
     #[must_use]
     pub fn station(&self, account: &AccountName, name: &StationName) -> Option<&StationEntry> {
         self.accounts.get(account)?.get(name)
+    }
+
+    /// Users and tenants.
+    #[must_use]
+    pub fn people(&self) -> &People {
+        &self.people
     }
 
     /// The schemas of an account by name.
@@ -419,6 +427,39 @@ impl State {
                 self.remove_schema(account, schema, rows);
                 Ok(())
             }
+            Command::UserCreated { account, user } => self.people.create_user(account, user, rows),
+            Command::UserChanged {
+                account,
+                user,
+                change,
+            } => self.people.change_user(account, user, change, rows),
+            Command::UserPasswordChanged {
+                account,
+                user,
+                password,
+            } => self.people.change_password(account, user, password, rows),
+            Command::UserTokenAdded {
+                account,
+                user,
+                token,
+            } => self.people.add_token(account, user, token, rows),
+            Command::UserTokenRemoved {
+                account,
+                user,
+                token,
+            } => self.people.remove_token(account, user, token, rows),
+            Command::UserRemoved { account, user } => self.people.remove_user(account, user, rows),
+            Command::TenantCreated { tenant } => self.people.create_tenant(tenant, rows),
+            Command::TenantRemoved { tenant } => {
+                let account = tenant.account();
+                if self.people.tenant(tenant).is_some()
+                    && (self.accounts.contains_key(&account) || self.schemas.contains_key(&account))
+                {
+                    return Err(Outcome::TenantInUse);
+                }
+                self.people.remove_tenant(tenant, rows);
+                Ok(())
+            }
         }
     }
 
@@ -556,6 +597,12 @@ impl State {
     }
 
     fn load_row(&mut self, row: StoredRow) -> Result<(), LoadError> {
+        if matches!(
+            row.kind,
+            RowKind::User | RowKind::Tenant | RowKind::LastTenant
+        ) {
+            return self.people.load_row(&row);
+        }
         let account = AccountName::from(row.names[0].as_str());
         if matches!(row.kind, RowKind::Schema | RowKind::SchemaVersion) {
             return self.load_schema_row(account, &row);
@@ -571,7 +618,12 @@ impl State {
         }
         let entry = self.entry(&account, &station).map_err(|_| row.orphan())?;
         match row.kind {
-            RowKind::Station | RowKind::Schema | RowKind::SchemaVersion => {}
+            RowKind::Station
+            | RowKind::Schema
+            | RowKind::SchemaVersion
+            | RowKind::User
+            | RowKind::Tenant
+            | RowKind::LastTenant => {}
             RowKind::Producer => {
                 let producer: Producer = row.value()?;
                 let key = (producer.name.clone(), producer.connection.clone());
@@ -700,23 +752,29 @@ impl GroupEntry {
 
 /// Kinds of rows; what a row belongs to comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum RowKind {
+pub(crate) enum RowKind {
     Station,
     Producer,
     Group,
     Member,
     Schema,
     SchemaVersion,
+    Tenant,
+    User,
+    LastTenant,
 }
 
 impl RowKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Station,
         Self::Producer,
         Self::Group,
         Self::Member,
         Self::Schema,
         Self::SchemaVersion,
+        Self::Tenant,
+        Self::User,
+        Self::LastTenant,
     ];
 
     const fn word(self) -> &'static str {
@@ -727,13 +785,17 @@ impl RowKind {
             Self::Member => "member",
             Self::Schema => "schema",
             Self::SchemaVersion => "schema_version",
+            Self::Tenant => "tenant",
+            Self::User => "user",
+            Self::LastTenant => "last_tenant",
         }
     }
 
     /// Names in the key: account, station, then what tells the row from its siblings.
     const fn names(self) -> usize {
         match self {
-            Self::Station | Self::Schema => 2,
+            Self::Tenant | Self::LastTenant => 1,
+            Self::Station | Self::Schema | Self::User => 2,
             Self::Producer => 4,
             Self::Group | Self::SchemaVersion => 3,
             Self::Member => 5,
@@ -741,9 +803,9 @@ impl RowKind {
     }
 }
 
-struct StoredRow {
-    kind: RowKind,
-    names: Vec<String>,
+pub(crate) struct StoredRow {
+    pub(crate) kind: RowKind,
+    pub(crate) names: Vec<String>,
     key: String,
     value: Vec<u8>,
 }
@@ -784,7 +846,7 @@ impl StoredRow {
         })
     }
 
-    fn value<T: DeserializeOwned>(&self) -> Result<T, LoadError> {
+    pub(crate) fn value<T: DeserializeOwned>(&self) -> Result<T, LoadError> {
         serde_json::from_slice(&self.value).map_err(|cause| LoadError::Value {
             key: self.key.clone(),
             cause,
@@ -796,7 +858,7 @@ impl StoredRow {
     }
 }
 
-fn key(kind: RowKind, names: &[&str]) -> Vec<u8> {
+pub(crate) fn key(kind: RowKind, names: &[&str]) -> Vec<u8> {
     debug_assert_eq!(names.len(), kind.names());
     let mut parts = vec![kind.word()];
     parts.extend_from_slice(names);
@@ -805,7 +867,7 @@ fn key(kind: RowKind, names: &[&str]) -> Vec<u8> {
     key
 }
 
-fn value<T: Serialize>(record: &T) -> Option<Vec<u8>> {
+pub(crate) fn value<T: Serialize>(record: &T) -> Option<Vec<u8>> {
     Some(serde_json::to_vec(record).expect("records hold only strings and numbers"))
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use menes_jetstream::engine::ended::{Ended, EndedKey};
 use menes_jetstream::{AccountName, Timestamp};
 
+use crate::api;
 use crate::command::{Applied, Command, Outcome};
 use crate::dead_letter::{Origin, Recording, Source};
 use crate::lock::{Hold, LockKey, Locks};
@@ -17,6 +18,7 @@ use crate::state::{LoadError, State};
 use crate::station::StationStatus;
 use crate::task::{Context, Job, Next, Plan, Progress, Run, RunEnd, Step, StepResult};
 use crate::upkeep;
+use crate::user::{ConfiguredUser, PasswordHash};
 
 /// Requests served at one time; more are refused.
 const MAX_TASKS: usize = 65_536;
@@ -67,6 +69,9 @@ pub struct Stations {
     last_task: u64,
     /// What the server checks for producers may have changed.
     is_enforcement_stale: bool,
+    /// Who may log in, or what somebody may do, may have changed.
+    are_people_stale: bool,
+    configured: Vec<ConfiguredUser>,
 }
 
 /// A station whose messages the server checks.
@@ -110,6 +115,7 @@ impl Stations {
             state,
             presence,
             is_enforcement_stale: true,
+            are_people_stale: true,
             ..Self::default()
         })
     }
@@ -140,6 +146,7 @@ impl Stations {
                 | Command::SchemaActivated { .. }
                 | Command::SchemaRemoved { .. }
         );
+        self.are_people_stale |= command.is_about_people();
         if let Some((account, connection, when)) = command.registration() {
             self.presence.registered(account, connection, when);
         } else if let Command::RegistrationsExpired {
@@ -191,12 +198,14 @@ impl Stations {
             Opened::Job {
                 job,
                 registers_from,
+                account,
             } => {
                 if let Some(connection) = registers_from {
                     let owner = request.client.connection_id;
                     self.presence.adopt(request.account, owner, &connection);
                 }
-                self.start(id, request.account, job, Some(key), request.now);
+                let account = account.as_ref().unwrap_or(request.account);
+                self.start(id, account, job, Some(key), request.now);
             }
             Opened::Reply(reply) => self.ready.push_back((id, Progress::Reply(reply))),
         }
@@ -206,6 +215,24 @@ impl Stations {
     /// Whether [`Stations::enforced`] may have changed since the last call.
     pub fn take_enforcement_change(&mut self) -> bool {
         std::mem::take(&mut self.is_enforcement_stale)
+    }
+
+    /// Whether [`State::people`] changed since the last call.
+    pub fn take_people_change(&mut self) -> bool {
+        std::mem::take(&mut self.are_people_stale)
+    }
+
+    /// Tells which users the configuration names: they are shown, and nobody else gets their names.
+    pub fn set_configured_users(&mut self, users: Vec<ConfiguredUser>) {
+        self.configured = users;
+    }
+
+    /// Makes root, with this password, unless there is one.
+    pub fn make_root(&mut self, password: PasswordHash, now: Timestamp) -> TaskId {
+        let id = self.next_id();
+        let job = api::first_root(password, now);
+        self.start(id, &AccountName::global(), job, None, now);
+        id
     }
 
     /// The stations whose messages the server checks, and against what.
@@ -452,6 +479,7 @@ impl Stations {
             state: &self.state,
             presence: &self.presence,
             account: &task.account,
+            configured: &self.configured,
             now: task.began,
             exclusive: task.exclusive,
         };

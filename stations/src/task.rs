@@ -1,5 +1,7 @@
 //! What a driver is asked to do, what it answers, and how a run that failed is undone.
 
+use std::fmt;
+
 use bytes::Bytes;
 use menes_jetstream::AccountName;
 use menes_jetstream::Timestamp;
@@ -14,6 +16,7 @@ use crate::name::{SchemaName, StationName};
 use crate::presence::Presence;
 use crate::schema::{CheckedSchema, SchemaKind};
 use crate::state::State;
+use crate::user::{ConfiguredUser, PasswordHash};
 
 /// JetStream error code of a stream that does not exist.
 const STREAM_NOT_FOUND: u32 = 10_059;
@@ -217,6 +220,45 @@ pub enum Step {
         /// The version.
         version: u32,
     },
+    /// Hash a password, away from the engine; the result is [`StepResult::Hashed`].
+    HashPassword(Secret),
+    /// Make a connection token that nobody can guess; the result is [`StepResult::Token`].
+    MakeToken,
+}
+
+/// A text that is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text from being shown.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// A new connection token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewToken {
+    /// What people call it by.
+    pub id: String,
+    /// The whole token, for whoever asked.
+    pub secret: Secret,
+    /// SHA-256 of it, lower-case hexadecimal.
+    pub digest: String,
 }
 
 impl Step {
@@ -274,6 +316,10 @@ pub enum StepResult {
     Consumer(Box<ConsumerInfo>),
     /// A definition that is in order.
     Checked(Box<CheckedSchema>),
+    /// A password as it may be stored.
+    Hashed(PasswordHash),
+    /// A new connection token.
+    Token(Box<NewToken>),
     /// Not done.
     Failed(StepError),
 }
@@ -446,6 +492,8 @@ pub(crate) struct Context<'a> {
     pub(crate) state: &'a State,
     pub(crate) presence: &'a Presence,
     pub(crate) account: &'a AccountName,
+    /// Users that the configuration names.
+    pub(crate) configured: &'a [ConfiguredUser],
     pub(crate) now: Timestamp,
     /// The task holds its stations for itself alone.
     pub(crate) exclusive: bool,

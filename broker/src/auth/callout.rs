@@ -217,6 +217,7 @@ fn login_of(attempt: &Attempt, admission: Admission) -> Login {
     };
     let options = permission_options(&admission.permissions);
     Login {
+        stored: None,
         user: Some(user.into()),
         account: AccountName::from(admission.account.as_str()),
         permissions: options.map(|options| Arc::new(Permissions::new(&options))),

@@ -85,10 +85,9 @@ async fn settle(shared: &Shared, attempt: &Attempt, verdict: Verdict) -> Decisio
         Verdict::NeedsProxy => return Err(CloseReason::ProxyRequired),
         Verdict::Pending(check) => check,
     };
-    let login = tokio::task::spawn_blocking(move || check.run()).await;
-    let login = login.ok().flatten();
+    let login = shared.auth().verify(check).await;
     if login.is_none() {
-        shared.auth().failed(attempt.address, Instant::now());
+        shared.auth().failed(attempt, Instant::now());
     }
     login.ok_or(REFUSED)
 }

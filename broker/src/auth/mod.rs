@@ -11,10 +11,12 @@
 
 pub mod callout;
 mod certificate;
+pub mod directory;
 pub(crate) mod gate;
 pub mod operator;
 pub mod password;
 pub mod permissions;
+mod verifier;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,8 +31,10 @@ use menes_jetstream::ids::AccountName;
 use menes_protocol::connect::Connect;
 use parking_lot::Mutex;
 
+use self::directory::{Directory, Found, StoredLogin};
 use self::password::Secret;
 use self::permissions::Permissions;
+use self::verifier::Verifier;
 use crate::config::options::{AuthOptions, CalloutOptions, UserOptions};
 use crate::tls::CertificateName;
 
@@ -45,6 +49,8 @@ pub struct Login {
     pub permissions: Option<Arc<Permissions>>,
     /// What a token granted, if one did.
     pub grant: Option<Arc<Grant>>,
+    /// The stored user, if it is one.
+    pub stored: Option<Arc<StoredLogin>>,
 }
 
 /// What a user token grants beside permissions, and what of it others want to know.
@@ -145,7 +151,7 @@ pub(crate) struct HashCheck {
 }
 
 impl HashCheck {
-    /// Does the work.
+    /// Does the work, here and now.
     pub(crate) fn run(self) -> Option<Login> {
         let is_right = self.secret.matches(&self.given);
         self.login.filter(|_| is_right)
@@ -189,16 +195,27 @@ struct Rules {
     proxies: Vec<Arc<str>>,
     /// What holds for clients over WebSocket, where that is something else.
     websocket: Option<Box<Self>>,
+    /// Everyone has to log in, as a stored user where there is no other.
+    is_closed: bool,
 }
 
 /// Decides about logins. The rules can be replaced while the server runs.
 #[derive(Debug)]
 pub struct Authenticator {
     rules: ArcSwap<Rules>,
-    failures: Mutex<HashMap<IpAddr, Failures>>,
+    directory: Arc<Directory>,
+    verifier: Verifier,
+    failures: Mutex<HashMap<Failing, Failures>>,
 }
 
-/// Failed hash checks of one address.
+/// Who fails: an address, and one user from there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Failing {
+    address: IpAddr,
+    user: Option<Box<str>>,
+}
+
+/// Failed logins.
 #[derive(Clone, Copy, Debug)]
 struct Failures {
     since: Instant,
@@ -206,25 +223,40 @@ struct Failures {
 }
 
 /// An address with this many failures within [`FAILURE_WINDOW`] is refused before more hashes are
-/// computed for it, so that guessing cannot use up the processor.
+/// computed for it, so that guessing cannot use up the processor; a user who failed as often from
+/// there is refused whatever it brings, so that guessing does not get anywhere.
 const MAX_FAILURES: u32 = 10;
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 /// Addresses remembered at most.
 const MAX_ADDRESSES: usize = 4096;
 
 impl Authenticator {
-    /// The rules of these options.
+    /// The rules of these options, without stored users.
     #[must_use]
     pub fn new(options: &AuthOptions) -> Self {
+        Self::with(options, Arc::default())
+    }
+
+    /// The rules of these options, and the users in `directory` beside those of the options.
+    pub(crate) fn with(options: &AuthOptions, directory: Arc<Directory>) -> Self {
+        directory.configure(options);
         Self {
             rules: ArcSwap::from_pointee(Rules::new(options)),
+            directory,
+            verifier: Verifier::default(),
             failures: Mutex::default(),
         }
     }
 
     /// Replaces the rules. Connections that are open are not looked at.
     pub fn replace(&self, options: &AuthOptions) {
+        self.directory.configure(options);
         self.rules.store(Arc::new(Rules::new(options)));
+    }
+
+    /// The stored users.
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
     }
 
     /// Whether CONNECT must bring credentials.
@@ -316,15 +348,95 @@ impl Authenticator {
 
     /// Decides about what CONNECT brought.
     pub(crate) fn check(&self, attempt: &Attempt, now: Instant) -> Verdict {
-        let verdict = self.rules.load().of(attempt.connection).check(attempt);
-        match verdict {
-            Verdict::Pending(_) if self.is_throttled(attempt.address, now) => Verdict::Refused,
-            verdict => verdict,
+        let rules = self.rules.load();
+        let rules = rules.of(attempt.connection);
+        let verdict = match self.check_stored(rules, attempt) {
+            Some(verdict) => verdict,
+            None => rules.check(attempt),
+        };
+        let Verdict::Pending(check) = verdict else {
+            return verdict;
+        };
+        let user = attempt.connect.user.as_deref();
+        if user.is_some() && self.is_throttled(attempt.address, user, now) {
+            return Verdict::Refused;
+        }
+        if self.verifier.knows(&check.secret, &check.given) {
+            return check.login.map_or(Verdict::Refused, Verdict::Accepted);
+        }
+        if self.is_throttled(attempt.address, None, now) {
+            return Verdict::Refused;
+        }
+        Verdict::Pending(check)
+    }
+
+    /// Decides about a login that says a stored user, or should.
+    fn check_stored(&self, rules: &Rules, attempt: &Attempt) -> Option<Verdict> {
+        let connect = &attempt.connect;
+        let signs = connect.nkey.is_some() && rules.has_nkeys;
+        if signs || attempt.certificate.is_some() || !self.directory.has_users() {
+            return None;
+        }
+        let given = |text: &'_ Option<String>| {
+            text.as_deref()
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+        };
+        let (user, password) = (given(&connect.user), given(&connect.pass));
+        let token = given(&connect.auth_token);
+        // Users of the configuration come first.
+        if user
+            .as_deref()
+            .is_some_and(|user| rules.find(user).is_some())
+        {
+            return None;
+        }
+        let password = password.as_deref();
+        if password.is_some_and(|given| given.len() > password::MAX_BYTES) {
+            return Some(Verdict::Refused);
+        }
+        match self
+            .directory
+            .find(user.as_deref(), password, token.as_deref())
+        {
+            Found::Token(login) => Some(Verdict::Accepted(login)),
+            Found::User(stored) => Some(Verdict::Pending(HashCheck {
+                // Who has no password takes as long.
+                login: stored.secret().map(|_| stored.by_password()),
+                secret: stored
+                    .secret()
+                    .map_or_else(|| Arc::new(Secret::stored_decoy()), Arc::clone),
+                given: password.unwrap_or_default().to_owned(),
+            })),
+            // Where nobody has to log in, a name is but a name.
+            Found::Nobody if !rules.is_required() => None,
+            Found::Nobody if user.is_some() && password.is_some() => {
+                Some(Verdict::Pending(HashCheck {
+                    secret: Arc::new(Secret::stored_decoy()),
+                    given: password.unwrap_or_default().to_owned(),
+                    login: None,
+                }))
+            }
+            Found::Nobody => None,
         }
     }
 
+    /// Checks a slow password, when its turn comes.
+    pub(crate) async fn verify(&self, check: HashCheck) -> Option<Login> {
+        let is_right = self.verifier.verify(check.secret, check.given).await;
+        check.login.filter(|_| is_right)
+    }
+
     /// Counts a failed hash check.
-    pub(crate) fn failed(&self, address: IpAddr, now: Instant) {
+    pub(crate) fn failed(&self, attempt: &Attempt, now: Instant) {
+        let user = attempt.connect.user.as_deref();
+        if let Some(user) = user.filter(|user| user.len() <= password::MAX_BYTES) {
+            self.count_failure(attempt.address, Some(user), now);
+        }
+        self.count_failure(attempt.address, None, now);
+    }
+
+    fn count_failure(&self, address: IpAddr, user: Option<&str>, now: Instant) {
         let mut failures = self.failures.lock();
         if failures.len() >= MAX_ADDRESSES {
             failures.retain(|_, entry| now.saturating_duration_since(entry.since) < FAILURE_WINDOW);
@@ -332,10 +444,13 @@ impl Authenticator {
                 failures.clear();
             }
         }
-        let entry = failures.entry(address).or_insert(Failures {
-            since: now,
-            count: 0,
-        });
+        let user = user.map(Into::into);
+        let entry = failures
+            .entry(Failing { address, user })
+            .or_insert(Failures {
+                since: now,
+                count: 0,
+            });
         if now.saturating_duration_since(entry.since) >= FAILURE_WINDOW {
             *entry = Failures {
                 since: now,
@@ -345,11 +460,15 @@ impl Authenticator {
         entry.count += 1;
     }
 
-    fn is_throttled(&self, address: IpAddr, now: Instant) -> bool {
-        self.failures.lock().get(&address).is_some_and(|entry| {
-            entry.count >= MAX_FAILURES
-                && now.saturating_duration_since(entry.since) < FAILURE_WINDOW
-        })
+    fn is_throttled(&self, address: IpAddr, user: Option<&str>, now: Instant) -> bool {
+        let user = user.map(Into::into);
+        let failures = self.failures.lock();
+        failures
+            .get(&Failing { address, user })
+            .is_some_and(|entry| {
+                entry.count >= MAX_FAILURES
+                    && now.saturating_duration_since(entry.since) < FAILURE_WINDOW
+            })
     }
 }
 
@@ -396,6 +515,7 @@ impl Rules {
                 .map(|key| key.as_str().into())
                 .collect(),
             websocket: options.for_websocket().map(|own| Box::new(Self::new(&own))),
+            is_closed: options.is_closed,
         }
     }
 
@@ -408,7 +528,7 @@ impl Rules {
     }
 
     fn is_required(&self) -> bool {
-        !self.users.is_empty() || self.token.is_some() || self.callout.is_some()
+        self.is_closed || !self.users.is_empty() || self.token.is_some() || self.callout.is_some()
     }
 
     /// Who someone is that begins without CONNECT. A user who signs has to say so.
@@ -427,6 +547,7 @@ impl Rules {
                 account: AccountName::global(),
                 permissions: None,
                 grant: None,
+                stored: None,
             });
         }
         let user = self.find(self.no_auth_user.as_deref()?)?;
@@ -517,7 +638,8 @@ impl Rules {
     }
 
     /// The user of this name; else, as in Memphis, the name with the default account's id behind
-    /// it, or without the account id that it ends in: `root` and `root$1` are one login.
+    /// it, or without the id or name of its account that it ends in: `root` and `root$1` are one
+    /// login.
     fn find(&self, name: &str) -> Option<&User> {
         if let Some(user) = self.users.get(name) {
             return Some(user);
@@ -525,13 +647,12 @@ impl Rules {
         if let Some(user) = self.users.get(format!("{name}$1").as_str()) {
             return Some(user);
         }
-        let (bare, id) = name.rsplit_once('$')?;
-        let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
-        if is_id && !bare.is_empty() {
-            self.users.get(bare)
-        } else {
-            None
-        }
+        let (bare, tenant) = name.rsplit_once('$')?;
+        let user = self.users.get(bare)?;
+        let account = user.login.account.as_str();
+        let is_default = matches!(account, "$G" | menes_stations::user::DEFAULT_ACCOUNT);
+        let is_its = (is_default && tenant == "1") || tenant == account;
+        is_its.then_some(user)
     }
 }
 
@@ -546,6 +667,7 @@ fn check_token(secret: &Arc<Secret>, account: &AccountName, given: &str) -> Verd
         account: account.clone(),
         permissions: None,
         grant: None,
+        stored: None,
     };
     if secret.is_slow() {
         let given = bare.to_owned();
@@ -575,6 +697,7 @@ impl User {
                 .as_ref()
                 .map(|p| Arc::new(Permissions::new(p))),
             grant: None,
+            stored: None,
         };
         Self {
             secret: (!options.is_nkey).then(|| Arc::new(Secret::new(&options.password))),
@@ -757,7 +880,7 @@ mod tests {
                 rules.check(&connect(HOME), now),
                 Verdict::Pending(_)
             ));
-            rules.failed(HOME, now);
+            rules.failed(&connect(HOME), now);
         }
         assert!(matches!(rules.check(&connect(HOME), now), Verdict::Refused));
         assert!(matches!(

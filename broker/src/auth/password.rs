@@ -3,7 +3,10 @@
 use std::fmt;
 
 use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, PasswordVerifier};
+use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use data_encoding::BASE32_NOPAD;
+use menes_stations::user::{TOKEN_PREFIX, check_password};
+use rand::Rng;
 use subtle::ConstantTimeEq;
 
 /// Longer passwords are refused before anything is computed.
@@ -18,6 +21,8 @@ pub(crate) enum Secret {
     Argon2(Box<str>),
     /// Matches nothing, after as long as a usual bcrypt.
     Decoy,
+    /// Matches nothing, after as long as a password that was hashed here.
+    StoredDecoy,
 }
 
 impl fmt::Debug for Secret {
@@ -46,6 +51,19 @@ impl Secret {
         Self::Decoy
     }
 
+    /// A secret nobody has among those that are hashed here.
+    pub(crate) const fn stored_decoy() -> Self {
+        Self::StoredDecoy
+    }
+
+    /// The hash, if it is one.
+    pub(crate) fn hash(&self) -> Option<&str> {
+        match self {
+            Self::Bcrypt(hash) | Self::Argon2(hash) => Some(hash),
+            Self::Clear(_) | Self::Decoy | Self::StoredDecoy => None,
+        }
+    }
+
     /// Whether [`Secret::matches`] takes long.
     pub(crate) const fn is_slow(&self) -> bool {
         !matches!(self, Self::Clear(_))
@@ -66,8 +84,57 @@ impl Secret {
                 drop(bcrypt::verify(given, DECOY_HASH));
                 false
             }
+            Self::StoredDecoy => {
+                drop(hash(given));
+                false
+            }
         }
     }
+}
+
+/// A password as it is stored: argon2id with the parameters that OWASP recommends (19 MiB, two
+/// passes) and a salt of its own.
+pub(crate) fn hash(password: &str) -> Option<String> {
+    let salt = rand::rng().random::<[u8; 16]>();
+    let hash: PasswordHash = Argon2::default()
+        .hash_password_with_salt(password.as_bytes(), &salt)
+        .ok()?;
+    Some(hash.to_string())
+}
+
+/// A password that keeps to the rules, for somebody to write down.
+pub(crate) fn random() -> String {
+    // Without those that look alike.
+    const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    let mut random = rand::rng();
+    loop {
+        let mut text = String::with_capacity(20);
+        for at in 0..20 {
+            text.push(if at % 7 == 6 {
+                '-'
+            } else {
+                char::from(LETTERS[random.random_range(0..LETTERS.len())])
+            });
+        }
+        if check_password(&text).is_ok() {
+            return text;
+        }
+    }
+}
+
+/// A connection token with 160 random bits.
+pub(crate) fn random_token() -> String {
+    let bits = rand::rng().random::<[u8; 20]>();
+    format!(
+        "{TOKEN_PREFIX}{}",
+        BASE32_NOPAD.encode(&bits).to_lowercase()
+    )
+}
+
+/// Tells one token of a user from the others.
+pub(crate) fn random_id() -> String {
+    let bits = rand::rng().random::<[u8; 5]>();
+    BASE32_NOPAD.encode(&bits).to_lowercase()
 }
 
 /// Whether the value looks like `$2a$11$…`.
@@ -92,6 +159,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_here_keeps_to_the_rules() {
+        let password = random();
+        assert_eq!(check_password(&password), Ok(()));
+        assert_ne!(password, random());
+        let hash = hash(&password).expect("it can be hashed");
+        assert!(
+            menes_stations::user::PasswordHash::parse(&hash).is_ok(),
+            "{hash}"
+        );
+        let secret = Secret::new(&hash);
+        assert!(secret.matches(&password) && !secret.matches("other"));
+        assert!(random_token().starts_with(TOKEN_PREFIX));
+    }
+
+    #[test]
     fn each_kind_matches_its_password_only() {
         let bcrypt = Secret::new(&bcrypt::hash("p", 4).expect("a cost in range"));
         for secret in [Secret::new("p"), bcrypt] {
@@ -100,6 +182,7 @@ mod tests {
             assert!(!secret.matches(""));
         }
         assert!(!Secret::decoy().matches("p"));
+        assert!(!Secret::stored_decoy().matches("p"));
         assert!(!Secret::new("$2a$11$broken").matches("p"));
         assert!(!Secret::new("$argon2id$broken").matches("p"));
     }

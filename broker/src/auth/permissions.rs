@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use menes_protocol::subject;
+use menes_stations::user::Access;
 
 use crate::config::options::PermissionOptions;
 use crate::routing::hash::{BytesHash, HashKey};
@@ -15,6 +16,8 @@ pub struct Permissions {
     subscribe: Rules,
     responses: Option<ResponseLimits>,
     options: PermissionOptions,
+    /// In place of all that: what an application user may do.
+    stations: Option<Access>,
 }
 
 /// How often and how long a receiver may publish to the reply subject of a message it got.
@@ -145,7 +148,45 @@ impl Permissions {
             subscribe: Rules::new(options.subscribe.allow.as_deref(), &options.subscribe.deny),
             responses: options.responses,
             options: options.clone(),
+            stations: None,
         }
+    }
+
+    /// Permissions of an application user.
+    #[must_use]
+    pub fn of_application(access: Access) -> Self {
+        Self {
+            stations: Some(access),
+            ..Self::new(&PermissionOptions::default())
+        }
+    }
+
+    /// Of an application user: which stations it may use.
+    #[must_use]
+    pub fn stations(&self) -> Option<&Access> {
+        self.stations.as_ref()
+    }
+
+    /// Whether `reply` may be where answers go. Of others than application users the server asks
+    /// nothing.
+    #[must_use]
+    pub fn may_hear_on(&self, reply: &[u8]) -> bool {
+        let mut stations = self.stations.iter();
+        stations.all(|access| access.may_publish(reply))
+    }
+
+    /// Whether a subscription to `filter` may be handed what is on `literal`, where that depends on
+    /// both.
+    #[must_use]
+    pub fn may_overhear(&self, filter: &[u8], literal: &[u8]) -> bool {
+        self.stations.is_none() || Access::may_overhear(filter, literal)
+    }
+
+    /// Whether a message of this subject may be handed out, under whatever subject it comes.
+    #[must_use]
+    pub fn may_see(&self, subject: &[u8]) -> bool {
+        let mut stations = self.stations.iter();
+        stations.all(|access| access.may_receive(subject))
     }
 
     /// What they were made from.
@@ -157,27 +198,39 @@ impl Permissions {
     /// Whether `literal` may be published to. Wildcards in it are plain tokens.
     #[must_use]
     pub fn may_publish(&self, literal: &[u8]) -> bool {
-        self.publish.allows_publish(literal)
+        match &self.stations {
+            Some(stations) => stations.may_publish(literal),
+            None => self.publish.allows_publish(literal),
+        }
     }
 
     /// Whether `filter` may be subscribed to. A filter that is wider than a denied subject is
     /// accepted; see [`Permissions::needs_filter`].
     #[must_use]
     pub fn may_subscribe(&self, filter: &[u8], queue: Option<&[u8]>) -> bool {
-        self.subscribe.allows_subscription(filter, queue)
+        match &self.stations {
+            Some(stations) => stations.may_subscribe(filter),
+            None => self.subscribe.allows_subscription(filter, queue),
+        }
     }
 
     /// Whether deliveries to this subscription must be checked one by one, because some of what it
     /// matches is denied.
     #[must_use]
     pub fn needs_filter(&self, filter: &[u8], queue: Option<&[u8]>) -> bool {
-        self.subscribe.has_deny_inside(filter, queue)
+        match &self.stations {
+            Some(stations) => stations.needs_filter(filter),
+            None => self.subscribe.has_deny_inside(filter, queue),
+        }
     }
 
     /// Whether a message on `literal` may be delivered to a subscription of this user.
     #[must_use]
     pub fn may_receive(&self, literal: &[u8], queue: Option<&[u8]>) -> bool {
-        !self.subscribe.denies_delivery(literal, queue)
+        match &self.stations {
+            Some(stations) => stations.may_receive(literal),
+            None => !self.subscribe.denies_delivery(literal, queue),
+        }
     }
 
     /// The permission to answer, if there is one.

@@ -359,6 +359,9 @@ pub struct AuthOptions {
     /// In place of the one user, the token and `no_auth_user` for clients over WebSocket. Default
     /// none: they log in as others do.
     pub websocket: Option<ListenerAuthOptions>,
+    /// Everyone has to log in; where nothing else here says who may, stored users may. Default
+    /// false: where nothing says who may, everyone may.
+    pub is_closed: bool,
 }
 
 /// Who may connect to one listener, beside those users that all listeners know.

@@ -19,6 +19,7 @@ use menes_protocol::encoder::server::info;
 use menes_protocol::error::WireError;
 use menes_protocol::info::Info;
 use menes_protocol::subject;
+use menes_stations::user::Role;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::tcp::OwnedWriteHalf;
 
@@ -26,6 +27,7 @@ use super::output::{Buffers, ByteQueue};
 use super::websocket::Cookies;
 use crate::account::Account;
 use crate::auth::Grant;
+use crate::auth::directory::StoredLogin;
 use crate::auth::permissions::{Permissions, ResponseGrants};
 use crate::error::CloseReason;
 use crate::logging::traffic;
@@ -78,6 +80,8 @@ pub struct Identity {
     pub permissions: Option<Arc<Permissions>>,
     /// What its token granted, if it has one.
     pub grant: Option<Arc<Grant>>,
+    /// The stored user it is, if it is one.
+    pub stored: Option<Arc<StoredLogin>>,
     /// Key of the trusted proxy it came through, if it did.
     pub proxy: Option<Arc<str>>,
 }
@@ -107,6 +111,22 @@ impl Identity {
         let token = connect.auth_token.as_ref().map(|_| HIDDEN_TOKEN);
         let given = || given.or(token).filter(|text| !text.is_empty());
         user.cloned().or_else(|| given().map(Arc::from))
+    }
+
+    /// What it may ask of the broker itself. Where users come from the configuration, those whom
+    /// nothing limits manage everything.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        if let Some(stored) = &self.stored {
+            return stored.role();
+        }
+        let is_default = |account: &Arc<Account>| *account.name() == AccountName::global();
+        let is_limited = self.permissions.is_some() || self.grant.is_some();
+        if !is_limited && self.account.as_ref().is_some_and(is_default) {
+            Role::Root
+        } else {
+            Role::Management
+        }
     }
 
     /// The connection id of a Memphis SDK: the part of a name `<connection id>::<user>` before the

@@ -555,6 +555,10 @@ impl Bound {
             return Some(WireError::PublishPermission { subject });
         }
         let reply = reply?;
+        let permissions = self.permissions.as_ref();
+        if permissions.is_some_and(|permissions| !permissions.may_hear_on(reply)) {
+            return Some(WireError::ReplyPermission { reply });
+        }
         let is_reserved = matches!(reply.first(), Some(b'$' | b'_'))
             && [&b"_R_."[..], b"$JS.ACK.", b"_GR_."]
                 .iter()
@@ -1033,6 +1037,7 @@ impl Session {
             account: Some(Arc::clone(&account)),
             permissions: login.permissions.clone(),
             grant: grant.clone(),
+            stored: login.stored.clone(),
             proxy: self.proxy.clone(),
             ..claimed(connect)
         };
@@ -1045,6 +1050,10 @@ impl Session {
             publish_cache: PublishCache::default(),
             announced: false,
         });
+        // The user may have been changed while the password was looked at.
+        if let Some(stored) = &login.stored {
+            self.worker.shared().look_at(&self.client, stored);
+        }
         true
     }
 

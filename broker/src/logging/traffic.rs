@@ -65,8 +65,24 @@ pub(crate) fn heard(client: &Client, bytes: &[u8], op: &ClientOp<'_>) {
     if let ClientOp::Pub(publish) = op {
         let header = publish.header().len();
         let (header, payload) = publish.body.split_at(header.min(publish.body.len()));
+        let payload = if holds_secrets(publish.subject) {
+            REDACTED.as_bytes()
+        } else {
+            payload
+        };
         body(&who, "<<-", header, payload);
     }
+}
+
+/// Whether passwords may be asked for with such a message.
+fn holds_secrets(subject: &[u8]) -> bool {
+    subject.starts_with(b"$MENES.API.USER.")
+}
+
+/// Whether this tells somebody a new connection token.
+fn tells_token(payload: &[u8]) -> bool {
+    let prefix = menes_stations::user::TOKEN_PREFIX.as_bytes();
+    payload.starts_with(b"{") && payload.windows(prefix.len()).any(|part| part == prefix)
 }
 
 /// A mapping gave a message another subject.
@@ -99,7 +115,12 @@ pub(crate) fn delivered(client: &Client, line: &[u8], header: &[u8], message: &M
     let line = String::from_utf8_lossy(line);
     let who = Who(client);
     tracing::trace!("{who} - ->> [{}]", line.trim_end());
-    body(&who, "->>", header, message.payload);
+    let payload = if tells_token(message.payload) {
+        REDACTED.as_bytes()
+    } else {
+        message.payload
+    };
+    body(&who, "->>", header, payload);
 }
 
 /// A subscription ended.

@@ -223,6 +223,33 @@ const CURSOR: Field = renamed("cursor", "after", "string", "Where the last answe
 const GROUP: Field = field("group", "string", "Only those of this group.");
 const IDS: Field = field("ids", "array", "Numbers of dead letters; none for all.");
 
+const TENANT: Field = field(
+    "tenant",
+    "string",
+    "Another tenant than one's own; for root.",
+);
+const PASSWORD: Field = field(
+    "password",
+    "string",
+    "8 to 20 letters, digits and !?-@#$%, with one of each kind and both cases.",
+);
+const PASSWORD_HASH: Field = field(
+    "password_hash",
+    "string",
+    "The password as an argon2id or bcrypt hash, in place of it.",
+);
+const PERMISSIONS: Field = field(
+    "permissions",
+    "object",
+    "Patterns of stations: {allow_read, allow_write, deny_read, deny_write}.",
+);
+const DESCRIPTION: Field = field("description", "string", "At most 100 characters.");
+const FULL_NAME: Field = field("full_name", "string", "At most 30 characters.");
+const TEAM: Field = field("team", "string", "At most 20 characters.");
+const POSITION: Field = field("position", "string", "At most 30 characters.");
+const OWNER: Field = field("owner", "string", "At most 60 characters.");
+const AVATAR: Field = field("avatar_id", "integer", "Number of a picture.");
+
 pub(super) const ROUTES: &[Route] = &[
     Route {
         method: "GET",
@@ -777,6 +804,159 @@ pub(super) const ROUTES: &[Route] = &[
         path: "/schemas/{name}",
         request: "SCHEMA.DELETE",
         about: "Removes a schema and takes it from every station",
+        shape: Shape::Done,
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/me",
+        request: "USER.SELF",
+        about: "Who asks",
+        shape: Shape::Object,
+        fields: &[],
+    },
+    Route {
+        method: "GET",
+        path: "/users",
+        request: "USER.LIST",
+        about: "Users, those of the configuration among them",
+        shape: Shape::List("users"),
+        fields: &[
+            TENANT,
+            field("type", "string", "application, management or root."),
+            renamed("cursor", "after", "string", "Where the last page ended."),
+            field("limit", "integer", "Most users in the answer, 500 at most."),
+        ],
+    },
+    Route {
+        method: "POST",
+        path: "/users",
+        request: "USER.CREATE",
+        about: "Makes a user; a token is told this once",
+        shape: Shape::Created,
+        fields: &[
+            renamed(
+                "name",
+                "user",
+                "string",
+                "1 to 60 of a-z, 0-9, _, -, and the dot.",
+            ),
+            field("type", "string", "application (the default) or management."),
+            PASSWORD,
+            PASSWORD_HASH,
+            field("token", "boolean", "Make a connection token as well."),
+            PERMISSIONS,
+            DESCRIPTION,
+            FULL_NAME,
+            TEAM,
+            POSITION,
+            OWNER,
+            AVATAR,
+            TENANT,
+        ],
+    },
+    Route {
+        method: "GET",
+        path: "/users/{user}",
+        request: "USER.INFO",
+        about: "One user with the ids of its tokens",
+        shape: Shape::Object,
+        fields: &[TENANT],
+    },
+    Route {
+        method: "PATCH",
+        path: "/users/{user}",
+        request: "USER.UPDATE",
+        about: "Changes what a user may do, and what is noted about it; connections follow at once",
+        shape: Shape::Object,
+        fields: &[
+            PERMISSIONS,
+            DESCRIPTION,
+            FULL_NAME,
+            TEAM,
+            POSITION,
+            OWNER,
+            AVATAR,
+            TENANT,
+        ],
+    },
+    Route {
+        method: "PUT",
+        path: "/users/{user}/password",
+        request: "USER.PASSWORD",
+        about: "Sets another password; who logged in with the old one is disconnected",
+        shape: Shape::Done,
+        fields: &[PASSWORD, PASSWORD_HASH, TENANT],
+    },
+    Route {
+        method: "DELETE",
+        path: "/users/{user}",
+        request: "USER.DELETE",
+        about: "Removes a user and ends its connections",
+        shape: Shape::Done,
+        fields: &[TENANT],
+    },
+    Route {
+        method: "GET",
+        path: "/users/{user}/tokens",
+        request: "TOKEN.LIST",
+        about: "Connection tokens of a user, without the tokens themselves",
+        shape: Shape::List("tokens"),
+        fields: &[TENANT],
+    },
+    Route {
+        method: "POST",
+        path: "/users/{user}/tokens",
+        request: "TOKEN.CREATE",
+        about: "Makes a connection token, which is told this once",
+        shape: Shape::Created,
+        fields: &[field("description", "string", "What it is for."), TENANT],
+    },
+    Route {
+        method: "DELETE",
+        path: "/users/{user}/tokens/{token}",
+        request: "TOKEN.DELETE",
+        about: "Ends a connection token and the connections that came with it",
+        shape: Shape::Done,
+        fields: &[TENANT],
+    },
+    Route {
+        method: "GET",
+        path: "/tenants",
+        request: "TENANT.LIST",
+        about: "Tenants; for root",
+        shape: Shape::List("tenants"),
+        fields: &[],
+    },
+    Route {
+        method: "POST",
+        path: "/tenants",
+        request: "TENANT.CREATE",
+        about: "Makes a tenant; for root",
+        shape: Shape::Created,
+        fields: &[
+            renamed(
+                "name",
+                "tenant",
+                "string",
+                "1 to 60 of a-z, 0-9, _, -, and the dot.",
+            ),
+            DESCRIPTION,
+        ],
+    },
+    Route {
+        method: "GET",
+        path: "/tenants/{tenant}",
+        request: "TENANT.INFO",
+        about: "One tenant; for root",
+        shape: Shape::Object,
+        fields: &[],
+    },
+    Route {
+        method: "DELETE",
+        path: "/tenants/{tenant}",
+        request: "TENANT.DELETE",
+        about: "Removes a tenant that has no stations, with its users; for root",
         shape: Shape::Done,
         fields: &[],
     },

@@ -174,6 +174,7 @@ impl RouteBatch {
             origin,
             has_engine: self.ingest.is_some(),
             is_passed_on: chain.is_some(),
+            is_private: is_private(message.target),
             tags: SmallVec::new(),
             crossings: SmallVec::new(),
         };
@@ -323,6 +324,13 @@ impl RouteBatch {
     }
 }
 
+/// Whether this is asked of the broker itself. It may hold passwords, so nobody else sees it, not
+/// even a stream of all subjects.
+#[inline]
+fn is_private(target: &[u8]) -> bool {
+    target.first() == Some(&b'$') && target.starts_with(menes_stations::api::PREFIX.as_bytes())
+}
+
 /// One message on its way to its receivers.
 struct Delivery<'a> {
     stage: &'a mut Stage,
@@ -332,6 +340,8 @@ struct Delivery<'a> {
     has_engine: bool,
     /// It came through an imported service.
     is_passed_on: bool,
+    /// It is for the broker alone.
+    is_private: bool,
     /// Subscriptions of the engine that matched.
     tags: SmallVec<[IngestTag; 4]>,
     /// What leads to other accounts.
@@ -372,6 +382,7 @@ impl Delivery<'_> {
     #[inline]
     fn deliver(&mut self, subscription: &Arc<Subscription>) -> bool {
         match subscription.target() {
+            _ if self.is_private && !subscription.is_the_broker() => false,
             Target::Client(client) => {
                 self.deliver_to(self.account, subscription, client, self.message)
             }
@@ -411,6 +422,10 @@ impl Delivery<'_> {
     ) -> bool {
         let is_own = self.origin.is_some_and(|origin| origin.id() == client.id());
         if client.is_closed() || (is_own && !client.has_echo()) || self.stage.drops(client) {
+            return false;
+        }
+        // A message of a stream comes under another subject than its own.
+        if subscription.is_filtered() && !subscription.may_see(message.subject) {
             return false;
         }
         match subscription.admit() {

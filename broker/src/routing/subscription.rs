@@ -11,7 +11,7 @@ use crate::account::import::Shadow;
 use crate::account::service::ServiceImport;
 use crate::auth::permissions::Permissions;
 use crate::connection::client::Client;
-use crate::streams::ingest::IngestTag;
+use crate::streams::ingest::{IngestKind, IngestTag};
 
 /// Who receives what a subscription matches.
 #[derive(Clone, Debug)]
@@ -103,6 +103,21 @@ impl Subscription {
     /// Whether some of what it matches is denied.
     pub(crate) fn is_filtered(&self) -> bool {
         self.filter.is_some()
+    }
+
+    /// Whether a message of this subject may be handed out through it, under whatever subject.
+    pub(super) fn may_see(&self, subject: &[u8]) -> bool {
+        let mut filter = self.filter.iter();
+        filter.all(|permissions| permissions.may_see(subject))
+    }
+
+    /// Whether it takes what is asked of the broker itself, here or where that is imported from.
+    pub(super) fn is_the_broker(&self) -> bool {
+        match &self.target {
+            Target::Ingest(tag) => tag.kind == IngestKind::Application,
+            Target::ServiceImport(_) => true,
+            _ => false,
+        }
     }
 
     /// A subscription of the engine.
@@ -240,7 +255,9 @@ impl Subscription {
             Target::Import(shadow) => shadow.place_of(subject),
             _ => Some(Cow::Borrowed(subject)),
         };
-        place.is_some_and(|place| filter.may_receive(&place, self.queue()))
+        place.is_some_and(|place| {
+            filter.may_receive(&place, self.queue()) && filter.may_overhear(&self.subject, &place)
+        })
     }
 
     /// Ends it after `max` messages, counted from SUB. False when that many were delivered already:

@@ -1,5 +1,6 @@
 //! What a starting server says: the lines of nats-server, and a greeting for a person.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::settings::{HttpSettings, JetStreamSettings, Settings};
@@ -163,6 +164,23 @@ pub(super) fn greet(addresses: &Addresses) {
     if let Some(address) = addresses.metrics {
         let at = url(addresses.schemes.metrics, address);
         tracing::info!("  metrics      {at}/metrics");
+    }
+}
+
+/// Tells whoever started the server how to log in. It goes to standard output and not into the
+/// log, which is kept; only a hash of the password is stored.
+pub(super) fn first_user(password: &str) {
+    let text = format!(
+        "\n  first start: made the user root with the password  {password}\n  \
+         it is shown this once; change it with: menes user passwd root\n\n"
+    );
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written {
+        tracing::error!(
+            "the password of root could not be shown: {error}; start once with --user rescue and \
+             --pass, and set another: menes user passwd root"
+        );
     }
 }
 

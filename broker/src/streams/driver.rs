@@ -16,6 +16,7 @@ use menes_jetstream::ids::{AccountName, GroupId};
 use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
 use menes_jetstream::time::Timestamp;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use super::captures::Captures;
 use super::ingest::{IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag, LimitChange};
@@ -260,7 +261,17 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         for account in self.routes.accounts.all() {
             self.serve_account(&account, options.of(account.name()).is_some());
         }
+        self.engine.application_mut().follow_people();
+        self.serve_tenants();
         self.follow_changes();
+    }
+
+    /// Every tenant may use streams.
+    fn serve_tenants(&mut self) {
+        for tenant in self.engine.application_mut().take_new_tenants() {
+            let account = self.routes.accounts.get_or_create(&tenant);
+            self.serve_account(&account, true);
+        }
     }
 
     /// Answers an account, or says that it may not use JetStream.
@@ -388,6 +399,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         }
         self.follow_changes();
         more |= stations::advance(&mut self.engine, now, &mut self.routes);
+        self.serve_tenants();
         self.follow_changes();
         self.routes.batch.flush();
         self.publish_status();
@@ -445,11 +457,42 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                     plain = [b"$JS.API.", rest].concat();
                     request.subject = &plain;
                 }
+                if batch
+                    .origin()
+                    .is_some_and(|client| diverts(client, &request))
+                {
+                    self.refuse_diversion(&request);
+                    return;
+                }
                 let client = self.audited(batch, request.subject);
                 request.client = &client;
                 self.engine.request(request, now, &mut self.routes);
             }
         }
+    }
+
+    /// Answers who wants messages sent where it may not publish.
+    fn refuse_diversion(&mut self, request: &ApiRequest<'_>) {
+        if request.reply.is_empty() {
+            return;
+        }
+        let payload = json!({
+            "type": "io.nats.jetstream.api.v1.consumer_create_response",
+            "error": {
+                "code": 403,
+                "err_code": 10_077,
+                "description": "the deliver subject is not one of yours",
+            },
+        });
+        let payload = payload.to_string();
+        self.routes.send(Outgoing {
+            account: request.account,
+            target: request.reply,
+            subject: request.reply,
+            reply: b"",
+            header: b"",
+            payload: payload.as_bytes(),
+        });
     }
 
     /// Who asks, where somebody wants to know.
@@ -639,5 +682,24 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         }
         self.engine.shut_down(&mut self.routes);
         self.routes.batch.flush();
+    }
+}
+
+/// Whether an application user asks for a consumer that delivers where the user may not publish: it
+/// would publish there in the user's place.
+fn diverts(client: &Client, request: &ApiRequest<'_>) -> bool {
+    let identity = client.identity();
+    let permissions = identity.permissions.as_ref();
+    let Some(access) = permissions.and_then(|permissions| permissions.stations()) else {
+        return false;
+    };
+    let mut tokens = request.subject.split(|&byte| byte == b'.').skip(2);
+    if tokens.next() != Some(b"CONSUMER") {
+        return false;
+    }
+    let asked: Value = serde_json::from_slice(request.payload).unwrap_or_default();
+    match asked["config"]["deliver_subject"].as_str() {
+        None | Some("") => false,
+        Some(subject) => !access.may_publish(subject.as_bytes()),
     }
 }

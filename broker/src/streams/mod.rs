@@ -12,6 +12,7 @@ mod audit;
 mod captures;
 mod driver;
 pub mod ingest;
+mod passwords;
 mod presence;
 mod schemas;
 mod stations;
@@ -22,21 +23,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use menes_jetstream::AccountName;
 use menes_jetstream::api::metadata::Identity;
 use menes_jetstream::api::response::AccountLimits;
 use menes_jetstream::api::stream_config::{Bounds, Features};
 use menes_jetstream::engine::{Engine, Options, ServerLimits};
+use menes_stations::Secret;
 use menes_storage::{Encryption, Store, StoreOptions};
 use thiserror::Error;
 
 use self::driver::{Alarm, Clock, Driver, Links, Routes};
 use self::ingest::IngestQueue;
+use self::passwords::PasswordDesk;
 use self::presence::Presence;
 use self::schemas::SchemaDesk;
 use self::stations::StationsDriver;
 use self::status::Status;
+use crate::auth::directory::Directory;
 use crate::connection::client::ConnectionObserver;
 use crate::server::{API_LEVEL, Hooks, NATS_VERSION, Server};
 
@@ -44,6 +49,9 @@ use crate::server::{API_LEVEL, Hooks, NATS_VERSION, Server};
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct StreamsError(String);
+
+/// Time to store the first user.
+const ROOT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How streams are served.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +64,8 @@ pub struct StreamsOptions {
     pub accounts: Option<BTreeMap<AccountName, AccountLimits>>,
     /// What the stores are encrypted with. Default nothing.
     pub encryption: Encryption,
+    /// Make root, if nobody is stored who could be it. Default false.
+    pub wants_root: bool,
 }
 
 impl StreamsOptions {
@@ -76,6 +86,7 @@ pub struct Streams {
     queue: Arc<IngestQueue>,
     presence: Arc<Presence>,
     status: Arc<Status>,
+    directory: Arc<Directory>,
 }
 
 impl Default for Streams {
@@ -91,6 +102,7 @@ impl Default for Streams {
             queue: Arc::new(queue),
             presence,
             status: Arc::new(Status::waking(look)),
+            directory: Arc::default(),
         }
     }
 }
@@ -103,6 +115,7 @@ impl Streams {
         Hooks {
             ingest: Some(Arc::clone(&self.queue)),
             observer: Some(observer),
+            directory: Arc::clone(&self.directory),
         }
     }
 
@@ -159,7 +172,10 @@ impl Streams {
         let enforcement = Arc::clone(self.queue.enforcement());
         let schemas = SchemaDesk::new(Arc::clone(&self.alarm), enforcement)
             .map_err(|error| StreamsError(format!("the schema thread cannot start: {error}")))?;
-        let application = StationsDriver::new(schemas, now);
+        let passwords = PasswordDesk::new(Arc::clone(&self.alarm))
+            .map_err(|error| StreamsError(format!("the password thread cannot start: {error}")))?;
+        let directory = Arc::clone(&self.directory);
+        let application = StationsDriver::new(schemas, passwords, directory, now);
         let mut engine = Engine::open(store.log, store.state, application, options, now)
             .map_err(|error| StreamsError(format!("{}: {error}", folder.display())))?;
         for (account, limits) in asked.accounts.iter().flatten() {
@@ -167,6 +183,10 @@ impl Streams {
         }
         clock.not_before(engine.log_time());
         stations::recover(&mut engine, clock.now());
+        let first_password = asked
+            .wants_root
+            .then(|| stations::make_root(&mut engine, clock.now()))
+            .flatten();
         let stop = Arc::new(AtomicBool::new(false));
         let status = self.status;
         let routes = Routes::new(server.shared_accounts(), server.route_batch());
@@ -194,6 +214,8 @@ impl Streams {
             status,
             folder: folder.to_owned(),
             thread: Some(thread),
+            directory: self.directory,
+            first_password,
         })
     }
 }
@@ -205,6 +227,9 @@ pub struct StreamsHandle {
     status: Arc<Status>,
     folder: PathBuf,
     thread: Option<JoinHandle<()>>,
+    directory: Arc<Directory>,
+    /// Of root, who is being made.
+    first_password: Option<Secret>,
 }
 
 impl StreamsHandle {
@@ -218,6 +243,24 @@ impl StreamsHandle {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The password of root, if root has been made by this start; given out once, after root is on
+    /// disk.
+    ///
+    /// # Errors
+    /// Root could not be stored.
+    pub fn take_first_password(&mut self) -> Result<Option<String>, StreamsError> {
+        let Some(password) = self.first_password.take() else {
+            return Ok(None);
+        };
+        if self.directory.wait_for_root(ROOT_TIMEOUT) {
+            Ok(Some(password.expose().to_owned()))
+        } else {
+            Err(StreamsError(
+                "the first user could not be stored".to_owned(),
+            ))
+        }
     }
 
     /// Finishes what is in flight, closes the stores, and returns when that is done.

@@ -19,13 +19,17 @@ use menes_jetstream::time::Timestamp;
 use menes_jetstream::txn::Txn;
 use menes_stations::name::{SchemaName, StationName};
 use menes_stations::sdk::{ClientIdentity, Request};
-use menes_stations::user::Access;
+use menes_stations::user::{Access, ConfiguredUser, PasswordHash, UserKind};
 use menes_stations::{
-    Command, Enforced, Message, Outcome, Progress, Stations, Step, StepError, StepResult, TaskId,
+    Command, Enforced, Message, Outcome, Progress, Secret, Stations, Step, StepError, StepResult,
+    TaskId,
 };
 
+use super::passwords::{self, PasswordDesk};
 use super::presence::PresenceEvent;
 use super::schemas::{Checked, SchemaDesk};
+use crate::auth::directory::Directory;
+use crate::auth::password;
 use crate::connection::client::ClientInfo;
 
 /// How long a refused message waits for the reason before it is recorded without one.
@@ -34,6 +38,8 @@ const REASON_WAIT: Duration = Duration::from_secs(1);
 const RECORD_RETRY: Duration = Duration::from_secs(5);
 /// Most dead letters being stored at a time.
 const MAX_RECORDING: usize = 256;
+/// Of those whom nothing limits.
+static UNLIMITED: Access = Access::ALL;
 /// JetStream error code of a stream that does not exist.
 const STREAM_NOT_FOUND: u16 = 10_059;
 /// How long what a closed connection registered stays known.
@@ -43,6 +49,13 @@ const REGISTRATION_AGE: Duration = Duration::from_secs(2 * 3600);
 pub(crate) struct StationsDriver {
     stations: Stations,
     schemas: SchemaDesk,
+    passwords: PasswordDesk,
+    /// Those who decide about logins read the users here.
+    directory: Arc<Directory>,
+    /// What the stations were told of the users of the configuration.
+    configured: Arc<Vec<ConfiguredUser>>,
+    /// Accounts of tenants that were not served before.
+    new_tenants: Vec<AccountName>,
     /// What consumers gave up and nobody has taken over yet.
     ended: BTreeMap<EndedKey, Ended>,
     /// Those of them that wait for their turn, by when it comes.
@@ -60,7 +73,10 @@ pub(crate) struct StationsDriver {
 
 /// A task between two steps.
 struct Running {
+    /// Whose streams it works on.
     account: AccountName,
+    /// Where its answer goes.
+    asker: AccountName,
     reply: Vec<u8>,
     steps: VecDeque<Step>,
     results: Vec<StepResult>,
@@ -79,10 +95,19 @@ enum Taken {
 }
 
 impl StationsDriver {
-    pub(crate) fn new(schemas: SchemaDesk, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        schemas: SchemaDesk,
+        passwords: PasswordDesk,
+        directory: Arc<Directory>,
+        now: Timestamp,
+    ) -> Self {
         Self {
             stations: Stations::default(),
             schemas,
+            passwords,
+            directory,
+            configured: Arc::default(),
+            new_tenants: Vec::new(),
             ended: BTreeMap::new(),
             due: BTreeSet::new(),
             recording: BTreeMap::new(),
@@ -180,6 +205,22 @@ impl StationsDriver {
         }
     }
 
+    /// Tells those who decide about logins, if users or tenants changed.
+    pub(crate) fn follow_people(&mut self) {
+        if !self.stations.take_people_change() {
+            return;
+        }
+        let people = self.stations.state().people();
+        let tenants = people.tenants().map(|tenant| tenant.name.account());
+        self.new_tenants = tenants.collect();
+        self.directory.replace(people);
+    }
+
+    /// Accounts that tenants have, after users or tenants changed.
+    pub(crate) fn take_new_tenants(&mut self) -> Vec<AccountName> {
+        std::mem::take(&mut self.new_tenants)
+    }
+
     /// Takes in a message on a control subject.
     pub(crate) fn begin(
         &mut self,
@@ -188,14 +229,22 @@ impl StationsDriver {
         now: Timestamp,
     ) {
         let Some(client) = client else { return };
+        let configured = self.directory.configured();
+        if !Arc::ptr_eq(&configured, &self.configured) {
+            self.stations.set_configured_users(configured.to_vec());
+            self.configured = configured;
+        }
         let connection = connection_id(client);
+        let permissions = client.identity.permissions.as_ref();
+        let access = permissions.and_then(|permissions| permissions.stations());
         let identity = ClientIdentity {
             // Where nobody has to log in, everyone may do what root may.
             user: client.identity.user.as_deref().unwrap_or("root"),
             connection_id: &connection,
             lang: &client.identity.lang,
             native: client.identity.connection_id().is_some(),
-            access: &Access::All,
+            access: access.unwrap_or(&UNLIMITED),
+            role: client.identity.role(),
         };
         let task = self.stations.begin(&Request {
             account: request.account,
@@ -204,10 +253,11 @@ impl StationsDriver {
             client: identity,
             now,
         });
-        self.tasks.insert(
-            task,
-            Running::new(request.account.clone(), request.reply.to_vec()),
-        );
+        // Root may ask about another tenant; the answer goes to root.
+        let account = self.stations.account_of(task).unwrap_or(request.account);
+        let mut running = Running::new(account.clone(), request.reply.to_vec());
+        running.asker = request.account.clone();
+        self.tasks.insert(task, running);
     }
 }
 
@@ -222,6 +272,7 @@ fn connection_id(client: &ClientInfo) -> String {
 impl Running {
     fn new(account: AccountName, reply: Vec<u8>) -> Self {
         Self {
+            asker: account.clone(),
             account,
             reply,
             steps: VecDeque::new(),
@@ -290,7 +341,9 @@ pub(crate) fn advance<L: LogStore, S: StateStore>(
     out: &mut dyn Outbox,
 ) -> bool {
     let mut worked = false;
-    for (id, result) in engine.application_mut().schemas.take_done() {
+    let mut done = engine.application_mut().schemas.take_done();
+    done.extend(engine.application().passwords.take_done());
+    for (id, result) in done {
         if let Some(task) = engine.application_mut().tasks.get_mut(&id) {
             take(task, result);
             step(engine, id, now, out);
@@ -332,7 +385,7 @@ pub(crate) fn advance<L: LogStore, S: StateStore>(
                 };
                 if !task.reply.is_empty() {
                     out.send(Outgoing {
-                        account: &task.account,
+                        account: &task.asker,
                         target: &task.reply,
                         subject: &task.reply,
                         reply: b"",
@@ -348,7 +401,27 @@ pub(crate) fn advance<L: LogStore, S: StateStore>(
         }
     }
     enforce(engine);
+    engine.application_mut().follow_people();
     worked
+}
+
+/// Makes root, unless there is one; the password is what it gets. The engine has to run for it.
+pub(crate) fn make_root<L: LogStore, S: StateStore>(
+    engine: &mut Engine<L, S, StationsDriver>,
+    now: Timestamp,
+) -> Option<Secret> {
+    let driver = engine.application_mut();
+    let people = driver.stations.state().people();
+    if people
+        .all_users()
+        .any(|user| user.user.kind == UserKind::Root)
+    {
+        return None;
+    }
+    let password = password::random();
+    let hash = PasswordHash::parse(&password::hash(&password)?).ok()?;
+    driver.stations.make_root(hash, now);
+    Some(Secret::new(password))
 }
 
 /// Lets connections hold messages against what stations want now.
@@ -571,6 +644,13 @@ fn take_step<L: LogStore, S: StateStore>(
             schemas.check(id, account, *source);
             return Taken::Later;
         }
+        Step::HashPassword(secret) => {
+            if engine.application().passwords.hash(id, secret) {
+                return Taken::Later;
+            }
+            return Taken::Now(passwords::failed());
+        }
+        Step::MakeToken => return Taken::Now(passwords::new_token()),
         Step::PrepareSchema { name, version } => {
             return prepare(engine.application(), id, account, name, version);
         }

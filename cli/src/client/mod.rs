@@ -17,6 +17,7 @@ mod schema;
 mod server;
 mod station;
 mod status;
+mod user;
 
 use std::process::ExitCode;
 
@@ -32,7 +33,7 @@ use self::server::{Server, Where};
 /// Words that begin these commands.
 pub(crate) const COMMANDS: &[&str] = &[
     "station", "st", "produce", "consume", "group", "dls", "schema", "status", "health", "explain",
-    "context", "ctx", "import",
+    "context", "ctx", "import", "user", "token", "tenant",
 ];
 
 /// Commands for a running server
@@ -116,6 +117,15 @@ enum Command {
     /// Take over what another server has
     #[command(subcommand)]
     Import(import::Command),
+    /// Users: who may log in, and what for
+    #[command(subcommand)]
+    User(user::Command),
+    /// Connection tokens of application users
+    #[command(subcommand)]
+    Token(user::TokenCommand),
+    /// Tenants: stations and users of their own; for root
+    #[command(subcommand)]
+    Tenant(user::TenantCommand),
 }
 
 /// Why a command did not do what it was told. Each has an exit code of its own.
@@ -363,6 +373,9 @@ async fn carry_out(arguments: Arguments, output: &Output) -> Outcome {
         Command::Group(command) => group::run(&server, output, command).await,
         Command::Dls(command) => letters::run(&server, output, command).await,
         Command::Schema(command) => schema::run(&server, output, command).await,
+        Command::User(command) => user::run(&server, output, command).await,
+        Command::Token(command) => user::run_token(&server, output, command).await,
+        Command::Tenant(command) => user::run_tenant(&server, output, command).await,
         // Only the test of one is left.
         Command::Context(_) | Command::Explain { .. } | Command::Health(_) | Command::Import(_) => {
             let info = server.client.server_info();

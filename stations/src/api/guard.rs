@@ -55,7 +55,11 @@ impl IfMatch {
 /// The request without its consequences.
 pub(super) fn rehearsed(opened: Opened) -> Opened {
     match opened {
-        Opened::Job { job, .. } => Opened::job(Rehearsal { job }),
+        Opened::Job { job, account, .. } => Opened::Job {
+            job: Box::new(Rehearsal { job }),
+            registers_from: None,
+            account,
+        },
         answered @ Opened::Reply(_) => answered,
     }
 }
@@ -141,7 +145,9 @@ fn change(step: &Step) -> Option<Value> {
         | Step::FindTime { .. }
         | Step::QueryConsumer { .. }
         | Step::CheckSchema(_)
-        | Step::PrepareSchema { .. } => return None,
+        | Step::PrepareSchema { .. }
+        | Step::HashPassword(_)
+        | Step::MakeToken => return None,
     };
     Some(json!({"does": does, "what": what}))
 }

@@ -36,9 +36,26 @@
 //! | `SCHEMA.DELETE` | `name` | |
 //! | `SCHEMA.ATTACH` | `name`, `station`, maybe `enforce` | |
 //! | `SCHEMA.DETACH` | `station` | |
+//! | `USER.SELF` | | who asks |
+//! | `USER.LIST` | maybe `tenant`, `type`, `after`, `limit` | `users`, those of the configuration among them, `next` |
+//! | `USER.INFO` | `user`, maybe `tenant` | the user with its tokens' ids |
+//! | `USER.CREATE` | `user`, `type` (`application`, `management`), `password` or `password_hash` (argon2id, bcrypt), maybe `token` (true makes one), `permissions` (`allow_read`, `allow_write`, `deny_read`, `deny_write`), `description`, `full_name`, `team`, `position`, `owner`, `avatar_id`, `tenant` | the user, and `token`, this once |
+//! | `USER.UPDATE` | `user`, of `permissions` and what is noted what is to change, maybe `tenant` | the user |
+//! | `USER.PASSWORD` | `user`, `password` or `password_hash`, maybe `tenant` | |
+//! | `USER.DELETE` | `user`, maybe `tenant` | |
+//! | `TOKEN.LIST` | `user`, maybe `tenant` | `tokens` |
+//! | `TOKEN.CREATE` | `user`, maybe `description`, `tenant` | the token, this once |
+//! | `TOKEN.DELETE` | `user`, `token` (its id), maybe `tenant` | |
+//! | `TENANT.LIST` | | `tenants` |
+//! | `TENANT.INFO` | `tenant` | the tenant |
+//! | `TENANT.CREATE` | `tenant`, maybe `description` | the tenant with its `id` |
+//! | `TENANT.DELETE` | `tenant` | |
 //!
 //! Stations, groups and schemas are shown with an `etag`; what changes one of them may name it in
 //! `if_match`. With `dry_run`, a request answers what it would do (`guard`).
+//!
+//! Application users may not ask for any of this. Tenants, and `tenant` in other requests, are for
+//! root alone.
 
 mod dead_letter;
 mod group;
@@ -48,8 +65,10 @@ mod producer;
 mod schema;
 mod station;
 mod status;
+mod tenant;
+mod user;
 
-use menes_jetstream::AccountName;
+use menes_jetstream::{AccountName, Timestamp};
 use serde_json::{Value, json};
 
 use crate::lock::{Hold, LockKey, LockName};
@@ -59,6 +78,7 @@ use crate::sdk::{Opened, Refused, Request};
 use crate::state::StationEntry;
 use crate::task::{Context, Failure, Job, Message, Next, Plan, StepResult};
 use crate::upkeep::{Standing, standing};
+use crate::user::{PasswordHash, Role, display_name};
 
 /// What every subject begins with.
 pub const PREFIX: &str = "$MENES.API.";
@@ -67,6 +87,11 @@ pub const SUBJECTS: &str = "$MENES.API.>";
 
 /// Reads a request.
 pub(crate) fn open(request: &Request<'_>, subject: &str) -> Opened {
+    if request.client.role < Role::Management {
+        let user = display_name(request.client.user);
+        let text = format!("user {user} is not allowed to use the management interface");
+        return Opened::Reply(refusal(&text));
+    }
     let mut is_rehearsal = false;
     let opened = match Body::parse(request.payload) {
         // A question may come without a body.
@@ -84,6 +109,9 @@ pub(crate) fn open(request: &Request<'_>, subject: &str) -> Opened {
             ("MESSAGE", verb) => message::open(verb, &body, request),
             ("DEAD_LETTER", verb) => dead_letter::open(verb, &body, request),
             ("SCHEMA", verb) => schema::open(verb, &body, request),
+            ("USER", verb) => user::open(verb, &body, request),
+            ("TOKEN", verb) => user::open_token(verb, &body, request),
+            ("TENANT", verb) => tenant::open(verb, &body, request),
             _ => Err(unknown()),
         }
     });
@@ -92,6 +120,11 @@ pub(crate) fn open(request: &Request<'_>, subject: &str) -> Opened {
         Ok(opened) => opened,
         Err(Refused(text)) => Opened::Reply(refusal(&text)),
     }
+}
+
+/// Makes root, unless there is one.
+pub(crate) fn first_root(password: PasswordHash, now: Timestamp) -> Box<dyn Job> {
+    user::first_root(password, now)
 }
 
 pub(crate) fn refusal(text: &str) -> Vec<u8> {
@@ -124,11 +157,33 @@ fn course(
     locks: Vec<(LockName, Hold)>,
     work: impl FnMut(&Context<'_>, Vec<StepResult>) -> Result<Turn, String> + Send + 'static,
 ) -> Opened {
-    Opened::job(Course {
-        locks,
-        work: Box::new(work),
-        results: Vec::new(),
-    })
+    Opened::job(Course::new(locks, work))
+}
+
+/// The same, about another account than that of the request.
+fn course_in(
+    account: AccountName,
+    locks: Vec<(LockName, Hold)>,
+    work: impl FnMut(&Context<'_>, Vec<StepResult>) -> Result<Turn, String> + Send + 'static,
+) -> Opened {
+    Opened::Job {
+        job: Box::new(Course::new(locks, work)),
+        registers_from: None,
+        account: Some(account),
+    }
+}
+
+impl Course {
+    fn new(
+        locks: Vec<(LockName, Hold)>,
+        work: impl FnMut(&Context<'_>, Vec<StepResult>) -> Result<Turn, String> + Send + 'static,
+    ) -> Self {
+        Self {
+            locks,
+            work: Box::new(work),
+            results: Vec::new(),
+        }
+    }
 }
 
 impl Job for Course {

@@ -85,6 +85,19 @@ impl Body {
         }
     }
 
+    /// A list of texts; none for a missing one.
+    pub(crate) fn texts(&self, key: &'static str) -> Result<Vec<String>, BodyError> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(values)) => values
+                .iter()
+                .map(|value| value.as_str().map(str::to_owned))
+                .collect::<Option<_>>()
+                .ok_or(BodyError::WrongType(key)),
+            Some(_) => Err(BodyError::WrongType(key)),
+        }
+    }
+
     pub(crate) fn has(&self, key: &'static str) -> bool {
         self.0.get(key).is_some_and(|value| !value.is_null())
     }

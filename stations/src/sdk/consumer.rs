@@ -60,6 +60,7 @@ pub(super) fn open_creation(request: &Request<'_>) -> Result<Opened, Refused> {
     Ok(Opened::Job {
         job: Box::new(job),
         registers_from: Some(connection),
+        account: None,
     })
 }
 

@@ -16,7 +16,7 @@ use menes_jetstream::{AccountName, Timestamp};
 use crate::api;
 use crate::sdk::body::{Body, BodyError};
 use crate::task::Job;
-use crate::user::{Access, connection_id, display_name};
+use crate::user::{Access, Role, connection_id, display_name};
 
 /// Makes a station.
 pub const STATION_CREATIONS: &str = "$memphis_station_creations";
@@ -78,6 +78,8 @@ pub struct ClientIdentity<'a> {
     pub native: bool,
     /// What the user may touch.
     pub access: &'a Access,
+    /// What the user may ask of the broker itself.
+    pub role: Role,
 }
 
 /// A message on one of the [`CONTROL_SUBJECTS`], or below [`api::PREFIX`].
@@ -102,6 +104,8 @@ pub(crate) enum Opened {
         job: Box<dyn Job>,
         /// Registers something from this connection.
         registers_from: Option<String>,
+        /// Works on another account than that of the request.
+        account: Option<AccountName>,
     },
     /// Answered.
     Reply(Vec<u8>),
@@ -121,6 +125,7 @@ impl Opened {
         Self::Job {
             job: Box::new(job),
             registers_from: None,
+            account: None,
         }
     }
 }

@@ -1,8 +1,24 @@
-//! Who a client is: the spellings of a login, the connection name, and what a user may touch.
+//! Users: who a client is, what is stored about the users of each tenant, and what they may touch.
+//!
+//! What is stored is a part of the [`State`](crate::State) like stations are, and changes by
+//! commands alone. Nothing secret is in it: passwords are hashes made elsewhere, tokens are the
+//! digests of long random texts.
+
+mod access;
+mod people;
+mod record;
+mod subjects;
 
 use std::borrow::Cow;
 
-use crate::name::StationName;
+pub(crate) use access::MAX_PATTERNS;
+pub use access::{Access, PatternError, StationPattern};
+pub use people::{People, UserRef};
+pub use record::{
+    ConfiguredUser, DEFAULT_TENANT, HashError, MAX_TOKENS, PasswordError, PasswordHash, Profile,
+    Role, TOKEN_PREFIX, Tenant, Token, User, UserChange, UserKind, UserName, UserNameError,
+    check_password,
+};
 
 /// Account that holds everything when logins are users with passwords.
 pub const DEFAULT_ACCOUNT: &str = "$memphis";
@@ -64,95 +80,6 @@ pub fn connection_id(text: &str) -> &str {
     text.split_once("::").map_or(text, |(id, _)| id)
 }
 
-/// Which stations a user may read and write.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Access {
-    /// Every station: the root user and users without roles.
-    #[default]
-    All,
-    /// Stations that match a pattern.
-    Limited {
-        /// Those that may be consumed.
-        read: Vec<StationPattern>,
-        /// Those that may be made, removed and produced to.
-        write: Vec<StationPattern>,
-    },
-}
-
-impl Access {
-    /// Whether `station` may be consumed.
-    #[must_use]
-    pub fn may_read(&self, station: &StationName) -> bool {
-        match self {
-            Self::All => true,
-            Self::Limited { read, .. } => read.iter().any(|pattern| pattern.matches(station)),
-        }
-    }
-
-    /// Whether `station` may be made, removed and produced to.
-    #[must_use]
-    pub fn may_write(&self, station: &StationName) -> bool {
-        match self {
-            Self::All => true,
-            Self::Limited { write, .. } => write.iter().any(|pattern| pattern.matches(station)),
-        }
-    }
-}
-
-/// A pattern of external station names. With a `*` in it, it is a regular expression over the
-/// whole name in which `.` is any character and `*` repeats what stands before it; without, it
-/// is the name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StationPattern(String);
-
-impl StationPattern {
-    /// A pattern; letters are lower-cased.
-    #[must_use]
-    pub fn new(pattern: &str) -> Self {
-        Self(pattern.to_lowercase())
-    }
-
-    /// Whether the whole name matches.
-    #[must_use]
-    pub fn matches(&self, station: &StationName) -> bool {
-        let (pattern, name) = (self.0.as_bytes(), station.external().as_bytes());
-        if !pattern.contains(&b'*') {
-            return pattern == name;
-        }
-        let mut atoms: Vec<(u8, bool)> = Vec::new();
-        for &byte in pattern {
-            match (byte, atoms.last_mut()) {
-                (b'*', Some((_, repeated))) => *repeated = true,
-                (b'*', None) => {}
-                _ => atoms.push((byte, false)),
-            }
-        }
-        // `reached[i]`: the first `i` atoms can match what was read so far.
-        let mut reached = vec![false; atoms.len() + 1];
-        reached[0] = true;
-        skip_repeated(&atoms, &mut reached);
-        for &byte in name {
-            let mut next = vec![false; atoms.len() + 1];
-            for (i, &(atom, repeated)) in atoms.iter().enumerate() {
-                if reached[i] && (atom == b'.' || atom == byte) {
-                    next[if repeated { i } else { i + 1 }] = true;
-                }
-            }
-            skip_repeated(&atoms, &mut next);
-            reached = next;
-        }
-        reached[atoms.len()]
-    }
-}
-
-fn skip_repeated(atoms: &[(u8, bool)], reached: &mut [bool]) {
-    for (i, &(_, repeated)) in atoms.iter().enumerate() {
-        if reached[i] && repeated {
-            reached[i + 1] = true;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,24 +116,5 @@ mod tests {
         assert_eq!(ConnectionName::parse("a::b::c"), ConnectionName::Malformed);
         assert_eq!(connection_id("4b76::root"), "4b76");
         assert_eq!(connection_id("4b76"), "4b76");
-    }
-
-    #[test]
-    fn a_star_makes_a_pattern_a_regular_expression() {
-        let matches = |pattern: &str, name: &str| {
-            StationPattern::new(pattern).matches(&StationName::parse(name).expect("a good name"))
-        };
-        assert!(matches("orders", "orders"));
-        assert!(!matches("orders", "orders2"));
-        assert!(!matches("o.ders", "orders"));
-        assert!(matches("orders.*", "orders"));
-        assert!(matches("orders.*", "orders.eu"));
-        assert!(!matches("orders.*", "my-orders"));
-        assert!(matches(".*", "anything"));
-        assert!(matches("*a", "a"));
-        assert!(matches("ab*c", "ac"));
-        assert!(matches("ab*c", "abbbc"));
-        assert!(!matches("ab*c", "abd"));
-        assert!(matches(&"a*".repeat(60), &"a".repeat(100)));
     }
 }

@@ -43,6 +43,20 @@ enum Deed {
         station: u8,
         name: u8,
     },
+    CreateUser {
+        name: u8,
+        tenant: u8,
+    },
+    DestroyUser {
+        name: u8,
+        tenant: u8,
+    },
+    CreateTenant {
+        tenant: u8,
+    },
+    DestroyTenant {
+        tenant: u8,
+    },
 }
 
 const STATIONS: u8 = 3;
@@ -70,6 +84,10 @@ fn deed() -> impl Strategy<Value = Deed> {
         3 => (connection, station, name).prop_map(
             |(connection, station, name)| Deed::DestroyConsumer { connection, station, name }
         ),
+        2 => (0..2_u8, 0..3_u8).prop_map(|(name, tenant)| Deed::CreateUser { name, tenant }),
+        1 => (0..2_u8, 0..3_u8).prop_map(|(name, tenant)| Deed::DestroyUser { name, tenant }),
+        1 => (1..3_u8).prop_map(|tenant| Deed::CreateTenant { tenant }),
+        1 => (1..3_u8).prop_map(|tenant| Deed::DestroyTenant { tenant }),
     ]
 }
 
@@ -135,7 +153,35 @@ impl Deed {
                 let body = destruction('c', *connection, *station, *name);
                 (*connection, sdk::CONSUMER_DESTRUCTIONS, body)
             }
+            Self::CreateUser { name, tenant } => {
+                let tenant = tenant_name(*tenant);
+                let body = format!(
+                    r#"{{"user":"u{name}","tenant":"{tenant}","password":"Secret-{name}",
+                    "permissions":{{"allow_read":["s.*"]}}}}"#
+                );
+                (0, "$MENES.API.USER.CREATE", body)
+            }
+            Self::DestroyUser { name, tenant } => {
+                let tenant = tenant_name(*tenant);
+                let body = format!(r#"{{"user":"u{name}","tenant":"{tenant}"}}"#);
+                (0, "$MENES.API.USER.DELETE", body)
+            }
+            Self::CreateTenant { tenant } => {
+                let body = format!(r#"{{"tenant":"{}"}}"#, tenant_name(*tenant));
+                (0, "$MENES.API.TENANT.CREATE", body)
+            }
+            Self::DestroyTenant { tenant } => {
+                let body = format!(r#"{{"tenant":"{}"}}"#, tenant_name(*tenant));
+                (0, "$MENES.API.TENANT.DELETE", body)
+            }
         }
+    }
+}
+
+fn tenant_name(number: u8) -> String {
+    match number {
+        0 => "$memphis".to_owned(),
+        other => format!("t{other}"),
     }
 }
 

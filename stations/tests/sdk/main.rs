@@ -2,6 +2,7 @@
 
 mod bench;
 mod crash;
+mod people;
 mod plans;
 mod recorded;
 mod replies;

@@ -523,9 +523,10 @@ fn users_with_roles_are_kept_to_their_stations() {
     let patterns = |list: &[&str]| list.iter().map(|text| StationPattern::new(text)).collect();
     let limited = Client {
         user: "bob$1".to_owned(),
-        access: Access::Limited {
-            read: patterns(&["in.*"]),
-            write: patterns(&["out.*"]),
+        access: Access {
+            allow_read: patterns(&["in.*"]),
+            allow_write: patterns(&["out.*"]),
+            ..Access::ALL
         },
         ..client()
     };

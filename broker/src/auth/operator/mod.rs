@@ -426,6 +426,7 @@ fn refuse(attempt: &Attempt, denied: &Denied) -> CloseReason {
 fn login_of(admission: Admission, issuer: String, text: &str) -> Login {
     let options = permission_options(&admission.permissions);
     Login {
+        stored: None,
         user: Some(admission.user.as_str().into()),
         account: AccountName::from(admission.account.as_str()),
         permissions: options.map(|options| Arc::new(Permissions::new(&options))),

@@ -42,6 +42,7 @@ impl RouteBatch {
             origin,
             has_engine: self.ingest.is_some(),
             is_passed_on: chain.is_some(),
+            is_private: is_private(message.target),
             tags: SmallVec::new(),
             crossings: SmallVec::new(),
         };
@@ -89,6 +90,9 @@ impl<'a> Delivery<'a> {
         untraced: &'a Message<'a>,
         trace: &mut Trace,
     ) -> bool {
+        if self.is_private && !subscription.is_the_broker() {
+            return false;
+        }
         match subscription.target() {
             Target::Client(client) => {
                 let error = self.refusal(subscription, client).or_else(|| {
