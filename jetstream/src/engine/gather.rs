@@ -27,8 +27,11 @@ use crate::time::Timestamp;
 
 /// How long a stream waits before it tries again to expire messages, after the log refused.
 const EXPIRY_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+/// A block that holds more than one message grows no larger: whoever reads one message out of it
+/// reads all of it. Blocks beyond this are worth nothing, as a turn syncs all of them together.
+const BLOCK_BYTES: usize = 64 << 10;
 /// Most room made for a block before it has anything.
-const MAX_ROOM: usize = 1 << 20;
+const MAX_ROOM: usize = BLOCK_BYTES;
 /// Longest subject that a block can hold.
 const MAX_SUBJECT_BYTES: usize = u16::MAX as usize;
 
@@ -163,7 +166,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let goes_on = matches!(record.tag, Tag::Batch { index: 1.., .. });
         let is_full = !goes_on
             && target.builder.as_ref().is_some_and(|builder| {
-                builder.len() + size > self.options.max_entry_bytes
+                builder.len() + size > self.options.max_entry_bytes.min(BLOCK_BYTES)
                     || (needs_tags && !builder.is_tagged())
                     || target.gaps.saturating_add(gap) > u64::from(MAX_GAPS)
             });
