@@ -67,6 +67,29 @@ impl<'a> Place<'a> {
         ask::broker(self.management, self.session, "STATION.INFO", body).await
     }
 
+    /// The same for a producer: an application may not look at stations, but it may produce.
+    async fn info_for_producing(&self) -> Result<Value, Problem> {
+        match self.info().await {
+            Err(problem) if problem.status == StatusCode::FORBIDDEN => {}
+            other => return other,
+        }
+        let request = json!({
+            "name": NAME,
+            "station_name": self.station.external(),
+            "connection_id": self.session.connection_id,
+            "producer_type": "application",
+            "req_version": 4,
+            "username": self.session.user,
+            "app_id": self.session.connection_id,
+            "sdk_lang": NAME,
+        });
+        let inside = self.session.inside(&self.management.sessions).await?;
+        let partitions = register(&inside, "$memphis_producer_creations", &request)
+            .await
+            .map_err(|text| Problem::refused(&text))?;
+        Ok(json!({"partitions": partitions.len()}))
+    }
+
     /// The partitions that are meant: one, or all.
     fn partitions(&self, info: &Value, wanted: Option<u64>) -> Result<Vec<u32>, Problem> {
         let count = info["partitions"].as_u64().unwrap_or(1).max(1);
@@ -90,7 +113,7 @@ impl<'a> Place<'a> {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Answer, Problem> {
-        let info = self.info().await?;
+        let info = self.info_for_producing().await?;
         let wanted = fields.get("partition").and_then(Value::as_u64);
         let partitions = self.partitions(&info, wanted)?;
         let id = fields

@@ -59,7 +59,7 @@ pub(super) fn meaning(arguments: &[String]) -> Result<Meaning, String> {
             let kind = options.values[2].as_deref().unwrap_or("management");
             let mut words = vec!["user", "create", user, "--type", kind];
             if let Some(password) = options.values[1].as_deref() {
-                words.extend(["--password-text", password]);
+                words.extend(["--new-password", password]);
             }
             ours(&words)
         }
@@ -220,7 +220,7 @@ mod tests {
             ),
             (
                 "user add -u a -p b -t application",
-                "user create a --type application --password-text b",
+                "user create a --type application --new-password b",
             ),
             ("user del a", "user rm --yes a"),
             ("producer ls -s a --connected", "station producers a"),
