@@ -289,8 +289,10 @@ impl Flags {
         {
             *folder = folder.join("jetstream");
         }
-        // Users are stored beside the streams.
-        settings.server.auth.is_closed &= settings.jetstream.is_some();
+        // Users are stored beside the streams. Where WebSocket has logins of its own, the
+        // configuration says who may connect: everybody else, without one.
+        let is_said = settings.server.auth.websocket.is_some();
+        settings.server.auth.is_closed &= settings.jetstream.is_some() && !is_said;
         settings.validate()?;
         let flags = self.clone();
         settings.again = Some(Again::new(move || flags.settings(face)));
