@@ -234,7 +234,6 @@ def many_stations(options, folder):
         yield f"{options.stations:,} stations made in {made:.1f} s, {3 * options.stations:,} groups in {groups:.1f} s; memory {server.memory():.0f} MiB"
         yield from looks(options, server, nats)
         yield f"memory after that {server.memory():.0f} MiB"
-    server.start()
     with server:
         nats = Nats(server.ports["nats"])
         nats.send("STATUS", {})
