@@ -137,7 +137,9 @@ def servers(options, table, arguments, folder):
         config.write_text("jetstream { sync_interval: always }\n")
         found.append(("nats-sync", [*command(options.nats), "-c", config]))
     sync = "sync" if table == JETSTREAM else "nosync"
-    found.append(("floor", [options.loadgen, "floor", "127.0.0.1:{port}", "{folder}", sync]))
+    # It knows no headers.
+    if "--msgid" not in arguments:
+        found.append(("floor", [options.loadgen, "floor", "127.0.0.1:{port}", "{folder}", sync]))
     return found
 
 
