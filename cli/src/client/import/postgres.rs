@@ -305,7 +305,7 @@ mod tests {
         );
         for socket in [
             "postgres://me@%2Frun%2Fpg/x",
-            "postgresql://me@/x?host=/run/pg",
+            "postgresql:///x?host=/run/pg",
         ] {
             let target = Target::parse(socket).expect("a target");
             assert_eq!(target.place, Place::Socket("/run/pg/.s.PGSQL.5432".into()));
