@@ -407,3 +407,103 @@ fn versions_and_help_go_to_standard_output() {
         .expect("it runs");
     assert_eq!(unknown.status.code(), Some(1));
 }
+
+/// Starts a server with data in `folder`; also what it prints.
+fn printing(face: &str, folder: &Path, more: &[&str]) -> (Server, String) {
+    let dir = text(folder);
+    let (data, printed) = (format!("{dir}/data"), format!("{dir}/printed"));
+    let mut arguments = vec!["-c", "out=$1; shift; exec \"$@\" >\"$out\"", "sh", &printed];
+    arguments.extend([text(menes()), face, "-p", "-1", "--data", &data]);
+    arguments.extend(["--ports_file_dir", dir]);
+    for port in [
+        "--memphis_port",
+        "--ws_port",
+        "--rest_port",
+        "--api_port",
+        "-m",
+    ] {
+        arguments.extend([port, "-1"]);
+    }
+    if face == "serve" {
+        arguments.extend(["-a", "127.0.0.1"]);
+    }
+    arguments.extend(more);
+    let server = Server::ready(Path::new("/bin/sh"), &arguments);
+    let printed = std::fs::read_to_string(&printed).expect("readable");
+    (server, printed)
+}
+
+/// What the server says to these credentials.
+fn log_in(folder: &Path, credentials: &str) -> String {
+    let (_, ports) = ports_file(folder).expect("written");
+    let mut client = Client::connect(&address(&ports, "nats"));
+    client.line_with("INFO");
+    client.send(&format!(
+        "CONNECT {{\"verbose\":false{credentials}}}\r\nPING\r\n"
+    ));
+    client.line()
+}
+
+fn as_root(password: &str) -> String {
+    format!(",\"user\":\"root\",\"pass\":\"{password}\"")
+}
+
+fn stop(server: Server) -> String {
+    server.signal(Signal::TERM);
+    let (status, log) = server.ended();
+    assert!(status.success(), "{log}");
+    log
+}
+
+#[test]
+fn the_first_start_makes_root_and_says_its_password_once() {
+    const REFUSED: &str = "-ERR 'Authorization Violation'";
+    let folder = tempfile::tempdir().expect("a folder");
+    let (server, printed) = printing("serve", folder.path(), &[]);
+    let password = printed
+        .lines()
+        .find_map(|line| line.split_once("with the password  "))
+        .map(|(_, password)| password.trim().to_owned())
+        .expect("a password is printed");
+    assert_eq!(log_in(folder.path(), &as_root(&password)), "PONG");
+    // Again, by what is remembered.
+    assert_eq!(log_in(folder.path(), &as_root(&password)), "PONG");
+    assert_eq!(log_in(folder.path(), &as_root("wrong")), REFUSED);
+    assert_eq!(log_in(folder.path(), ""), REFUSED);
+    let log = stop(server);
+    assert!(!log.contains(&password), "the log has the password");
+
+    let (server, printed) = printing("serve", folder.path(), &[]);
+    assert_eq!(printed, "");
+    assert_eq!(log_in(folder.path(), &as_root(&password)), "PONG");
+    assert_eq!(log_in(folder.path(), ""), REFUSED);
+    stop(server);
+
+    // A user of the command line is enough, and root goes on.
+    let (server, printed) = printing("serve", folder.path(), &["--user", "ops", "--pass", "p"]);
+    assert_eq!(printed, "");
+    assert_eq!(
+        log_in(folder.path(), ",\"user\":\"ops\",\"pass\":\"p\""),
+        "PONG"
+    );
+    assert_eq!(
+        log_in(folder.path(), ",\"user\":\"ops$1\",\"pass\":\"p\""),
+        "PONG"
+    );
+    assert_eq!(
+        log_in(folder.path(), ",\"user\":\"ops$2\",\"pass\":\"p\""),
+        REFUSED
+    );
+    assert_eq!(log_in(folder.path(), &as_root(&password)), "PONG");
+    stop(server);
+
+    // For one machine, nobody has to log in, but who says to be root has to be.
+    let (server, printed) = printing("dev", folder.path(), &[]);
+    assert_eq!(printed, "");
+    assert_eq!(log_in(folder.path(), ""), "PONG");
+    assert_eq!(log_in(folder.path(), &as_root(&password)), "PONG");
+    assert_eq!(log_in(folder.path(), &as_root("wrong")), REFUSED);
+    let (_, ports) = ports_file(folder.path()).expect("written");
+    assert!(address(&ports, "nats").starts_with("127.0.0.1:"));
+    stop(server);
+}

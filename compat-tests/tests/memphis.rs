@@ -104,6 +104,31 @@ fn management_api_of_memphis() -> Result<()> {
 }
 
 #[test]
+fn users_and_their_tokens() -> Result<()> {
+    run("memphis-py/users.py")
+}
+
+#[test]
+fn permissions_of_application_users() -> Result<()> {
+    run("memphis-py/permissions.py")
+}
+
+#[test]
+fn tenants() -> Result<()> {
+    run("memphis-py/tenants.py")
+}
+
+#[test]
+fn memphis_dev_logins() -> Result<()> {
+    run("memphis-node/logins.mjs")
+}
+
+#[test]
+fn memphis_go_logins() -> Result<()> {
+    run_go("logins")
+}
+
+#[test]
 fn commands_of_menes() -> Result<()> {
     run("menes/commands.sh")
 }

@@ -192,6 +192,43 @@ func schemas(conn *memphis.Conn, nc *nats.Conn) {
 	checkError("no such schema", conn.EnforceSchema("missing", "go.schema"), "does not exist")
 }
 
+// logins lets stored users in: by password, by token, into another tenant.
+func logins(nc *nats.Conn) {
+	const password = "Secret-1!"
+	token := ask(nc, "USER.CREATE", map[string]any{"user": "gopher", "password": password, "token": true})["token"].(string)
+	id := int(ask(nc, "TENANT.CREATE", map[string]any{"tenant": "other"})["id"].(float64))
+	ask(nc, "USER.CREATE", map[string]any{"user": "gopher", "password": password, "tenant": "other"})
+	as := func(options ...memphis.Option) (*memphis.Conn, error) {
+		return memphis.Connect(os.Getenv("MEMPHIS_HOST"), "gopher", append(options, memphis.Port(port()))...)
+	}
+	byPassword := must(as(memphis.Password(password)))
+	byToken := must(as(memphis.ConnectionToken(token)))
+	elsewhere := must(as(memphis.Password(password), memphis.AccountId(id)))
+	for name, conn := range map[string]*memphis.Conn{"password": byPassword, "token": byToken, "tenant": elsewhere} {
+		producer := must(conn.CreateProducer("logins", name))
+		if err := producer.Produce([]byte(name)); err != nil {
+			fail("%s: %v", name, err)
+		}
+	}
+	check("stations of the default tenant", ask(nc, "STATUS", nil)["stations"], float64(1))
+	consumer := must(elsewhere.CreateConsumer("logins", "c", memphis.ConsumerGroup("g")))
+	seen := []string{}
+	eventually("consumed", func() bool {
+		messages, _ := consumer.Fetch(10, false)
+		seen = append(seen, texts(messages)...)
+		return len(seen) > 0
+	})
+	check("only what its tenant produced", seen, []string{"tenant"})
+	_, err := as(memphis.Password("Wrong-1!"))
+	checkError("wrong password", err, "uthorization")
+	_, err = as(memphis.ConnectionToken("mnt_wrong"))
+	checkError("wrong token", err, "uthorization")
+	ask(nc, "USER.DELETE", map[string]any{"user": "gopher"})
+	eventually("both connections end", func() bool { return !byPassword.IsConnected() && !byToken.IsConnected() })
+	check("that of the other tenant stays", elsewhere.IsConnected(), true)
+	elsewhere.Close()
+}
+
 func main() {
 	conn := must(connect(os.Getenv("NATS_PASSWORD")))
 	nc := must(nats.Connect(fmt.Sprintf("nats://%s:%d", os.Getenv("MEMPHIS_HOST"), port()), nats.UserInfo(os.Getenv("NATS_USER"), os.Getenv("NATS_PASSWORD"))))
@@ -202,6 +239,8 @@ func main() {
 		deadLetters(conn, nc)
 	case "schemas":
 		schemas(conn, nc)
+	case "logins":
+		logins(nc)
 	default:
 		fail("no scenario %s", os.Args[1])
 	}

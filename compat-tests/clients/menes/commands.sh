@@ -211,3 +211,32 @@ check "what it lacked" "$(mem dls ls orders -o json)" "[]"
 fails "gone" 1 mem init
 fails "no such command" 2 mem frobnicate
 check "and after menes" "$(menes mem station ls -o name | head -1)" orders
+
+# Users, tokens and tenants
+check "a user" "$(menes user add Billing --read 'orders.*' --write invoices --new-password 'Secret-1!' -o json | field permissions allow_read)" '["orders.*"]'
+fails "a user that is there" 6 menes user add billing --new-password 'Secret-1!'
+fails "a weak password" 1 menes user add weak --new-password password
+fails "nobody" 3 menes user show nobody
+fails "a user of the configuration" 4 menes user rm "$NATS_USER" --yes
+grep -q "^billing  *application  *stored  *orders\.\*  *invoices" <<<"$(menes user ls)"
+grep -q "^$NATS_USER  *root  *configuration" <<<"$(menes user ls)"
+token=$(menes token create billing --description ci 2>/dev/null)
+check "by token" "$(NATS_USER='' NATS_PASSWORD='' nats --token "$token" pub 'invoices$1.final' x 2>&1 | grep -c Published)" 1
+check "not as an application" "$(NATS_USER=billing NATS_PASSWORD='Secret-1!' nats req '$MENES.API.USER.LIST' '' 2>&1 | grep -c 'ermissions Violation')" 1
+menes user edit billing --all-stations --description "sends bills" >/dev/null
+check "changed" "$(menes user show billing -o json | field permissions allow_read) $(menes user show billing -o json | field description)" "[] sends bills"
+made=$(menes user passwd billing -o json | field password)
+check "with the new password" "$(NATS_USER=billing NATS_PASSWORD="$made" nats pub any x 2>&1 | grep -c Published)" 1
+id=$(menes token ls billing -o json | field 0 id)
+menes token rm billing "$id" --yes >/dev/null
+check "no token" "$(menes token ls billing -o json)" "[]"
+fails "without being sure" 2 menes user rm billing
+menes user rm billing --yes >/dev/null
+fails "gone" 3 menes user show billing
+check "a tenant" "$(menes tenant add acme -o json | field id)" 2
+menes user add boss --type management --tenant acme --new-password 'Secret-1!' >/dev/null
+check "its users" "$(menes user ls --tenant acme -o json | field 0 name)" boss
+check "who is root" "$(NATS_USER='boss$acme' NATS_PASSWORD='Secret-1!' menes station ls -o json)" "[]"
+NATS_USER='boss$acme' NATS_PASSWORD='Secret-1!' fails "not root" 4 menes tenant ls
+menes tenant rm acme --yes >/dev/null
+check "tenants" "$(menes tenant ls -o json | field 0 name)" '$memphis'
