@@ -420,6 +420,7 @@ fn printing(face: &str, folder: &Path, more: &[&str]) -> (Server, String) {
         "--ws_port",
         "--rest_port",
         "--api_port",
+        "--metrics_port",
         "-m",
     ] {
         arguments.extend([port, "-1"]);

@@ -56,13 +56,22 @@ fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, T> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_messages_survive_kills() -> Result<()> {
     let kills = from_environment("MENES_KILLS", 50)?;
-    Loop::start(true, None).await?.run(kills).await
+    Loop::start(true, Disk::Clear).await?.run(kills).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_few_kills_without_memphis_lose_nothing() -> Result<()> {
     let kills = from_environment("MENES_KILLS", 50)?;
-    Loop::start(false, None)
+    Loop::start(false, Disk::Clear)
+        .await?
+        .run(kills.div_ceil(10))
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_few_kills_of_an_encrypted_and_compressed_store_lose_nothing() -> Result<()> {
+    let kills = from_environment("MENES_KILLS", 50)?;
+    Loop::start(false, Disk::Encrypted)
         .await?
         .run(kills.div_ceil(10))
         .await
@@ -76,7 +85,10 @@ async fn a_few_kills_without_memphis_lose_nothing() -> Result<()> {
 async fn acknowledged_messages_survive_power_loss() -> Result<()> {
     let kills = from_environment("MENES_KILLS", 50)?;
     let disk = PowerDisk::start(POWER_DISK_MEGABYTES)?;
-    Loop::start(true, Some(disk)).await?.run(kills).await
+    Loop::start(true, Disk::Failing(disk))
+        .await?
+        .run(kills)
+        .await
 }
 
 fn from_environment(name: &str, default: u64) -> Result<u64> {
@@ -95,6 +107,16 @@ struct Life {
     restarts: watch::Receiver<u64>,
     /// True when producers shall finish.
     ending: watch::Receiver<bool>,
+}
+
+/// Where the data lies.
+enum Disk {
+    /// On the disk of the test.
+    Clear,
+    /// The same, encrypted, and the stream compressed.
+    Encrypted,
+    /// Where power is to fail.
+    Failing(PowerDisk),
 }
 
 struct Loop {
@@ -117,10 +139,17 @@ struct Loop {
 }
 
 impl Loop {
-    async fn start(with_memphis: bool, disk: Option<PowerDisk>) -> Result<Self> {
+    async fn start(with_memphis: bool, disk: Disk) -> Result<Self> {
         let seed = from_environment("MENES_SEED", rand::rng().random())?;
         eprintln!("MENES_SEED={seed}");
+        let is_encrypted = matches!(disk, Disk::Encrypted);
+        let disk = match disk {
+            Disk::Clear | Disk::Encrypted => None,
+            Disk::Failing(disk) => Some(disk),
+        };
+        let login = ServerOptions::default().login.section();
         let options = ServerOptions {
+            config: is_encrypted.then(|| format!("{login}jetstream {{ key: sesame }}")),
             data: disk.as_ref().map(|disk| disk.path().join("data")),
             ..ServerOptions::default()
         };
@@ -136,6 +165,7 @@ impl Loop {
                 name: STREAM.into(),
                 subjects: vec!["kills.*".into()],
                 duplicate_window: Duration::from_secs(3600),
+                compression: is_encrypted.then_some(stream::Compression::S2),
                 ..Default::default()
             })
             .await?;
