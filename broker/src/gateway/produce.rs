@@ -1,5 +1,6 @@
 //! Messages from HTTP into stations.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use bytes::Bytes;
 use menes_protocol::headers::HeaderBuilder;
 use menes_stations::name::StationName;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{Answer, Call};
 use crate::http::session::Route;
-use crate::inside::{Inside, RequestError};
+use crate::inside::{Answers, Inside, RequestError};
 
 /// What the gateway is called among the producers of a station.
 const PRODUCER: &str = "rest-gateway";
@@ -19,6 +21,8 @@ const PRODUCER: &str = "rest-gateway";
 const RESERVED: &str = "$memphis";
 /// Time for the broker to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages of a batch that are on their way to the disk at a time.
+const MAX_UNDER_WAY: usize = 256;
 /// Why a message is refused that violates a schema; the text goes on.
 const SCHEMA_VIOLATION: &str = "Schema validation has failed";
 
@@ -72,13 +76,46 @@ impl Call<'_> {
         // One id for all of them would make all but the first a repetition.
         let headers = self.message_headers(false)?;
         let inside = self.session.inside(&self.gateway.sessions).await?;
-        for message in messages {
-            let text = Value::Object(message).to_string();
-            if let Err(failure) = self.store(&inside, &headers, text.as_bytes()).await {
-                return Err(failure.answer(|text| json!([text])));
+        let mut messages = messages.into_iter();
+        let stored = async {
+            // The first one makes a station that is missing.
+            if let Some(first) = messages.next() {
+                let text = Value::Object(first).to_string();
+                self.store(&inside, &headers, text.as_bytes()).await?;
             }
+            self.store_all(&inside, &headers, messages).await
+        };
+        match stored.await {
+            Ok(()) => Ok(Answer::done()),
+            Err(failure) => Err(failure.answer(|text| json!([text]))),
         }
-        Ok(Answer::done())
+    }
+
+    /// Stores messages in their order, several on their way at a time: one sync of the disk serves
+    /// them all. Where messages are held against a schema each waits for the one before, because
+    /// nothing may be stored behind one that is refused.
+    async fn store_all(
+        &self,
+        inside: &Inside,
+        headers: &[u8],
+        messages: impl Iterator<Item = Map<String, Value>>,
+    ) -> Result<(), Failure> {
+        let route = self.producer(inside).await?;
+        let is_checked = self.gateway.sessions.checks(&self.station);
+        let most = if is_checked { 1 } else { MAX_UNDER_WAY };
+        let mut under_way = VecDeque::new();
+        for message in messages {
+            if under_way.len() == most {
+                settle(under_way.pop_front()).await?;
+            }
+            let text = Value::Object(message).to_string();
+            let subject = format!("{}.final", route.next_stream());
+            under_way.push_back(inside.ask(&subject, headers, text.as_bytes()).await?);
+        }
+        while !under_way.is_empty() {
+            settle(under_way.pop_front()).await?;
+        }
+        Ok(())
     }
 
     fn content_type(&self) -> String {
@@ -155,6 +192,18 @@ impl Call<'_> {
         self.session.remember_producer(self.station.clone(), &route);
         Ok(route)
     }
+}
+
+/// Waits until a message is stored.
+async fn settle(asked: Option<Answers<'_>>) -> Result<(), Failure> {
+    let Some(mut asked) = asked else {
+        return Ok(());
+    };
+    let answer = asked.next(Instant::now() + ANSWER_TIMEOUT).await?;
+    if answer.payload.is_empty() && answer.status() == Some(503) {
+        return Err(RequestError::NoResponders.into());
+    }
+    outcome(&answer.payload)
 }
 
 /// Registers a producer or a consumer; gives the partitions of the station.

@@ -158,6 +158,12 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
+    /// Whether the server holds messages of a station of this name against a schema.
+    pub(crate) fn checks(&self, station: &str) -> bool {
+        let ingest = self.shared.ingest();
+        ingest.is_some_and(|ingest| ingest.enforcement().checks(station))
+    }
+
     pub(crate) fn new(shared: Arc<Shared>, listener: SocketAddr) -> Self {
         Self {
             shared,

@@ -59,6 +59,15 @@ impl Enforcement {
         self.is_active.load(Ordering::Acquire)
     }
 
+    /// Whether messages of a station of this name are checked, in whatever account.
+    pub(crate) fn checks(&self, station: &str) -> bool {
+        let Ok(name) = StationName::parse(station) else {
+            return false;
+        };
+        let streams = self.streams.load();
+        self.is_active() && streams.values().any(|checked| checked.station == name)
+    }
+
     /// Messages that were checked, and those of them that were rejected.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
