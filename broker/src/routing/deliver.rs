@@ -289,6 +289,8 @@ impl RouteBatch {
         if self.stage.remote.home.is_none() || self.held.bytes > HELD_BYTES {
             flushed.engine_behind = !self.hand_over();
         } else {
+            // Many who bring little would fill the memory while the engine stands still.
+            flushed.engine_behind = self.ingest.as_ref().is_some_and(|queue| queue.is_over());
             self.stage.remote.wants_settling();
         }
         flushed
@@ -313,7 +315,7 @@ impl RouteBatch {
     /// something for them again. What goes to the engine goes first: it was published before
     /// anything that answers what the receivers get.
     pub(crate) fn settle(&mut self, settler: &Waker) {
-        // Too little to hold anybody up for; who brings more is held up then.
+        // Too little to hold anybody up for; who brings more, or comes again, is held up then.
         self.hand_over();
         self.stage.remote.settle(&mut self.stage.buffers);
         self.stage.remote.settler = Some(settler.clone());

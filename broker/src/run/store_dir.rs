@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::RunError;
@@ -31,7 +32,11 @@ pub(super) fn prepare(settings: &mut JetStreamSettings) -> Result<(), RunError> 
 }
 
 fn make_writable(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)?;
+    // What lies there is nobody else's affair: messages, and hashes of passwords.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)?;
     let probe = path.join(format!(".probe-{}", std::process::id()));
     fs::write(&probe, b"")?;
     fs::remove_file(probe)

@@ -227,6 +227,8 @@ pub struct IngestQueue {
     limit: usize,
     /// The engine was told and has not looked yet.
     told: AtomicBool,
+    /// More waits than the limit.
+    is_over: AtomicBool,
     wake: Arc<dyn Fn() + Send + Sync>,
     enforcement: Arc<Enforcement>,
     drained: Notify,
@@ -266,6 +268,7 @@ impl IngestQueue {
             waiting: Mutex::default(),
             limit: limit_bytes,
             told: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
             wake,
             enforcement: Arc::default(),
             drained: Notify::new(),
@@ -295,16 +298,23 @@ impl IngestQueue {
             }
         }
         let added: usize = batches.iter().map(IngestBatch::bytes).sum();
-        let bytes = {
+        let is_over = {
             let mut waiting = self.waiting.lock();
             waiting.bytes += added;
             waiting.batches.append(batches);
-            waiting.bytes
+            let is_over = waiting.bytes > self.limit;
+            self.is_over.store(is_over, Ordering::Release);
+            is_over
         };
         if !self.told.swap(true, Ordering::AcqRel) {
             (self.wake)();
         }
-        bytes <= self.limit
+        !is_over
+    }
+
+    /// Whether the queue is over its limit, as [`IngestQueue::push`] would find it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// Moves everything that waits to the end of `into`, oldest first, and lets stopped readers
@@ -314,6 +324,7 @@ impl IngestQueue {
         let before = {
             let mut waiting = self.waiting.lock();
             into.append(&mut waiting.batches);
+            self.is_over.store(false, Ordering::Release);
             std::mem::take(&mut waiting.bytes)
         };
         if before > self.limit {

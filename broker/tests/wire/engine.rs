@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use menes_broker::connection::client::ClientId;
 use menes_broker::routing::Message;
@@ -104,19 +105,26 @@ fn readers_stop_while_the_engine_is_behind() {
     let _kept = account.subscribe_engine(STREAM, b"s", None);
     let mut other = server.client();
     let mut peer = server.client();
-    peer.say(&format!("PUB s 2000\r\n{}\r\n", "x".repeat(2000)));
-    engine
-        .wakes
-        .recv_timeout(PATIENCE)
-        .expect("the message comes");
-    peer.say("PING\r\n");
-    // Others are served, this one waits.
-    other.sync();
-    assert!(peer.is_silent());
-    let mut batches = Vec::new();
-    engine.queue.take(&mut batches);
-    assert_eq!(batches.len(), 1);
-    peer.expect("PONG\r\n");
+    // One that brings much is stopped at once, one that brings little when it comes again.
+    for (sizes, count) in [(&[8000][..], 1), (&[2000, 10][..], 2)] {
+        for size in sizes {
+            let before = engine.queue.bytes();
+            peer.say(&format!("PUB s {size}\r\n{}\r\n", "x".repeat(*size)));
+            let until = Instant::now() + PATIENCE;
+            while engine.queue.bytes() == before {
+                assert!(Instant::now() < until, "the message does not come");
+                std::thread::yield_now();
+            }
+        }
+        peer.say("PING\r\n");
+        // Others are served, this one waits.
+        other.sync();
+        assert!(peer.is_silent());
+        let mut batches = Vec::new();
+        engine.queue.take(&mut batches);
+        assert_eq!(batches.len(), count);
+        peer.expect("PONG\r\n");
+    }
 }
 
 #[test]
