@@ -231,13 +231,21 @@ impl Lists {
         lists.iter().all(|list| list.is_empty())
     }
 
-    fn value(&self) -> Value {
-        json!({
-            "allow_read": self.read,
-            "allow_write": self.write,
-            "deny_read": self.deny_read,
-            "deny_write": self.deny_write,
-        })
+    /// The lists that are given; with `all` the others too, empty.
+    fn value(&self, all: bool) -> Value {
+        let lists = [
+            ("allow_read", &self.read),
+            ("allow_write", &self.write),
+            ("deny_read", &self.deny_read),
+            ("deny_write", &self.deny_write),
+        ];
+        let given = lists
+            .into_iter()
+            .filter(|(_, list)| all || !list.is_empty());
+        given
+            .map(|(name, list)| (name.to_owned(), json!(list)))
+            .collect::<Map<_, _>>()
+            .into()
     }
 }
 
@@ -336,7 +344,7 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
         } => {
             let mut body = of.body(&name);
             if all_stations || !lists.is_empty() {
-                body["permissions"] = lists.value();
+                body["permissions"] = lists.value(all_stations);
             }
             notes.put_into(&mut body);
             let answer = server.ask("USER.UPDATE", body).await?;
@@ -406,7 +414,7 @@ async fn add(server: &Server, output: &Output, asked: Add) -> Outcome {
         body["token"] = true.into();
     }
     if !asked.lists.is_empty() {
-        body["permissions"] = asked.lists.value();
+        body["permissions"] = asked.lists.value(false);
     }
     asked.notes.put_into(&mut body);
     let mut answer = server.ask("USER.CREATE", body).await?;

@@ -294,10 +294,50 @@ fn made_token(results: &[StepResult]) -> Option<NewToken> {
     })
 }
 
-/// The lists of a request, if it has any: in `permissions`, or under Memphis's names.
-fn access(body: &Body) -> Result<Option<Access>, Refused> {
+/// The lists that a request brings; what it does not mention stays.
+#[derive(Clone, Debug, Default)]
+struct AccessChange {
+    allow_read: Option<Vec<StationPattern>>,
+    allow_write: Option<Vec<StationPattern>>,
+    deny_read: Option<Vec<StationPattern>>,
+    deny_write: Option<Vec<StationPattern>>,
+}
+
+impl AccessChange {
+    fn applied_to(&self, before: &Access) -> Access {
+        let list = |change: &Option<Vec<StationPattern>>, before: &Vec<StationPattern>| {
+            change.as_ref().unwrap_or(before).clone()
+        };
+        Access {
+            allow_read: list(&self.allow_read, &before.allow_read),
+            allow_write: list(&self.allow_write, &before.allow_write),
+            deny_read: list(&self.deny_read, &before.deny_read),
+            deny_write: list(&self.deny_write, &before.deny_write),
+        }
+    }
+}
+
+/// The lists of a request, if it has any: in `permissions`, or under Memphis's names. A list of
+/// another name is refused: a misspelt one would leave its user free.
+fn access(body: &Body) -> Result<Option<AccessChange>, Refused> {
+    const LISTS: [(&str, &str); 4] = [
+        ("allow_read", "allow_read_permissions"),
+        ("allow_write", "allow_write_permissions"),
+        ("deny_read", "deny_read_permissions"),
+        ("deny_write", "deny_write_permissions"),
+    ];
     let nested = body.object("permissions")?;
-    let read = |short: &'static str, long: &'static str| -> Result<_, Refused> {
+    let is_known = |key: &str| {
+        LISTS
+            .iter()
+            .any(|(short, long)| key == *short || key == *long)
+    };
+    if let Some(unknown) = nested.keys().find(|key| !is_known(key)) {
+        return Err(Refused(format!(
+            "permissions has allow_read, allow_write, deny_read and deny_write, not {unknown:?}"
+        )));
+    }
+    let read = |(short, long): (&'static str, &'static str)| -> Result<_, Refused> {
         let texts = if nested.has(short) {
             nested.texts(short)?
         } else if body.has(long) {
@@ -317,22 +357,23 @@ fn access(body: &Body) -> Result<Option<Access>, Refused> {
             .collect();
         Ok(Some(patterns?))
     };
-    let lists = [
-        read("allow_read", "allow_read_permissions")?,
-        read("allow_write", "allow_write_permissions")?,
-        read("deny_read", "deny_read_permissions")?,
-        read("deny_write", "deny_write_permissions")?,
-    ];
-    if lists.iter().all(Option::is_none) && !body.has("permissions") {
-        return Ok(None);
-    }
-    let [allow_read, allow_write, deny_read, deny_write] = lists.map(Option::unwrap_or_default);
-    Ok(Some(Access {
+    let [allow_read, allow_write, deny_read, deny_write] = LISTS;
+    let change = AccessChange {
+        allow_read: read(allow_read)?,
+        allow_write: read(allow_write)?,
+        deny_read: read(deny_read)?,
+        deny_write: read(deny_write)?,
+    };
+    let AccessChange {
         allow_read,
         allow_write,
         deny_read,
         deny_write,
-    }))
+    } = &change;
+    let has_any = [allow_read, allow_write, deny_read, deny_write]
+        .iter()
+        .any(|list| list.is_some());
+    Ok((has_any || body.has("permissions")).then_some(change))
 }
 
 /// What is noted about a user after the request.
@@ -369,6 +410,7 @@ fn create(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
         })?,
     };
     let access = access(body)?.unwrap_or_default();
+    let access = access.applied_to(&Access::default());
     if kind != UserKind::Application && !access.is_all() {
         return Err(Refused(
             "only application users have permissions".to_owned(),
@@ -462,7 +504,9 @@ fn update(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
             account: cx.account.clone(),
             user: name.clone(),
             change: Box::new(UserChange {
-                access: access.clone(),
+                access: access
+                    .as_ref()
+                    .map(|access| access.applied_to(&user.access)),
                 profile: (noted != user.profile).then_some(noted),
             }),
         }))

@@ -102,6 +102,11 @@ impl Body {
         self.0.get(key).is_some_and(|value| !value.is_null())
     }
 
+    /// Every key, in lower case.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     pub(crate) fn flag(&self, key: &'static str) -> Result<bool, BodyError> {
         match self.0.get(key) {
             None | Some(Value::Null) => Ok(false),

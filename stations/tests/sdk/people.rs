@@ -80,8 +80,14 @@ fn a_user_is_made_shown_changed_and_removed_without_its_secrets() {
         "USER.UPDATE",
         json!({"user": "ada", "permissions": {"allow_write": ["x"]}, "description": "d"}),
     );
-    assert_eq!(changed["permissions"]["allow_read"], json!([]));
+    // Lists that are not mentioned stay, and a misspelt one is no list.
+    assert_eq!(changed["permissions"]["allow_read"], json!(["orders.*"]));
     assert_eq!(changed["permissions"]["allow_write"], json!(["x"]));
+    assert_eq!(changed["permissions"]["deny_write"], json!(["audit"]));
+    for misspelt in ["deny-write", "deny_reads"] {
+        let wrong = json!({"user": "ada", "permissions": {misspelt: ["x"]}});
+        assert!(error(&ask(&mut bench, &ROOT, "USER.UPDATE", wrong)).contains(misspelt));
+    }
     assert_eq!(
         (&changed["team"], &changed["description"]),
         (&json!("core"), &json!("d"))
