@@ -165,10 +165,16 @@ impl Loop {
                 name: STREAM.into(),
                 subjects: vec!["kills.*".into()],
                 duplicate_window: Duration::from_secs(3600),
-                compression: is_encrypted.then_some(stream::Compression::S2),
                 ..Default::default()
             })
             .await?;
+        if is_encrypted {
+            let mut config = serde_json::to_value(&stream.cached_info().config)?;
+            config["compression"] = "s2".into();
+            let update = format!("STREAM.UPDATE.{STREAM}");
+            let answer: serde_json::Value = reader.request(update, &config).await?;
+            ensure!(answer["config"]["compression"] == "s2", "{answer}");
+        }
         for (name, ack_policy) in [("worker", AckPolicy::Explicit), ("auditor", AckPolicy::All)] {
             stream
                 .create_consumer(consumer::pull::Config {

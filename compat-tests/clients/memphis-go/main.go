@@ -210,7 +210,7 @@ func logins(nc *nats.Conn) {
 			fail("%s: %v", name, err)
 		}
 	}
-	check("stations of the default tenant", ask(nc, "STATUS", nil)["stations"], float64(1))
+	check("stations of the default tenant", ask(nc, "STATUS", map[string]any{})["stations"], float64(1))
 	consumer := must(elsewhere.CreateConsumer("logins", "c", memphis.ConsumerGroup("g")))
 	seen := []string{}
 	eventually("consumed", func() bool {

@@ -81,7 +81,11 @@ async def permissions():
             break
     waiting = asyncio.create_task(pull.fetch(1, timeout=3))
     status, changed = await call("PATCH", "/users/lim", {"permissions": {"allow_read": ["other"], "allow_write": ["out"]}})
-    check("narrowed", (status, changed["permissions"]["allow_read"]), (200, ["other"]))
+    narrowed = {"allow_read": ["other"], "allow_write": ["out"], "deny_read": ["in.secret"], "deny_write": []}
+    check("narrowed, and what was not mentioned stays", (status, changed["permissions"]), (200, narrowed))
+    for wrong in ("deny-write", "deny_reads", "read"):
+        status, refusal = await call("PATCH", "/users/lim", {"permissions": {wrong: ["else"]}})
+        check(f"no list is called {wrong}", (status, refusal["code"]), (422, "E-API-REFUSED"))
     await lim.denied("the subscription ends", "permissions violation", "in#open$1")
     await producer.produce(bytearray(b"not for lim"))
     try:

@@ -46,10 +46,19 @@ index() { # state
   for serial in 10 11; do printf '%s\t%s\t%s\t%s\tunknown\t/CN=%s\n' "$1" "$until" "$revoked" "$serial" "$serial"; done > index.txt
 }
 respond() { # signer
-  [ -z "$responder" ] || kill "$responder" 2>/dev/null || true
-  openssl ocsp -index index.txt -port "$PORT" -rsigner "$1.pem" -rkey "$1.key" -CA ca.pem -nmin 10 > responder.log 2>&1 &
-  responder=$!
-  until grep -q "waiting for OCSP client" responder.log; do sleep 0.05; done
+  [ -z "$responder" ] || { kill "$responder" 2>/dev/null || true; wait "$responder" || true; }
+  # The port is given up and asked for again: for a moment it may be somebody else's.
+  for _ in $(seq 100); do
+    openssl ocsp -index index.txt -port "$PORT" -rsigner "$1.pem" -rkey "$1.key" -CA ca.pem -nmin 10 > responder.log 2>&1 &
+    responder=$!
+    while kill -0 "$responder" 2>/dev/null; do
+      grep -q "waiting for OCSP client" responder.log && return
+      sleep 0.05
+    done
+    sleep 0.1
+  done
+  cat responder.log >&2
+  exit 1
 }
 
 start() { # certificate, ocsp setting; gives up when the server ends
