@@ -172,7 +172,7 @@ impl Permissions {
     #[must_use]
     pub fn may_hear_on(&self, reply: &[u8]) -> bool {
         let mut stations = self.stations.iter();
-        stations.all(|access| access.may_publish(reply))
+        stations.all(|access| access.may_hear_on(reply))
     }
 
     /// Whether a subscription to `filter` may be handed what is on `literal`, where that depends on

@@ -16,9 +16,10 @@ use menes_jetstream::ids::{AccountName, GroupId};
 use menes_jetstream::ports::{LogStore, Outbox, Outgoing, StateStore};
 use menes_jetstream::time::Timestamp;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::captures::Captures;
+use super::diversion::diverts;
 use super::ingest::{IngestBatch, IngestItem, IngestKind, IngestQueue, IngestTag, LimitChange};
 use super::presence::Presence;
 use super::stations::{self, StationsDriver};
@@ -457,10 +458,13 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                     plain = [b"$JS.API.", rest].concat();
                     request.subject = &plain;
                 }
-                if batch
-                    .origin()
-                    .is_some_and(|client| diverts(client, &request))
-                {
+                let is_diverted = batch.origin().is_some_and(|client| {
+                    let identity = client.identity();
+                    let permissions = identity.permissions.as_ref();
+                    let access = permissions.and_then(|permissions| permissions.stations());
+                    access.is_some_and(|access| diverts(access, &request))
+                });
+                if is_diverted {
                     self.refuse_diversion(&request);
                     return;
                 }
@@ -682,24 +686,5 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         }
         self.engine.shut_down(&mut self.routes);
         self.routes.batch.flush();
-    }
-}
-
-/// Whether an application user asks for a consumer that delivers where the user may not publish: it
-/// would publish there in the user's place.
-fn diverts(client: &Client, request: &ApiRequest<'_>) -> bool {
-    let identity = client.identity();
-    let permissions = identity.permissions.as_ref();
-    let Some(access) = permissions.and_then(|permissions| permissions.stations()) else {
-        return false;
-    };
-    let mut tokens = request.subject.split(|&byte| byte == b'.').skip(2);
-    if tokens.next() != Some(b"CONSUMER") {
-        return false;
-    }
-    let asked: Value = serde_json::from_slice(request.payload).unwrap_or_default();
-    match asked["config"]["deliver_subject"].as_str() {
-        None | Some("") => false,
-        Some(subject) => !access.may_publish(subject.as_bytes()),
     }
 }

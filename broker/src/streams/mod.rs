@@ -10,6 +10,7 @@
 
 mod audit;
 mod captures;
+mod diversion;
 mod driver;
 pub mod ingest;
 mod passwords;

@@ -9,11 +9,14 @@ use crate::name::{ConsumerName, GroupName, StationName, relaxed};
 use crate::producer::ClientKind;
 use crate::sdk::body::Body;
 use crate::sdk::station::not_allowed_to_create;
-use crate::sdk::{Opened, Refused, Registrant, Request, meant_connection, reply};
+use crate::sdk::{
+    Opened, Refused, Registrant, Request, meant_connection, not_allowed_to_access, owner, reply,
+};
 use crate::state::{GroupEntry, StationEntry};
 use crate::station::{self, Station};
 use crate::task::{Context, Failure, Job, Next, Plan, Step, StepResult};
 use crate::upkeep::{Standing, standing, station_lock};
+use crate::user::display_name;
 
 const NO_STATION: &str = "This station does not exist, a default station can not be created \
                           automatically, please upgrade your SDK version";
@@ -54,6 +57,7 @@ pub(super) fn open_creation(request: &Request<'_>) -> Result<Opened, Refused> {
         may_create: access.may_write(&station),
         station,
         registrant,
+        owner: owner(&request.client),
         ends: None,
         issued: false,
     };
@@ -71,10 +75,15 @@ pub(super) fn open_destruction(request: &Request<'_>) -> Result<Opened, Refused>
     let (name, station) = (body.text("name")?, body.text("station_name")?);
     let missing = missing(&relaxed(&name), &relaxed(&station));
     match (ConsumerName::parse(&name), StationName::parse(&station)) {
+        (Ok(_), Ok(station)) if !request.client.access.may_read(&station) => {
+            let user = display_name(request.client.user);
+            Err(Refused(not_allowed_to_access(user, &station)))
+        }
         (Ok(name), Ok(station)) => Ok(Opened::job(Destruction {
             name,
             station,
             connection,
+            owner: owner(&request.client),
             issued: false,
         })),
         _ => Err(Refused(missing)),
@@ -91,6 +100,8 @@ struct Creation {
     station: StationName,
     wanted: Group,
     registrant: Registrant,
+    /// Whose registrations may be added to; none for anybody's.
+    owner: Option<String>,
     /// Sent by the Java SDK.
     java: bool,
     may_read: bool,
@@ -115,9 +126,10 @@ impl Creation {
                 )))
             }
             Standing::Ready(_) if legacy => Err(PARTITIONED.to_owned()),
-            Standing::Ready(_) if !self.may_read => Err(format!(
-                "user {user} is not allowed to access station {}",
-                self.station
+            Standing::Ready(_) if !self.may_read => Err(not_allowed_to_access(user, &self.station)),
+            Standing::Ready(entry) if self.is_of_another(entry) => Err(format!(
+                "consumer {} is registered by another user",
+                self.name.external()
             )),
             Standing::Ready(entry) => Ok(Next::Run(self.joining(cx, entry))),
             Standing::Missing if legacy => Err(NO_STATION.to_owned()),
@@ -131,6 +143,20 @@ impl Creation {
             }
             Standing::Unfinished(plan) => Ok(Next::Run(plan)),
         }
+    }
+
+    /// Whether it would take over a member of another user by naming that user's connection.
+    fn is_of_another(&self, entry: &StationEntry) -> bool {
+        let mut groups = entry.groups().map(|group| group.members());
+        self.owner.as_ref().is_some_and(|user| {
+            groups.any(|mut members| {
+                members.any(|known| {
+                    known.name == self.name
+                        && known.connection == self.registrant.connection
+                        && known.user != *user
+                })
+            })
+        })
     }
 
     /// The next plan towards being a member of the group.
@@ -258,6 +284,8 @@ struct Destruction {
     station: StationName,
     /// None for any.
     connection: Option<String>,
+    /// Whose members may be removed; none for anybody's.
+    owner: Option<String>,
     issued: bool,
 }
 
@@ -269,6 +297,7 @@ impl Destruction {
                     .connection
                     .as_ref()
                     .is_none_or(|id| member.connection == *id)
+                && self.owner.as_ref().is_none_or(|user| member.user == *user)
         };
         let live = entry
             .groups()

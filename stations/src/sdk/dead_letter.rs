@@ -12,6 +12,7 @@ use crate::name::{GroupName, StationName};
 use crate::sdk::body::Body;
 use crate::sdk::{Opened, Refused, Request};
 use crate::task::{Context, Failure, Job, Message, Next, Plan, Step, StepResult};
+use crate::user::Access;
 
 /// Reads a consumer's word that it gives up a message.
 pub(super) fn open_nacked(request: &Request<'_>) -> Result<Opened, Refused> {
@@ -77,6 +78,7 @@ pub(super) fn open_settled(request: &Request<'_>) -> Result<Opened, Refused> {
     Ok(Opened::job(Settling {
         id,
         group,
+        access: request.client.access.clone(),
         message: None,
         read: false,
         issued: false,
@@ -125,6 +127,8 @@ fn header(message: &Body) -> Bytes {
 struct Settling {
     id: u64,
     group: GroupName,
+    /// What the user who says so may read.
+    access: Access,
     message: Option<Message>,
     read: bool,
     issued: bool,
@@ -150,6 +154,7 @@ impl Job for Settling {
         }
         let letter = self.message.take().as_ref().and_then(DeadLetter::parse);
         let is_meant = letter
+            .filter(|letter| self.access.may_read(&letter.station))
             .and_then(|letter| letter.origin)
             .is_some_and(|origin| origin.group == self.group);
         if !is_meant || self.issued {

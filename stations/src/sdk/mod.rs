@@ -14,6 +14,7 @@ pub(crate) mod station;
 use menes_jetstream::{AccountName, Timestamp};
 
 use crate::api;
+use crate::name::StationName;
 use crate::sdk::body::{Body, BodyError};
 use crate::task::Job;
 use crate::user::{Access, Role, connection_id, display_name};
@@ -250,6 +251,17 @@ fn meant_connection(body: &Body, client: &ClientIdentity<'_>) -> Result<Option<S
         _ if client.native => Some(client.connection_id.to_owned()),
         _ => None,
     })
+}
+
+/// Whose registrations alone an application user may remove, whatever connection it names: its own.
+/// None for those who manage.
+fn owner(client: &ClientIdentity<'_>) -> Option<String> {
+    (client.role == Role::Application).then(|| display_name(client.user).to_owned())
+}
+
+/// The refusal to touch a station.
+fn not_allowed_to_access(user: &str, station: &StationName) -> String {
+    format!("user {user} is not allowed to access station {station}")
 }
 
 /// Requests before version 4 do not name their SDK; the NATS library underneath gives it away.

@@ -8,10 +8,14 @@ use crate::name::{ProducerName, StationName};
 use crate::producer::{ClientKind, Producer};
 use crate::sdk::body::Body;
 use crate::sdk::station::not_allowed_to_create;
-use crate::sdk::{Opened, Refused, Registrant, Request, meant_connection, reply};
+use crate::sdk::{
+    Opened, Refused, Registrant, Request, meant_connection, not_allowed_to_access, owner, reply,
+};
+use crate::state::StationEntry;
 use crate::station::{self, Station};
 use crate::task::{Context, Failure, Job, Next, Plan, Step};
 use crate::upkeep::{Standing, standing, station_lock};
+use crate::user::display_name;
 
 const BAD_KIND: &str = "producer type has to be one of the following application/connector";
 const NO_STATION: &str = "this station does not exist, a default station can not be created \
@@ -40,6 +44,7 @@ pub(super) fn open_creation(request: &Request<'_>) -> Result<Opened, Refused> {
         station,
         registrant,
         permitted,
+        owner: owner(&request.client),
         recorded: false,
     };
     Ok(Opened::Job {
@@ -56,10 +61,15 @@ pub(super) fn open_destruction(request: &Request<'_>) -> Result<Opened, Refused>
     let station = StationName::parse(&body.text("station_name")?);
     let name = ProducerName::parse(&body.text("name")?);
     Ok(match (station, name) {
+        (Ok(station), Ok(_)) if !request.client.access.may_write(&station) => {
+            let user = display_name(request.client.user);
+            return Err(Refused(not_allowed_to_access(user, &station)));
+        }
         (Ok(station), Ok(name)) => Opened::job(Destruction {
             name,
             station,
             connection,
+            owner: owner(&request.client),
         }),
         _ => Opened::Reply(Vec::new()),
     })
@@ -71,6 +81,8 @@ struct Creation {
     station: StationName,
     registrant: Registrant,
     permitted: bool,
+    /// Whose registrations may be added to; none for anybody's.
+    owner: Option<String>,
     recorded: bool,
 }
 
@@ -84,9 +96,12 @@ impl Creation {
                 Ok(Next::Reply(reply::producer(&entry.station, schema)))
             }
             Standing::Ready(_) if legacy => Err(PARTITIONED.to_owned()),
-            Standing::Ready(_) if !self.permitted => Err(format!(
-                "user {user} is not allowed to access station {}",
-                self.station
+            Standing::Ready(_) if !self.permitted => {
+                Err(not_allowed_to_access(user, &self.station))
+            }
+            Standing::Ready(entry) if self.is_of_another(entry) => Err(format!(
+                "producer {} is registered by another user",
+                self.name.external()
             )),
             Standing::Ready(_) => Ok(Next::Run(self.registration(cx))),
             Standing::Missing if legacy => Err(NO_STATION.to_owned()),
@@ -98,6 +113,17 @@ impl Creation {
             }
             Standing::Unfinished(plan) => Ok(Next::Run(plan)),
         }
+    }
+
+    /// Whether it would take over a producer of another user by naming that user's connection.
+    fn is_of_another(&self, entry: &StationEntry) -> bool {
+        self.owner.as_ref().is_some_and(|user| {
+            entry.producers().any(|known| {
+                known.name == self.name
+                    && known.connection == self.registrant.connection
+                    && known.user != *user
+            })
+        })
     }
 
     fn registration(&mut self, cx: &Context<'_>) -> Plan {
@@ -150,6 +176,8 @@ struct Destruction {
     station: StationName,
     /// None for all of them.
     connection: Option<String>,
+    /// Whose registrations may be removed; none for anybody's.
+    owner: Option<String>,
 }
 
 impl Job for Destruction {
@@ -168,18 +196,31 @@ impl Job for Destruction {
                     .connection
                     .as_ref()
                     .is_none_or(|id| producer.connection == *id)
+                && self
+                    .owner
+                    .as_ref()
+                    .is_none_or(|user| producer.user == *user)
         };
         let entry = cx.state.station(cx.account, &self.station);
-        if !entry.is_some_and(|entry| entry.producers().any(meant)) {
+        let all = entry.into_iter().flat_map(StationEntry::producers);
+        let mut found = all.filter(|producer| meant(producer)).peekable();
+        if found.peek().is_none() {
             return Next::Reply(Vec::new());
         }
+        let connections: Vec<Option<String>> = match self.owner {
+            // One by one: those of others stay.
+            Some(_) => found.map(|known| Some(known.connection.clone())).collect(),
+            None => vec![self.connection.clone()],
+        };
         let mut plan = Plan::default();
-        plan.step(Step::record(Command::ProducerRemoved {
-            account: cx.account.clone(),
-            station: self.station.clone(),
-            producer: self.name.clone(),
-            connection: self.connection.clone(),
-        }));
+        for connection in connections {
+            plan.step(Step::record(Command::ProducerRemoved {
+                account: cx.account.clone(),
+                station: self.station.clone(),
+                producer: self.name.clone(),
+                connection,
+            }));
+        }
         Next::Run(plan)
     }
 

@@ -6,13 +6,15 @@
 //! | who may write a station | its streams' subjects, `$JS.API.STREAM.INFO` | news about it |
 //! | who may read a station | fetching, acknowledging and consumers of its streams | its streams' subjects, its resent dead letters, news about it |
 //! | who has no list of what is allowed | any other subject, other streams' consumers | the same |
-//! | nobody | `$MENES.`, making and changing streams | `$MENES.` |
+//! | who has no list at all | consumers of streams that begin with `$`, such as dead letters | the same |
+//! | nobody | `$MENES.`, dead letters, making and changing streams | `$MENES.` |
 //!
 //! Nothing here looks at which stations there are: a subject names its station by itself.
 
 use std::borrow::Cow;
 
 use super::Access;
+use crate::dead_letter;
 use crate::sdk::CONTROL_SUBJECTS;
 
 impl Access {
@@ -29,6 +31,8 @@ impl Access {
             }
             b"_INBOX" => true,
             b"$SYS" => subject == b"$SYS.REQ.USER.INFO" || self.is_all(),
+            // The server alone stores dead letters: what they say decides whose they are.
+            _ if first == dead_letter::STREAM.as_bytes() => false,
             _ if first.starts_with(b"$memphis_") => {
                 let is_control = |known: &&str| known.as_bytes() == subject;
                 CONTROL_SUBJECTS.iter().any(is_control) || self.is_all()
@@ -38,6 +42,13 @@ impl Access {
                 None => !self.is_limited(),
             },
         }
+    }
+
+    /// Whether answers and deliveries may be sent to `subject` for it. They have no client behind
+    /// them, so nothing that begins with `$` is, least of all what the broker takes as a request.
+    #[must_use]
+    pub fn may_hear_on(&self, subject: &[u8]) -> bool {
+        !subject.starts_with(b"$") && self.may_publish(subject)
     }
 
     /// Whether it may subscribe to `filter`. A filter that is wider than what is denied is
@@ -102,12 +113,13 @@ impl Access {
             return true;
         }
         if let Some(rest) = news.strip_prefix(b"dls_") {
-            // In the older form, `_` parts the station from the group, and both may hold it.
+            // In the older form, `_` parts the station from the group, and both may hold it: it
+            // may be any of these stations.
             let is_older = first.len() == subject.len();
             return if is_older {
                 let cuts = rest.iter().enumerate().filter(|(_, byte)| **byte == b'_');
-                let mut stations = cuts.map(|(at, _)| external(&rest[..at]));
-                stations.any(|station| self.may_read_named(&station)) && !self.denies_some(rest)
+                let mut stations = cuts.map(|(at, _)| external(&rest[..at])).peekable();
+                stations.peek().is_some() && stations.all(|station| self.may_read_named(&station))
             } else {
                 self.may_read_named(&external(rest))
             };
@@ -121,17 +133,6 @@ impl Access {
             }
             None => news == b"sdk_clients_updates" || news == b"configurations_updates",
         }
-    }
-
-    /// Whether the station of a resent dead letter could be one that is denied.
-    fn denies_some(&self, rest: &[u8]) -> bool {
-        let cuts = rest.iter().enumerate().filter(|(_, byte)| **byte == b'_');
-        let mut stations = cuts.map(|(at, _)| external(&rest[..at]));
-        stations.any(|station| {
-            self.deny_read
-                .iter()
-                .any(|pattern| pattern.covers(&station))
-        })
     }
 
     /// Requests to JetStream, acknowledgements, flow control: `tokens` follow `$JS`.
@@ -158,6 +159,7 @@ impl Access {
             [b"INFO"] | [b"STREAM", b"NAMES"] => true,
             [b"STREAM", b"LIST"] => self.is_all(),
             [b"STREAM", b"INFO", stream] => match station_of_stream(stream) {
+                _ if stream.starts_with(b"$") => self.is_all(),
                 Some(station) => self.may_read_named(&station) || self.may_write_named(&station),
                 None => !self.is_limited(),
             },
@@ -175,8 +177,10 @@ impl Access {
         }
     }
 
+    /// Whether messages of `stream` may be read. What begins with `$` holds those of every station.
     fn may_fetch(&self, stream: &[u8]) -> bool {
         match station_of_stream(stream) {
+            _ if stream.starts_with(b"$") => self.is_all(),
             Some(station) => self.may_read_named(&station),
             None => !self.is_limited(),
         }
@@ -350,7 +354,88 @@ mod tests {
         assert!(!access.may_receive(b"$MENES.API.USER.CREATE"));
     }
 
+    #[test]
+    fn who_has_any_list_sees_no_stream_of_the_server() {
+        let denied = Access {
+            deny_read: patterns(&["secret"]),
+            ..Access::ALL
+        };
+        for subject in [
+            "$JS.API.STREAM.INFO.$memphis_dead_letters",
+            "$JS.API.STREAM.MSG.GET.$memphis_dead_letters",
+            "$JS.API.DIRECT.GET.$memphis_dead_letters",
+            "$JS.API.DIRECT.GET.$memphis_dead_letters.$memphis_dead_letters.secret.schema",
+            "$JS.API.CONSUMER.CREATE.$memphis_dead_letters",
+            "$JS.API.CONSUMER.CREATE.$memphis_dead_letters.c.f",
+            "$JS.API.CONSUMER.DURABLE.CREATE.$memphis_dead_letters.c",
+            "$JS.API.CONSUMER.MSG.NEXT.$memphis_dead_letters.c",
+            "$JS.HUB.API.CONSUMER.MSG.NEXT.$memphis_dead_letters.c",
+            "$JS.ACK.$memphis_dead_letters.c.1.1.1.1.0",
+            "$JS.API.STREAM.INFO.$other$1",
+            "$JS.API.CONSUMER.MSG.NEXT.$other$1.c",
+        ] {
+            assert!(!denied.may_publish(subject.as_bytes()), "{subject}");
+            assert!(!limited().may_publish(subject.as_bytes()), "{subject}");
+            assert!(Access::ALL.may_publish(subject.as_bytes()), "{subject}");
+        }
+        assert!(denied.may_publish(b"$JS.API.CONSUMER.MSG.NEXT.other.c"));
+        assert!(denied.may_publish(b"$JS.API.STREAM.INFO.other"));
+    }
+
+    #[test]
+    fn nobody_makes_dead_letters_by_hand() {
+        for access in [Access::ALL, limited()] {
+            for subject in [
+                "$memphis_dead_letters",
+                "$memphis_dead_letters.orders.schema",
+                "$memphis_dead_letters.orders.poison.1.1.g",
+            ] {
+                assert!(!access.may_publish(subject.as_bytes()), "{subject}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_in_a_users_place_to_what_is_served() {
+        for access in [Access::ALL, limited()] {
+            for subject in [
+                "$JS.API.INFO",
+                "$JS.API.CONSUMER.CREATE.orders$1",
+                "$JS.HUB.API.CONSUMER.CREATE.orders$1",
+                "$JS.ACK.orders$1.g.1.1.1.1.0",
+                "$memphis_producer_creations",
+                "$SYS.REQ.USER.INFO",
+                "$MENES.API.STATUS",
+            ] {
+                assert!(!access.may_hear_on(subject.as_bytes()), "{subject}");
+            }
+            assert!(access.may_hear_on(b"_INBOX.a.b") && access.may_hear_on(b"logs$1.final"));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_resent_message_of_the_older_form_is_seen_if_it_is_of_none_but_readable_stations(
+            read in "[ab_.]{0,3}\\*?", deny in "[ab_]{0,3}\\*?",
+            station in "[ab_]{1,4}", group in "[ab_]{1,3}",
+        ) {
+            let listed = |text: &str| match text {
+                "" => Vec::new(),
+                text => patterns(&[text]),
+            };
+            let access = Access {
+                allow_read: listed(&read),
+                deny_read: listed(&deny),
+                ..Access::ALL
+            };
+            let subject = format!("$memphis_dls_{station}_{group}");
+            let whole = format!("{station}_{group}");
+            let readable = |(at, _): (usize, &str)| access.may_read_named(whole[..at].as_bytes());
+            let expected = access.is_all() || whole.match_indices('_').all(readable);
+            prop_assert_eq!(access.may_subscribe(subject.as_bytes()), expected);
+            prop_assert_eq!(access.may_receive(subject.as_bytes()), expected);
+        }
+
         #[test]
         fn what_may_be_subscribed_to_may_be_received(
             read in "[ab.]{0,3}\\*?", deny in "[ab.]{0,3}\\*?", name in "[ab#]{1,4}",

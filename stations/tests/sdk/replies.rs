@@ -3,7 +3,7 @@
 use menes_stations::name::StationName;
 use menes_stations::sdk::{self, CONTROL_SUBJECTS};
 use menes_stations::station::StationRetention;
-use menes_stations::user::{Access, StationPattern};
+use menes_stations::user::{Access, Role, StationPattern};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, Client, account};
@@ -591,6 +591,141 @@ fn users_with_roles_are_kept_to_their_stations() {
     assert_eq!(bench.streams(), ["out#1$1", "st$1"]);
 }
 
+fn application(user: &str, connection: &str) -> Client {
+    Client {
+        user: format!("{user}$1"),
+        role: Role::Application,
+        ..Client::sdk(connection)
+    }
+}
+
+fn denied(read: &[&str], write: &[&str]) -> Access {
+    let patterns = |list: &[&str]| list.iter().map(|text| StationPattern::new(text)).collect();
+    Access {
+        deny_read: patterns(read),
+        deny_write: patterns(write),
+        ..Access::ALL
+    }
+}
+
+fn producers(bench: &Bench) -> Vec<(String, String)> {
+    let name = StationName::parse("st").expect("a good name");
+    let entry = bench.state().station(&account(), &name);
+    let producers = entry.into_iter().flat_map(|entry| entry.producers());
+    producers
+        .map(|known| (known.user.clone(), known.connection.clone()))
+        .collect()
+}
+
+#[test]
+fn application_users_remove_what_is_theirs_and_nothing_of_a_denied_station() {
+    let mut bench = bench();
+    bench.connect("c2");
+    create_station(&mut bench, json!({}));
+    let (bob, eve) = (application("bob", "c1"), application("eve", "c2"));
+    let reply = bench.ask(&bob, sdk::PRODUCER_CREATIONS, &producer(json!({})));
+    assert!(reply.ends_with(r#""error":""}"#), "{reply}");
+    let reply = bench.ask(&bob, sdk::CONSUMER_CREATIONS, &consumer(json!({})));
+    assert!(reply.starts_with('{'), "{reply}");
+    let durables = bench.durables();
+    let owned = vec![("bob".to_owned(), "c1".to_owned())];
+    assert_eq!(producers(&bench), owned);
+    assert!(!durables.is_empty());
+
+    // Naming another's connection, or none at all, does not help.
+    let anyone = json!({"name": "p", "station_name": "st"}).to_string();
+    let plain = Client {
+        native: false,
+        ..eve.clone()
+    };
+    for (client, body) in [
+        (&eve, destroy("p", "st")),
+        (&eve, anyone.clone()),
+        (&plain, anyone),
+    ] {
+        assert_eq!(bench.ask(client, sdk::PRODUCER_DESTRUCTIONS, &body), "");
+        assert_eq!(producers(&bench), owned);
+    }
+    let anyone = json!({"name": "c", "station_name": "st"}).to_string();
+    for (client, body) in [
+        (&eve, destroy("c", "st")),
+        (&eve, anyone.clone()),
+        (&plain, anyone),
+    ] {
+        assert_eq!(
+            bench.ask(client, sdk::CONSUMER_DESTRUCTIONS, &body),
+            "Consumer c at station st does not exist"
+        );
+        assert_eq!(bench.durables(), durables);
+    }
+    // Nor does registering as if it were another's first.
+    let reply = bench.ask(&eve, sdk::PRODUCER_CREATIONS, &producer(json!({})));
+    assert_eq!(
+        producer_error(&reply),
+        "producer p is registered by another user"
+    );
+    assert_eq!(
+        bench.ask(&eve, sdk::CONSUMER_CREATIONS, &consumer(json!({}))),
+        "consumer c is registered by another user"
+    );
+    let own = producer(json!({"connection_id": "c2"}));
+    let reply = bench.ask(&eve, sdk::PRODUCER_CREATIONS, &own);
+    assert!(reply.ends_with(r#""error":""}"#), "{reply}");
+    let all = json!({"name": "p", "station_name": "st"}).to_string();
+    assert_eq!(bench.ask(&plain, sdk::PRODUCER_DESTRUCTIONS, &all), "");
+    assert_eq!(producers(&bench), owned);
+
+    // Who lost the station leaves it alone.
+    let lost = Client {
+        access: denied(&["st"], &["st"]),
+        ..bob.clone()
+    };
+    let text = "user bob is not allowed to access station st";
+    for (subject, name) in [
+        (sdk::PRODUCER_DESTRUCTIONS, "p"),
+        (sdk::CONSUMER_DESTRUCTIONS, "c"),
+    ] {
+        assert_eq!(bench.ask(&lost, subject, &destroy(name, "st")), text);
+    }
+    assert_eq!(producers(&bench), owned);
+    assert_eq!(bench.durables(), durables);
+    // Reading is what a consumer needs, writing what a producer needs.
+    let reader = Client {
+        access: denied(&[], &["st"]),
+        ..bob.clone()
+    };
+    assert_eq!(
+        bench.ask(&reader, sdk::PRODUCER_DESTRUCTIONS, &destroy("p", "st")),
+        text
+    );
+    let body = destroy("c", "st");
+    assert_eq!(bench.ask(&reader, sdk::CONSUMER_DESTRUCTIONS, &body), "");
+    assert!(bench.durables().is_empty());
+    let writer = Client {
+        access: denied(&["st"], &[]),
+        ..bob
+    };
+    let body = destroy("p", "st");
+    assert_eq!(bench.ask(&writer, sdk::PRODUCER_DESTRUCTIONS, &body), "");
+    assert!(producers(&bench).is_empty());
+    bench.check_rows();
+}
+
+#[test]
+fn who_manages_removes_what_is_registered_by_anybody() {
+    let mut bench = bench();
+    create_station(&mut bench, json!({}));
+    let bob = application("bob", "c1");
+    bench.ask(&bob, sdk::PRODUCER_CREATIONS, &producer(json!({})));
+    bench.ask(&bob, sdk::CONSUMER_CREATIONS, &consumer(json!({})));
+    let body = destroy("p", "st");
+    assert_eq!(bench.ask(&client(), sdk::PRODUCER_DESTRUCTIONS, &body), "");
+    assert!(producers(&bench).is_empty());
+    let body = destroy("c", "st");
+    assert_eq!(bench.ask(&client(), sdk::CONSUMER_DESTRUCTIONS, &body), "");
+    assert!(bench.durables().is_empty());
+}
+
 #[test]
 fn a_user_the_account_does_not_know_gets_nothing() {
     let mut bench = bench();
@@ -739,6 +874,13 @@ fn what_a_consumer_gives_up_is_stored_with_its_reason() {
         assert_eq!(bench.engine.messages[stream].len(), 1);
     }
     let ack = r#"{"id":"1","cg_name":"Grp.C"}"#;
+    // Nor does the word of who may not read the station.
+    let kept_out = Client {
+        access: denied(&["my.st"], &[]),
+        ..application("eve", "c1")
+    };
+    assert_eq!(bench.ask(&kept_out, sdk::DEAD_LETTER_ACKS, ack), "");
+    assert_eq!(bench.engine.messages[stream].len(), 1);
     assert_eq!(bench.ask(&client, sdk::DEAD_LETTER_ACKS, ack), "");
     assert!(bench.engine.messages[stream].is_empty());
 }
