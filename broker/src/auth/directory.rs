@@ -145,15 +145,17 @@ impl Directory {
         let users = options.users.iter().map(|user| {
             let account = user.account.as_deref();
             let account = account.map_or_else(AccountName::global, AccountName::from);
-            let is_root = user.permissions.is_none() && account == AccountName::global();
+            let role = if user.permissions.is_some() {
+                Role::Limited
+            } else if account == AccountName::global() {
+                Role::Root
+            } else {
+                Role::Management
+            };
             ConfiguredUser {
                 account,
                 name: user.user.clone(),
-                role: if is_root {
-                    Role::Root
-                } else {
-                    Role::Management
-                },
+                role,
             }
         });
         self.configured.store(Arc::new(users.collect()));

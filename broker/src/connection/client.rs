@@ -114,15 +114,17 @@ impl Identity {
     }
 
     /// What it may ask of the broker itself. Where users come from the configuration, those whom
-    /// nothing limits manage everything.
+    /// nothing limits manage everything, and those who have permissions no users.
     #[must_use]
     pub fn role(&self) -> Role {
         if let Some(stored) = &self.stored {
             return stored.role();
         }
         let is_default = |account: &Arc<Account>| *account.name() == AccountName::global();
-        let is_limited = self.permissions.is_some() || self.grant.is_some();
-        if !is_limited && self.account.as_ref().is_some_and(is_default) {
+        if self.permissions.is_some() {
+            return Role::Limited;
+        }
+        if self.grant.is_none() && self.account.as_ref().is_some_and(is_default) {
             Role::Root
         } else {
             Role::Management
@@ -963,6 +965,17 @@ fn keep_waker(slot: &mut Option<Waker>, waker: &Waker) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whom_permissions_limit_does_not_manage_users() {
+        let none = Permissions::new(&crate::config::options::PermissionOptions::default());
+        let limited = Identity {
+            permissions: Some(Arc::new(none)),
+            ..Identity::default()
+        };
+        assert_eq!(limited.role(), Role::Limited);
+        assert_eq!(Identity::default().role(), Role::Management);
+    }
 
     pub(crate) fn client(max_pending: usize) -> Client {
         Client::new(ClientId(1), Endpoint::for_tests(), max_pending)

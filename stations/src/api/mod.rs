@@ -85,9 +85,22 @@ pub const PREFIX: &str = "$MENES.API.";
 /// The subjects to subscribe to.
 pub const SUBJECTS: &str = "$MENES.API.>";
 
+/// Whom permissions limit does not make others whom nothing limits.
+fn may_ask(what: &str, request: &Request<'_>) -> Result<(), Refused> {
+    let (family, _) = what.split_once('.').unwrap_or((what, ""));
+    let is_about_users = matches!(family, "USER" | "TOKEN" | "TENANT") && what != "USER.SELF";
+    if is_about_users && request.client.role < Role::Management {
+        let user = display_name(request.client.user);
+        return Err(Refused(format!(
+            "user {user} is not allowed to manage users: it has permissions of its own"
+        )));
+    }
+    Ok(())
+}
+
 /// Reads a request.
 pub(crate) fn open(request: &Request<'_>, subject: &str) -> Opened {
-    if request.client.role < Role::Management {
+    if request.client.role < Role::Limited {
         let user = display_name(request.client.user);
         let text = format!("user {user} is not allowed to use the management interface");
         return Opened::Reply(refusal(&text));
@@ -101,6 +114,7 @@ pub(crate) fn open(request: &Request<'_>, subject: &str) -> Opened {
     .and_then(|body| {
         is_rehearsal = body.flag("dry_run")?;
         let what = subject.strip_prefix(PREFIX).unwrap_or(subject);
+        may_ask(what, request)?;
         match what.split_once('.').unwrap_or((what, "")) {
             ("STATUS", "") => Ok(status::open()),
             ("STATION", verb) => station::open(verb, &body, request),
@@ -288,4 +302,65 @@ fn messages(results: Vec<StepResult>) -> Vec<Message> {
 
 fn done() -> Turn {
     Turn::Done(json!({}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdk::ClientIdentity;
+    use crate::user::Access;
+
+    /// What is said at once, if anything is.
+    fn refused(role: Role, what: &str, body: &Value) -> Option<String> {
+        let payload = body.to_string();
+        let subject = format!("{PREFIX}{what}");
+        let request = Request {
+            account: &AccountName::global(),
+            subject: subject.as_bytes(),
+            payload: payload.as_bytes(),
+            client: ClientIdentity {
+                user: "ops",
+                connection_id: "c",
+                lang: "rust",
+                native: false,
+                access: &Access::default(),
+                role,
+            },
+            now: Timestamp(0),
+        };
+        match open(&request, &subject) {
+            Opened::Reply(reply) => Some(String::from_utf8_lossy(&reply).into_owned()),
+            Opened::Job { .. } => None,
+        }
+    }
+
+    #[test]
+    fn whom_permissions_limit_manages_no_users() {
+        let boss = json!({"user": "eve", "type": "management", "password": "Secret-1!"});
+        for (what, body) in [
+            ("USER.CREATE", boss),
+            ("USER.LIST", json!({})),
+            ("USER.INFO", json!({"user": "root"})),
+            (
+                "USER.PASSWORD",
+                json!({"user": "root", "password": "Secret-9!"}),
+            ),
+            ("USER.DELETE", json!({"user": "ada"})),
+            ("TOKEN.CREATE", json!({"user": "root"})),
+            ("TENANT.CREATE", json!({"tenant": "acme"})),
+            ("TENANT.LIST", json!({})),
+        ] {
+            let text = refused(Role::Limited, what, &body).unwrap_or_default();
+            assert!(
+                text.contains("not allowed to manage users"),
+                "{what}: {text}"
+            );
+            assert_eq!(refused(Role::Root, what, &body), None, "{what}");
+        }
+        for what in ["USER.SELF", "STATUS", "STATION.LIST"] {
+            assert_eq!(refused(Role::Limited, what, &json!({})), None, "{what}");
+            let text = refused(Role::Application, what, &json!({})).unwrap_or_default();
+            assert!(text.contains("not allowed"), "{what}: {text}");
+        }
+    }
 }

@@ -192,7 +192,7 @@ fn shown(account: &AccountName, user: &User) -> Value {
 fn shown_configured(user: &ConfiguredUser) -> Value {
     let kind = match user.role {
         Role::Root => UserKind::Root,
-        Role::Management => UserKind::Management,
+        Role::Management | Role::Limited => UserKind::Management,
         Role::Application => UserKind::Application,
     };
     json!({

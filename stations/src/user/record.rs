@@ -140,6 +140,9 @@ impl UserKind {
 pub enum Role {
     /// Produces and consumes.
     Application,
+    /// Manages its own account as far as permissions of its own go, and no users: those it makes
+    /// would have none.
+    Limited,
     /// Manages its own account.
     #[default]
     Management,
