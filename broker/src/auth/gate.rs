@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::callout::{self, Scheme};
-use super::{Attempt, Login, Verdict};
+use super::{Attempt, Login, Verdict, Verified};
 use crate::config::options::CalloutOptions;
 use crate::error::CloseReason;
 use crate::server::Shared;
@@ -30,6 +30,9 @@ pub(crate) type Decision = Result<Login, CloseReason>;
 
 /// Why most are refused.
 pub(crate) const REFUSED: CloseReason = CloseReason::AuthenticationViolation;
+
+/// Why some are sent away whose credentials nobody has looked at: they may come again.
+pub(crate) const BUSY: CloseReason = CloseReason::MaxConnectionsExceeded;
 
 impl Deferred {
     pub(crate) fn new(future: impl Future<Output = Decision> + 'static) -> Self {
@@ -85,11 +88,11 @@ async fn settle(shared: &Shared, attempt: &Attempt, verdict: Verdict) -> Decisio
         Verdict::NeedsProxy => return Err(CloseReason::ProxyRequired),
         Verdict::Pending(check) => check,
     };
-    let login = shared.auth().verify(check).await;
-    if login.is_none() {
-        shared.auth().failed(attempt, Instant::now());
+    match shared.auth().verify(check, attempt).await {
+        Verified::Accepted(login) => Ok(login),
+        Verified::Refused => Err(REFUSED),
+        Verified::Busy => Err(BUSY),
     }
-    login.ok_or(REFUSED)
 }
 
 /// The service decides about everyone but its own users, and users of accounts that it has no say

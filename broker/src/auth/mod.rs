@@ -16,12 +16,13 @@ pub(crate) mod gate;
 pub mod operator;
 pub mod password;
 pub mod permissions;
+pub(crate) mod throttle;
 mod verifier;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -29,11 +30,11 @@ use menes_auth::admission::{Admission, ConnectionType};
 use menes_auth::key;
 use menes_jetstream::ids::AccountName;
 use menes_protocol::connect::Connect;
-use parking_lot::Mutex;
 
 use self::directory::{Directory, Found, StoredLogin};
 use self::password::Secret;
 use self::permissions::Permissions;
+use self::throttle::Throttle;
 use self::verifier::Verifier;
 use crate::config::options::{AuthOptions, CalloutOptions, UserOptions};
 use crate::tls::CertificateName;
@@ -158,6 +159,15 @@ impl HashCheck {
     }
 }
 
+/// What became of such a check.
+#[derive(Debug)]
+pub(crate) enum Verified {
+    Accepted(Login),
+    Refused,
+    /// Too many wait: nothing is said about the password.
+    Busy,
+}
+
 #[derive(Debug)]
 struct User {
     /// `None` for a user who signs.
@@ -205,30 +215,8 @@ pub struct Authenticator {
     rules: ArcSwap<Rules>,
     directory: Arc<Directory>,
     verifier: Verifier,
-    failures: Mutex<HashMap<Failing, Failures>>,
+    throttle: Arc<Throttle>,
 }
-
-/// Who fails: an address, and one user from there.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Failing {
-    address: IpAddr,
-    user: Option<Box<str>>,
-}
-
-/// Failed logins.
-#[derive(Clone, Copy, Debug)]
-struct Failures {
-    since: Instant,
-    count: u32,
-}
-
-/// An address with this many failures within [`FAILURE_WINDOW`] is refused before more hashes are
-/// computed for it, so that guessing cannot use up the processor; a user who failed as often from
-/// there is refused whatever it brings, so that guessing does not get anywhere.
-const MAX_FAILURES: u32 = 10;
-const FAILURE_WINDOW: Duration = Duration::from_secs(60);
-/// Addresses remembered at most.
-const MAX_ADDRESSES: usize = 4096;
 
 impl Authenticator {
     /// The rules of these options, without stored users.
@@ -244,7 +232,7 @@ impl Authenticator {
             rules: ArcSwap::from_pointee(Rules::new(options)),
             directory,
             verifier: Verifier::default(),
-            failures: Mutex::default(),
+            throttle: Arc::default(),
         }
     }
 
@@ -358,13 +346,13 @@ impl Authenticator {
             return verdict;
         };
         let user = attempt.connect.user.as_deref();
-        if user.is_some() && self.is_throttled(attempt.address, user, now) {
+        if self.throttle.refuses_user(attempt.address, user, now) {
             return Verdict::Refused;
         }
         if self.verifier.knows(&check.secret, &check.given) {
             return check.login.map_or(Verdict::Refused, Verdict::Accepted);
         }
-        if self.is_throttled(attempt.address, None, now) {
+        if self.throttle.refuses_hashes(attempt.address, now) {
             return Verdict::Refused;
         }
         Verdict::Pending(check)
@@ -395,10 +383,21 @@ impl Authenticator {
         if password.is_some_and(|given| given.len() > password::MAX_BYTES) {
             return Some(Verdict::Refused);
         }
+        let brings_proof = password.is_some() || token.is_some();
+        if user.is_some() && !brings_proof {
+            // As slow or as quick for every name: the time would tell who is stored.
+            if rules.decoy.is_some() {
+                return None;
+            }
+            if rules.is_required() {
+                return Some(Verdict::Refused);
+            }
+        }
         match self
             .directory
             .find(user.as_deref(), password, token.as_deref())
         {
+            Found::User(_) if !brings_proof => Some(Verdict::Refused),
             Found::Token(login) => Some(Verdict::Accepted(login)),
             Found::User(stored) => Some(Verdict::Pending(HashCheck {
                 // Who has no password takes as long.
@@ -421,54 +420,28 @@ impl Authenticator {
         }
     }
 
-    /// Checks a slow password, when its turn comes.
-    pub(crate) async fn verify(&self, check: HashCheck) -> Option<Login> {
-        let is_right = self.verifier.verify(check.secret, check.given).await;
-        check.login.filter(|_| is_right)
-    }
-
-    /// Counts a failed hash check.
-    pub(crate) fn failed(&self, attempt: &Attempt, now: Instant) {
-        let user = attempt.connect.user.as_deref();
-        if let Some(user) = user.filter(|user| user.len() <= password::MAX_BYTES) {
-            self.count_failure(attempt.address, Some(user), now);
-        }
-        self.count_failure(attempt.address, None, now);
-    }
-
-    fn count_failure(&self, address: IpAddr, user: Option<&str>, now: Instant) {
-        let mut failures = self.failures.lock();
-        if failures.len() >= MAX_ADDRESSES {
-            failures.retain(|_, entry| now.saturating_duration_since(entry.since) < FAILURE_WINDOW);
-            if failures.len() >= MAX_ADDRESSES {
-                failures.clear();
-            }
-        }
-        let user = user.map(Into::into);
-        let entry = failures
-            .entry(Failing { address, user })
-            .or_insert(Failures {
-                since: now,
-                count: 0,
-            });
-        if now.saturating_duration_since(entry.since) >= FAILURE_WINDOW {
-            *entry = Failures {
-                since: now,
-                count: 0,
-            };
-        }
-        entry.count += 1;
-    }
-
-    fn is_throttled(&self, address: IpAddr, user: Option<&str>, now: Instant) -> bool {
-        let user = user.map(Into::into);
-        let failures = self.failures.lock();
-        failures
-            .get(&Failing { address, user })
-            .is_some_and(|entry| {
-                entry.count >= MAX_FAILURES
-                    && now.saturating_duration_since(entry.since) < FAILURE_WINDOW
-            })
+    /// Checks a slow password, when its turn comes, and counts one that is wrong.
+    pub(crate) async fn verify(&self, check: HashCheck, attempt: &Attempt) -> Verified {
+        let (address, user) = (attempt.address, attempt.connect.user.clone());
+        let Some(turn) = self.verifier.turn(address).await else {
+            return Verified::Busy;
+        };
+        // Many from there may have been wrong meanwhile, or somebody right with the same password.
+        let now = Instant::now();
+        let is_right = if self.throttle.refuses_user(address, user.as_deref(), now) {
+            false
+        } else if self.verifier.knows(&check.secret, &check.given) {
+            true
+        } else if self.throttle.refuses_hashes(address, now) {
+            false
+        } else {
+            let throttle = Arc::clone(&self.throttle);
+            let wrong = move || throttle.failed(address, user.as_deref(), Instant::now());
+            let HashCheck { secret, given, .. } = check;
+            self.verifier.verify(turn, secret, given, wrong).await
+        };
+        let login = check.login.filter(|_| is_right);
+        login.map_or(Verified::Refused, Verified::Accepted)
     }
 }
 
@@ -718,6 +691,8 @@ impl User {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
     use crate::config::options::ListenerAuthOptions;
 
@@ -875,16 +850,16 @@ mod tests {
             attempt(connect, address)
         };
         let now = Instant::now();
-        for _ in 0..MAX_FAILURES {
+        for _ in 0..throttle::MAX_FAILURES {
             assert!(matches!(
                 rules.check(&connect(HOME), now),
                 Verdict::Pending(_)
             ));
-            rules.failed(&connect(HOME), now);
+            rules.throttle.failed(HOME, Some("ada"), now);
         }
         assert!(matches!(rules.check(&connect(HOME), now), Verdict::Refused));
         assert!(matches!(
-            rules.check(&connect(HOME), now + FAILURE_WINDOW),
+            rules.check(&connect(HOME), now + throttle::WINDOW),
             Verdict::Pending(_)
         ));
         let elsewhere = IpAddr::from([10, 0, 0, 1]);
@@ -892,6 +867,75 @@ mod tests {
             rules.check(&connect(elsewhere), now),
             Verdict::Pending(_)
         ));
+    }
+
+    #[tokio::test]
+    async fn guesses_that_wait_together_are_refused_once_enough_were_wrong() {
+        let hash = bcrypt::hash("p", 4).expect("a cost in range");
+        let rules = Arc::new(Authenticator::new(&AuthOptions {
+            users: vec![user("ada", &hash), user("eve", &hash)],
+            ..Default::default()
+        }));
+        let begin = |user: &str, password: String| {
+            let connect = Connect {
+                user: Some(user.to_owned()),
+                pass: Some(password),
+                ..Connect::default()
+            };
+            let attempt = attempt(connect, HOME);
+            match rules.check(&attempt, Instant::now()) {
+                Verdict::Pending(check) => (check, attempt),
+                other => panic!("nothing has failed yet: {other:?}"),
+            }
+        };
+        let mut guesses: Vec<_> = (0..200).map(|n| begin("ada", n.to_string())).collect();
+        guesses.push(begin("ada", "p".to_owned()));
+        let (check, mut elsewhere) = begin("eve", "p".to_owned());
+        elsewhere.address = IpAddr::from([192, 0, 2, 1]);
+        let mut running = JoinSet::new();
+        for (check, attempt) in guesses {
+            let rules = Arc::clone(&rules);
+            running.spawn(async move { rules.verify(check, &attempt).await });
+        }
+        let outcomes = running.join_all().await;
+        let is_refused = |outcome: &Verified| matches!(outcome, Verified::Refused);
+        assert!(outcomes.iter().all(is_refused), "the right one came late");
+        let hashed = rules.throttle.failures(HOME, None, Instant::now());
+        let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = throttle::MAX_FAILURES + u32::try_from(at_a_time).expect("few");
+        assert!(
+            (throttle::MAX_FAILURES..=most).contains(&hashed),
+            "{hashed}"
+        );
+        let outcome = rules.verify(check, &elsewhere).await;
+        assert!(matches!(outcome, Verified::Accepted(_)));
+    }
+
+    #[tokio::test]
+    async fn many_who_are_right_at_the_same_time_are_let_in() {
+        let hash = || bcrypt::hash("p", 4).expect("a cost in range");
+        let users = (0..50).map(|n| user(&format!("u{n}"), &hash())).collect();
+        let rules = Arc::new(Authenticator::new(&AuthOptions {
+            users,
+            ..Default::default()
+        }));
+        let mut running = JoinSet::new();
+        for n in 0..50 {
+            let connect = Connect {
+                user: Some(format!("u{n}")),
+                pass: Some("p".to_owned()),
+                ..Connect::default()
+            };
+            let attempt = attempt(connect, HOME);
+            let Verdict::Pending(check) = rules.check(&attempt, Instant::now()) else {
+                panic!("a hash to check");
+            };
+            let rules = Arc::clone(&rules);
+            running.spawn(async move { rules.verify(check, &attempt).await });
+        }
+        let outcomes = running.join_all().await;
+        let is_in = |outcome: &Verified| matches!(outcome, Verified::Accepted(_));
+        assert!(outcomes.iter().all(is_in));
     }
 
     #[test]

@@ -946,6 +946,10 @@ impl Session {
         let mut batch = worker.batch();
         let flow = match decision {
             Ok(login) => self.log_in(&mut batch, login, &connect),
+            Err(gate::BUSY) => {
+                let reason = self.refuse_in(&mut batch, WireError::ConnectionThrottled);
+                Flow::Stop(Step::Close(reason))
+            }
             Err(reason) => Flow::Stop(Step::Close(self.refuse_login(
                 &mut batch,
                 Some(&connect),
