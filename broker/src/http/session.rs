@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use rand::Rng;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use crate::auth::throttle::origin;
 use crate::inside::{Inside, Login, LoginError};
 use crate::server::Shared;
 
@@ -40,6 +41,8 @@ pub(crate) struct Session {
     peer: SocketAddr,
     inside: tokio::sync::Mutex<Option<Arc<Inside>>>,
     ends: Mutex<Instant>,
+    /// It was logged out, let go or refused, whatever time is left.
+    is_over: AtomicBool,
     /// Partitions of stations that a producer is registered at.
     producers: Mutex<HashMap<String, Arc<Route>>>,
     /// The same of consumers, by station, consumer and group.
@@ -84,7 +87,8 @@ impl Session {
     /// The connection, opened anew if it was closed.
     ///
     /// # Errors
-    /// As [`Inside::log_in`]: the password may have been changed meanwhile.
+    /// As [`Inside::log_in`]: the password may have been changed meanwhile. The session of one that
+    /// is refused is over: trying again would count against the user and its address.
     pub(crate) async fn inside(&self, desk: &Sessions) -> Result<Arc<Inside>, LoginError> {
         let mut inside = self.inside.lock().await;
         if let Some(open) = &*inside
@@ -92,11 +96,17 @@ impl Session {
         {
             return Ok(Arc::clone(open));
         }
+        if self.is_over.load(Ordering::Relaxed) {
+            return Err(LoginError::Refused);
+        }
         // Registrations ended with the connection.
         self.producers.lock().clear();
         self.consumers.lock().clear();
-        let opened = Inside::log_in(&desk.shared, &self.login, self.peer, desk.listener).await?;
-        let opened = Arc::new(opened);
+        let opened = Inside::log_in(&desk.shared, &self.login, self.peer, desk.listener).await;
+        if matches!(opened, Err(LoginError::Refused)) {
+            desk.log_out(self);
+        }
+        let opened = Arc::new(opened?);
         *inside = Some(Arc::clone(&opened));
         Ok(opened)
     }
@@ -142,8 +152,14 @@ impl Session {
         *ends = end.max(*ends);
     }
 
-    fn has_ended(&self, now: Instant) -> bool {
-        *self.ends.lock() <= now
+    /// Whether nobody is logged in by it any more.
+    pub(crate) fn has_ended(&self, now: Instant) -> bool {
+        self.is_over.load(Ordering::Relaxed) || *self.ends.lock() <= now
+    }
+
+    /// Ends it, for whoever still holds it.
+    fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -207,6 +223,7 @@ impl Sessions {
             peer,
             inside: tokio::sync::Mutex::new(None),
             ends: Mutex::new(end),
+            is_over: AtomicBool::new(false),
             producers: Mutex::default(),
             consumers: Mutex::default(),
             views: OnceLock::new(),
@@ -219,7 +236,15 @@ impl Sessions {
 
     /// Ends a session.
     pub(crate) fn log_out(&self, session: &Session) {
-        self.all.lock().remove(&session.id);
+        session.end();
+        let mut all = self.all.lock();
+        // The user may have logged in anew.
+        if all
+            .get(&session.id)
+            .is_some_and(|kept| std::ptr::eq(&raw const **kept, session))
+        {
+            all.remove(&session.id);
+        }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -237,7 +262,7 @@ impl Sessions {
         loop {
             tokio::time::sleep(EXPIRY_INTERVAL).await;
             let now = Instant::now();
-            self.all.lock().retain(|_, session| !session.has_ended(now));
+            sweep(&mut self.all.lock(), now);
         }
     }
 
@@ -253,21 +278,21 @@ impl Sessions {
     }
 }
 
-/// Where somebody comes from: an address, or the network that one customer of a provider has.
-fn origin(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => {
-            let network = u128::from(ip) & !u128::from(u64::MAX);
-            IpAddr::V6(network.into())
+/// Lets go of those that have ended.
+fn sweep(all: &mut HashMap<String, Arc<Session>>, now: Instant) {
+    all.retain(|_, session| {
+        let has_ended = session.has_ended(now);
+        if has_ended {
+            session.end();
         }
-        ip => ip,
-    }
+        !has_ended
+    });
 }
 
 /// Makes room for one more session from `ip`. Whoever has most gives one up: the one that would
 /// end first, whose user is least likely to notice.
 fn make_room(all: &mut HashMap<String, Arc<Session>>, ip: IpAddr, now: Instant) {
-    all.retain(|_, session| !session.has_ended(now));
+    sweep(all, now);
     let mut counts: HashMap<IpAddr, usize> = HashMap::new();
     for session in all.values() {
         *counts.entry(origin(session.peer.ip())).or_default() += 1;
@@ -291,7 +316,9 @@ fn make_room(all: &mut HashMap<String, Arc<Session>>, ip: IpAddr, now: Instant) 
         .map(|session| session.id.clone());
     if let Some(id) = first {
         tracing::warn!("HTTP: too many users logged in, one from {giver} is let go");
-        all.remove(&id);
+        if let Some(session) = all.remove(&id) {
+            session.end();
+        }
     }
 }
 
@@ -330,6 +357,9 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::options::{AuthOptions, Options, UserOptions};
+    use crate::error::CloseReason;
+    use crate::server::{Hooks, Server};
 
     fn session(id: &str, ip: &str, seconds: u64, now: Instant) -> (String, Arc<Session>) {
         let credentials = Credentials {
@@ -345,6 +375,7 @@ mod tests {
             peer: SocketAddr::new(ip.parse().expect("an address"), 1),
             inside: tokio::sync::Mutex::new(None),
             ends: Mutex::new(now + Duration::from_secs(seconds)),
+            is_over: AtomicBool::new(false),
             producers: Mutex::default(),
             consumers: Mutex::default(),
             views: OnceLock::new(),
@@ -361,8 +392,12 @@ mod tests {
         }
         make_room(&mut all, "192.0.2.2".parse().expect("an address"), now);
         assert_eq!(all.len(), MAX_OF_ADDRESS);
+        let first = Arc::clone(&all["a0"]);
+        assert!(!first.has_ended(now));
         make_room(&mut all, "192.0.2.1".parse().expect("an address"), now);
         assert_eq!(all.len(), MAX_OF_ADDRESS - 1);
+        // Its live views end.
+        assert!(first.has_ended(now));
         assert!(!all.contains_key("a0") && all.contains_key("a1"));
         for n in all.len()..MAX_SESSIONS {
             // Each from an address of its own, but one customer of a provider has 2^64.
@@ -381,5 +416,93 @@ mod tests {
             now + Duration::from_secs(31),
         );
         assert_eq!(all.keys().filter(|id| id.starts_with('b')).count(), 0);
+    }
+
+    #[test]
+    fn a_session_whose_time_is_over_is_not_prolonged_once_it_is_gone() {
+        let now = Instant::now();
+        let mut all: HashMap<String, Arc<Session>> = HashMap::new();
+        all.extend([session("a", "192.0.2.1", 30, now)]);
+        let held = Arc::clone(&all["a"]);
+        let later = now + Duration::from_secs(30);
+        sweep(&mut all, now);
+        assert!(all.len() == 1 && !held.has_ended(now) && held.has_ended(later));
+        sweep(&mut all, later);
+        held.lives_until(later + Duration::from_secs(30));
+        assert!(all.is_empty() && held.has_ended(later));
+    }
+
+    fn rules(password: &str) -> AuthOptions {
+        AuthOptions {
+            users: vec![UserOptions {
+                user: "ada".to_owned(),
+                password: bcrypt::hash(password, 4).expect("a cost in range"),
+                ..UserOptions::default()
+            }],
+            ..AuthOptions::default()
+        }
+    }
+
+    fn ada(password: &str) -> Credentials {
+        Credentials {
+            user: "ada".to_owned(),
+            password: password.to_owned(),
+            token: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_password_no_longer_holds_is_over_at_the_first_refusal() {
+        let options = Options {
+            host: "127.0.0.1".to_owned(),
+            ports: vec![0],
+            auth: rules("old"),
+            ..Options::default()
+        };
+        let mut server = Server::new(options, Hooks::default());
+        server.bind().expect("a free port");
+        let shared = server.shared();
+        let handle = server.serve().expect("threads");
+        let listener = handle.addresses()[0];
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let desk = Sessions::new(Arc::clone(&shared), listener);
+        let lifetime = Duration::from_secs(600);
+        let limit = Instant::now() + Duration::from_secs(20);
+        let session = loop {
+            match desk.log_in(ada("old"), lifetime, peer).await {
+                Ok(session) => break session,
+                // Its threads begin.
+                Err(LoginError::Unavailable(_)) if Instant::now() < limit => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("the right password: {error}"),
+            }
+        };
+        assert!(desk.find(&session.id).is_some());
+
+        shared.auth().replace(&rules("new"));
+        let open = session.inside(&desk).await.expect("still open");
+        let client = shared.client_of(&session.connection_id);
+        client.expect("connected").close(CloseReason::Revoked);
+        while !open.is_closed() {
+            assert!(Instant::now() < limit, "the connection ends");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // More often than a user may fail.
+        for _ in 0..20 {
+            let refused = session.inside(&desk).await.expect_err("another password");
+            assert_eq!(refused, LoginError::Refused);
+            assert!(desk.find(&session.id).is_none());
+        }
+        assert!(session.has_ended(Instant::now()));
+        let anew = desk.log_in(ada("new"), lifetime, peer).await;
+        let anew = anew.expect("nobody is locked out");
+        // Who is logged in anew is not logged out by who holds the old one.
+        desk.log_out(&session);
+        assert!(desk.find(&anew.id).is_some());
+        desk.log_out(&anew);
+        assert!(desk.find(&anew.id).is_none() && anew.has_ended(Instant::now()));
+        drop((open, anew, session));
+        handle.shutdown().await;
     }
 }

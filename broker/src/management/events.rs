@@ -15,6 +15,8 @@
 //! 1. What waits for a client is bounded: one that does not read for [`PATIENCE`] is let go.
 //! 2. A client that is idle hears something every [`HEARTBEAT`].
 //! 3. The views that are open are bounded, together and for each session.
+//! 4. A view does not outlive its session. One whose request brought the password itself keeps the
+//!    session; one with a token does not.
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
@@ -161,6 +163,8 @@ fn event(name: &str, id: &str, data: &Value) -> Bytes {
 struct Client {
     out: mpsc::Sender<Bytes>,
     heard: Instant,
+    /// For how long each look prolongs the session, if it does.
+    keeps: Option<Duration>,
     _permits: [OwnedSemaphorePermit; 2],
 }
 
@@ -174,6 +178,17 @@ impl Client {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Gone),
         }
+    }
+
+    /// Whether somebody is still logged in.
+    fn stays(&self, management: &Management, session: &Session) -> bool {
+        if session.has_ended(std::time::Instant::now()) {
+            return false;
+        }
+        if let Some(lifetime) = self.keeps {
+            management.sessions.extend(session, lifetime);
+        }
+        true
     }
 
     /// Says something if nothing was said for long.
@@ -206,7 +221,11 @@ impl HttpBody for View {
 }
 
 /// Opens a view, if there is room for one more.
-fn open(management: &Management, session: &Arc<Session>) -> Result<(Client, Answer), Problem> {
+fn open(
+    management: &Management,
+    session: &Arc<Session>,
+    keeps: Option<Duration>,
+) -> Result<(Client, Answer), Problem> {
     let full = |what: &str| {
         Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -222,18 +241,20 @@ fn open(management: &Management, session: &Arc<Session>) -> Result<(Client, Answ
     let client = Client {
         out,
         heard: Instant::now(),
+        keeps,
         _permits: [all, own],
     };
     let content = Content::Events(Body::new(View(body)));
     Ok((client, Answer::of(StatusCode::OK, content)))
 }
 
-/// `GET /events`.
+/// `GET /events`. Each look keeps the session for `keeps`, if it is given.
 pub(super) fn follow(
     management: &Arc<Management>,
     session: Arc<Session>,
     fields: &Map<String, Value>,
     last: Option<&str>,
+    keeps: Option<Duration>,
 ) -> Result<Answer, Problem> {
     let topics = topics(
         fields
@@ -241,7 +262,7 @@ pub(super) fn follow(
             .and_then(Value::as_str)
             .unwrap_or_default(),
     )?;
-    let (client, answer) = open(management, &session)?;
+    let (client, answer) = open(management, &session, keeps)?;
     let following = Following {
         management: Arc::clone(management),
         session,
@@ -272,6 +293,9 @@ impl Following {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.client.out.closed() => return,
+            }
+            if !self.client.stays(&self.management, &self.session) {
+                return;
             }
             for topic in self.topics.clone() {
                 let looked = match &topic {
@@ -383,12 +407,13 @@ impl From<Problem> for Stop {
     }
 }
 
-/// `GET /stations/{station}/tail`.
+/// `GET /stations/{station}/tail`. `keeps` as for [`follow`].
 pub(super) async fn tail(
     management: &Arc<Management>,
     session: Arc<Session>,
     fields: &Map<String, Value>,
     last: Option<&str>,
+    keeps: Option<Duration>,
 ) -> Result<Answer, Problem> {
     let station = fields.get("station").cloned().unwrap_or_default();
     let from = fields.get("from").and_then(Value::as_str);
@@ -417,7 +442,7 @@ pub(super) async fn tail(
     body["after"] = position.clone().into();
     // Whatever is wrong with the request is said before the first event.
     ask::broker(management, &session, "MESSAGE.LIST", body.clone()).await?;
-    let (client, answer) = open(management, &session)?;
+    let (client, answer) = open(management, &session, keeps)?;
     let tailing = Tailing {
         management: Arc::clone(management),
         session,
@@ -444,6 +469,9 @@ impl Tailing {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.client.out.closed() => return,
+            }
+            if !self.client.stays(&self.management, &self.session) {
+                return;
             }
             match self.look().await {
                 Ok(()) => {}
@@ -547,6 +575,7 @@ mod tests {
         let mut client = Client {
             out,
             heard: Instant::now(),
+            keeps: None,
             _permits: [permit(), permit()],
         };
         for _ in 0..WAITING {

@@ -285,11 +285,16 @@ impl Management {
     ) -> Result<Answer, Problem> {
         let last = head.headers.get("last-event-id");
         let last = last.and_then(|id| id.to_str().ok());
+        let keeps = (!brings_token(&head.headers)).then_some(BASIC_LIFETIME);
         match found.route.shape {
             Shape::Own(Own::WhoAmI) => Ok(Answer::ok(json!({"username": session.user}))),
             Shape::Own(Own::Overview) => Ok(Answer::ok(self.overview(session).await?)),
-            Shape::Own(Own::Events) => events::follow(self, Arc::clone(session), &fields, last),
-            Shape::Own(Own::Tail) => events::tail(self, Arc::clone(session), &fields, last).await,
+            Shape::Own(Own::Events) => {
+                events::follow(self, Arc::clone(session), &fields, last, keeps)
+            }
+            Shape::Own(Own::Tail) => {
+                events::tail(self, Arc::clone(session), &fields, last, keeps).await
+            }
             _ => ask::route(self, session, found, fields, &head.headers).await,
         }
     }
@@ -435,6 +440,15 @@ fn found(method: &Method, path: &str) -> Option<Found> {
         method
     };
     routes::find(method, &segments?)
+}
+
+/// Whether a request, which was let in, said its session and not the password.
+fn brings_token(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return cookie(headers, COOKIE).is_some();
+    };
+    let scheme = value.as_bytes().get(..6).unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"bearer")
 }
 
 /// The value of a cookie.

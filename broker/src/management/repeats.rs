@@ -1,7 +1,7 @@
 //! Requests that come again: the same `Idempotency-Key` is done once.
 //!
 //! What a POST with a key was answered is kept for a day, and given to whoever repeats it. Nothing
-//! is kept of what failed: that may be tried again. All of it is forgotten when the server ends;
+//! is kept of what failed: that may be tried again; and nothing of what holds a secret. All of it is forgotten when the server ends;
 //! messages are not doubled even then, as the key is their id as well.
 
 use std::collections::{HashMap, VecDeque};
@@ -20,6 +20,8 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const MAX_KEPT: usize = 10_000;
 /// Largest answer that is kept, bytes.
 const MAX_BYTES: usize = 64 * 1024;
+/// Most bytes of all answers that are kept.
+const MAX_BYTES_KEPT: usize = 32 * 1024 * 1024;
 /// Longest key, bytes.
 pub(super) const MAX_KEY: usize = 128;
 
@@ -34,6 +36,8 @@ pub(super) struct Repeats(Arc<Mutex<Known>>);
 struct Known {
     all: HashMap<Key, Kept>,
     order: VecDeque<(Instant, Key)>,
+    /// Bytes of the answers.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -49,6 +53,8 @@ struct Kept {
 struct Saved {
     status: StatusCode,
     body: SavedBody,
+    /// Of the body.
+    bytes: usize,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -61,17 +67,21 @@ enum SavedBody {
 
 impl Saved {
     fn of(answer: &Answer) -> Option<Self> {
-        let body = match &answer.content {
-            Content::Nothing => SavedBody::Nothing,
-            Content::Json(document) if document.to_string().len() <= MAX_BYTES => {
-                SavedBody::Json(document.clone())
-            }
-            Content::Lines(lines) if lines.len() <= MAX_BYTES => SavedBody::Lines(lines.clone()),
+        let (body, bytes) = match &answer.content {
+            Content::Nothing => (SavedBody::Nothing, 0),
+            // A new token is shown once.
+            Content::Json(document) if document.get("token").is_some() => return None,
+            Content::Json(document) => (
+                SavedBody::Json(document.clone()),
+                document.to_string().len(),
+            ),
+            Content::Lines(lines) => (SavedBody::Lines(lines.clone()), lines.len()),
             _ => return None,
         };
-        Some(Self {
+        (bytes <= MAX_BYTES).then(|| Self {
             status: answer.status,
             body,
+            bytes,
             headers: answer.headers.clone(),
         })
     }
@@ -117,8 +127,11 @@ impl Ticket {
         if let Some(kept) = known.all.get_mut(&self.key)
             && let Some(saved) = Saved::of(answer)
         {
-            kept.answer = Some(saved);
+            let bytes = saved.bytes;
+            let replaced = kept.answer.replace(saved);
             self.is_done = true;
+            known.bytes += bytes;
+            known.bytes -= replaced.map_or(0, |answer| answer.bytes);
         }
         drop(known);
     }
@@ -127,7 +140,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_done {
-            self.known.lock().all.remove(&self.key);
+            self.known.lock().remove(&self.key);
         }
     }
 }
@@ -167,7 +180,7 @@ impl Known {
     fn forget(&mut self, now: Instant) {
         while let Some((since, _)) = self.order.front() {
             let is_old = now.saturating_duration_since(*since) >= LIFETIME;
-            if !is_old && self.order.len() < MAX_KEPT {
+            if !is_old && self.order.len() < MAX_KEPT && self.bytes < MAX_BYTES_KEPT {
                 break;
             }
             let Some((since, key)) = self.order.pop_front() else {
@@ -175,9 +188,14 @@ impl Known {
             };
             // The key may have been freed and used again meanwhile.
             if self.all.get(&key).is_some_and(|kept| kept.since == since) {
-                self.all.remove(&key);
+                self.remove(&key);
             }
         }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let answer = self.all.remove(key).and_then(|kept| kept.answer);
+        self.bytes -= answer.map_or(0, |answer| answer.bytes);
     }
 }
 
@@ -226,5 +244,30 @@ mod tests {
         }
         let known = repeats.0.lock();
         assert!(known.all.len() <= MAX_KEPT && known.order.len() <= MAX_KEPT);
+    }
+
+    #[test]
+    fn secrets_are_not_kept_and_the_bytes_of_the_others_are_bounded() {
+        let repeats = Repeats::default();
+        let now = Instant::now();
+        let done = |key: &str, document: Value| {
+            if let Begun::Fresh(ticket) = begin(&repeats, key, 1, now) {
+                ticket.done(&Answer::json(StatusCode::CREATED, document));
+            }
+        };
+        done("token", json!({"id": "t", "token": "mnt_secret"}));
+        assert!(matches!(begin(&repeats, "token", 1, now), Begun::Fresh(_)));
+        let text = "x".repeat(MAX_BYTES - 16);
+        let fits = MAX_BYTES_KEPT / MAX_BYTES;
+        for n in 0..2 * fits {
+            done(&n.to_string(), json!({ "a": text }));
+            assert!(repeats.0.lock().bytes <= MAX_BYTES_KEPT + MAX_BYTES);
+        }
+        assert!(matches!(begin(&repeats, "0", 1, now), Begun::Fresh(_)));
+        let last = (2 * fits - 1).to_string();
+        assert!(matches!(begin(&repeats, &last, 1, now), Begun::Again(_)));
+        let known = repeats.0.lock();
+        let bytes = known.all.values().filter_map(|kept| kept.answer.as_ref());
+        assert_eq!(known.bytes, bytes.map(|answer| answer.bytes).sum::<usize>());
     }
 }
