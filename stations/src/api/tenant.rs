@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::user::{lock, record, tenant_of};
 use super::{Turn, course_in, done};
 use crate::command::Command;
+use crate::dead_letter;
 use crate::sdk::body::Body;
 use crate::sdk::{Opened, Refused, Request};
 use crate::task::{Context, Plan, Step, StepResult};
@@ -112,8 +113,8 @@ fn delete(body: &Body) -> Result<Opened, Refused> {
             return Ok(Turn::Run(plan));
         }
         let streams = results.iter().map(|result| match result {
-            // What the broker keeps for itself goes unused.
-            StepResult::Names(names) => names.iter().filter(|n| !n.starts_with('$')).count(),
+            // The broker's own is empty where there are no stations.
+            StepResult::Names(names) => names.iter().filter(|n| *n != dead_letter::STREAM).count(),
             _ => 0,
         });
         let streams: usize = streams.sum();
