@@ -430,7 +430,7 @@ mod tests {
             };
             let subject = format!("$memphis_dls_{station}_{group}");
             let whole = format!("{station}_{group}");
-            let readable = |(at, _): (usize, &str)| access.may_read_named(whole[..at].as_bytes());
+            let readable = |(at, _): (usize, &str)| access.may_read_named(&whole.as_bytes()[..at]);
             let expected = access.is_all() || whole.match_indices('_').all(readable);
             prop_assert_eq!(access.may_subscribe(subject.as_bytes()), expected);
             prop_assert_eq!(access.may_receive(subject.as_bytes()), expected);
