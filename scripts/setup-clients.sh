@@ -7,6 +7,8 @@
 #   python-<hash>   nats-py, memphis-py, and nats-server for comparisons (requirements.txt)
 #   node-<hash>     the nats.js packages, memphis-dev, esbuild, playwright-core (package-lock.json)
 #   go-<hash>       the `nats` command (nats-go/go.sum)
+#   rust-<hash>     the program with the Memphis SDK for Rust (memphis-rust), which is older than the
+#                   workspace and so built beside it; rust-build keeps what it is built from
 #
 # The importer is tested against a real Postgres, from the package of the system.
 #
@@ -24,6 +26,7 @@ hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 python_home=$cache/python-$(hash_of "$clients/requirements.txt")
 node_home=$cache/node-$(hash_of "$clients/package.json" "$clients/package-lock.json")
 go_home=$cache/go-$(hash_of "$clients/nats-go/go.mod" "$clients/nats-go/go.sum")
+rust_home=$cache/rust-$(hash_of "$clients"/memphis-rust/{Cargo.toml,Cargo.lock,src/main.rs})
 chromium=${CHROMIUM:-/usr/bin/chromium}
 
 fail() {
@@ -52,15 +55,18 @@ is_ready() { [ -e "$1/.ready" ]; }
 print_paths() {
     local packages
     packages=$(missing_packages | tr '\n' ' ')
-    if [ -n "$packages" ] || ! is_ready "$python_home" || ! is_ready "$node_home" || ! is_ready "$go_home"; then
-        fail "the clients for compat-tests are not prepared: run \`make clients\` (or scripts/setup-clients.sh)"
-    fi
+    local home
+    for home in "$python_home" "$node_home" "$go_home" "$rust_home"; do
+        [ -z "$packages" ] && is_ready "$home" ||
+            fail "the clients for compat-tests are not prepared: run \`make clients\` (or scripts/setup-clients.sh)"
+    done
     link_node_modules
     echo "python=$python_home/bin/python"
     echo "nats_server=$python_home/bin/nats-server"
     echo "node=$(command -v node)"
     echo "nats=$go_home/nats"
     echo "go=$(command -v go)"
+    echo "memphis_rust=$rust_home/memphis-rust"
     echo "chromium=$chromium"
     echo "postgres=$(postgres_folder)"
 }
@@ -119,6 +125,11 @@ build_go() {
     (cd "$clients/nats-go" && go build -mod=readonly -o "$1/nats" github.com/nats-io/natscli/nats)
 }
 
+build_rust() {
+    (cd "$clients/memphis-rust" && cargo build --quiet --locked --target-dir "$cache/rust-build") &&
+        cp "$cache/rust-build/debug/memphis-rust" "$1/"
+}
+
 if [ "${1:-}" = --paths ]; then
     print_paths
     exit 0
@@ -133,4 +144,5 @@ flock 9
 prepare "$python_home" "the Python clients" build_python
 prepare "$node_home" "the Node clients" build_node
 prepare "$go_home" "the nats command" build_go
+prepare "$rust_home" "the Rust client" build_rust
 print_paths

@@ -164,6 +164,9 @@ impl Scenario {
             Some("py") => tools.path("python")?,
             Some("mjs" | "cjs") => tools.path("node")?,
             Some("sh") => "bash".as_ref(),
+            None if self.name == "memphis-rust" => {
+                return Ok(Command::new(tools.path("memphis_rust")?));
+            }
             None => return Ok(Command::new(build_go(tools, &self.name)?)),
             Some(other) => bail!("nothing runs a script ending in .{other}"),
         };

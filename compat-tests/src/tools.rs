@@ -34,8 +34,8 @@ impl Tools {
         ))
     }
 
-    /// The path of one program: `python`, `node`, `nats`, `nats_server`, `go` or `chromium`;
-    /// `postgres` is the folder of its programs.
+    /// The path of one program: `python`, `node`, `nats`, `nats_server`, `go`, `memphis_rust` or
+    /// `chromium`; `postgres` is the folder of its programs.
     ///
     /// # Errors
     ///

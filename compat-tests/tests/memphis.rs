@@ -1,7 +1,11 @@
-//! The Memphis SDKs memphis-py, memphis-dev (Node) and memphis.go.
+//! The Memphis SDKs memphis-py, memphis-dev (Node), memphis.go and memphis-rust-community.
 
-use anyhow::Result;
-use menes_compat_tests::scenario::Scenario;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use menes_compat_tests::scenario::{self, Scenario};
 use menes_compat_tests::{ServerOptions, TestServer};
 
 fn run(script: &str) -> Result<()> {
@@ -136,4 +140,67 @@ fn commands_of_menes() -> Result<()> {
 #[test]
 fn metrics() -> Result<()> {
     run("memphis-py/metrics.py")
+}
+
+fn run_rust(scenario: &str) -> Result<()> {
+    let server = TestServer::start(ServerOptions::default().with_memphis())?;
+    Scenario::new("memphis-rust")
+        .argument(scenario)
+        .run(&server)?;
+    Ok(())
+}
+
+#[test]
+fn memphis_rust_stations() -> Result<()> {
+    run_rust("stations")
+}
+
+#[test]
+fn memphis_rust_dead_letters() -> Result<()> {
+    run_rust("dead-letters")
+}
+
+#[test]
+fn memphis_rust_schemas() -> Result<()> {
+    run_rust("schemas")
+}
+
+#[test]
+fn memphis_rust_logins() -> Result<()> {
+    run_rust("logins")
+}
+
+#[test]
+fn memphis_rust_goes_on_after_a_restart() -> Result<()> {
+    goes_on_after_a_restart(Scenario::new("memphis-rust").argument("reconnects"))
+}
+
+/// Ends the server and starts it again once the script says `ready`, and then tells it so.
+fn goes_on_after_a_restart(script: Scenario) -> Result<()> {
+    let mut server = TestServer::start(ServerOptions::default().with_memphis())?;
+    let mut process = script.start(&server, Stdio::piped())?;
+    let mut seen = BufReader::new(process.stdout.take().context("a pipe")?);
+    let mut line = String::new();
+    while line != "ready\n" {
+        line.clear();
+        if seen.read_line(&mut line)? == 0 {
+            break;
+        }
+    }
+    server.stop()?;
+    server.restart()?;
+    // A script that has ended already says why below.
+    let mut input = process.stdin.take().context("a pipe")?;
+    let _: std::io::Result<()> = input.write_all(b"\n");
+    let status = scenario::wait(&mut process, Duration::from_secs(60))?;
+    let mut complaints = String::new();
+    if let Some(mut pipe) = process.stderr.take() {
+        pipe.read_to_string(&mut complaints)?;
+    }
+    seen.read_to_string(&mut line)?;
+    ensure!(
+        status.is_some_and(|status| status.success()),
+        "{status:?}\n{line}\n{complaints}"
+    );
+    Ok(())
 }
