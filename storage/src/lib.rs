@@ -9,10 +9,12 @@ mod error;
 mod files;
 mod lock;
 pub mod log;
+mod scrub;
 pub mod state;
 mod store;
 mod vault;
 
 pub use error::OpenError;
+pub use scrub::Scrub;
 pub use store::{Store, StoreOptions};
 pub use vault::{CipherSuite, Encryption, Vault};

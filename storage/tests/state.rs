@@ -9,7 +9,7 @@ use menes_jetstream::ports::{
     LogPosition, Row, Seek, StateStore, StoreErrorKind, Table, Write, WriteSet,
 };
 use menes_storage::OpenError;
-use menes_storage::log::Scrub;
+use menes_storage::Scrub;
 use menes_storage::state::{RocksState, StateOptions};
 use proptest::prelude::*;
 use tempfile::TempDir;

@@ -68,6 +68,7 @@ struct Disk {
     fault: Option<(u64, Fault)>,
     /// Steps at which something was synced.
     syncs: Vec<u64>,
+    syncs_of_data: usize,
     /// Bytes read so far.
     bytes_read: u64,
 }
@@ -113,6 +114,11 @@ impl SimulatedFiles {
     /// How many syncs of files there were.
     pub(super) fn syncs(&self) -> usize {
         self.disk.lock().syncs.len()
+    }
+
+    /// How many of those were syncs of a file that held something.
+    pub(super) fn syncs_of_data(&self) -> usize {
+        self.disk.lock().syncs_of_data
     }
 
     /// How many bytes were read.
@@ -367,9 +373,11 @@ impl File for SimulatedFile {
             inode.unsynced.clear();
             return Err(error);
         }
+        let has_data = inode.current.iter().any(|byte| *byte != 0);
         inode.synced = inode.current.clone();
         inode.unsynced.clear();
         disk.syncs.push(step);
+        disk.syncs_of_data += usize::from(has_data);
         Ok(())
     }
 }

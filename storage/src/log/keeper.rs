@@ -135,7 +135,11 @@ impl Keeper {
             .spawn(move || {
                 let _end = End(&outcome);
                 for job in inbox {
-                    if let Err(error) = stock.run(job, &outcome) {
+                    // After the first failure nothing is written any more, here as elsewhere.
+                    if shared.failure().is_some() {
+                        break;
+                    }
+                    if let Err(error) = stock.run(job, &outcome, &shared) {
                         shared.fail(error);
                         break;
                     }
@@ -219,7 +223,7 @@ impl Drop for End<'_> {
 }
 
 impl Stock {
-    fn run(&mut self, job: Job, ready: &Ready) -> Result<(), StoreError> {
+    fn run(&mut self, job: Job, ready: &Ready, shared: &Shared) -> Result<(), StoreError> {
         match job {
             Job::Prepare {
                 segment,
@@ -230,7 +234,11 @@ impl Stock {
                     ready.state.lock().postponed = Some(segment);
                 } else {
                     let name = segment_name(segment);
-                    let goes_on = || prewrite && ready.awaited.load(Ordering::Relaxed) != segment;
+                    let goes_on = || {
+                        prewrite
+                            && ready.awaited.load(Ordering::Relaxed) != segment
+                            && shared.failure().is_none()
+                    };
                     let file = self.prepare(&name, &goes_on).map_err(|error| {
                         io_error("create segment", self.files.path(&name), &error)
                     });

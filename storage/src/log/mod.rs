@@ -48,7 +48,6 @@ use self::format::{
 };
 use self::keeper::{Keeper, Stock};
 use self::recovery::Recovered;
-use self::scrub::Scrubber;
 use self::segment::{Reader, Walker, read_header};
 use self::shared::Shared;
 use self::writer::Writer;
@@ -56,6 +55,7 @@ use crate::disk_space::{Ballast, DiskSpace, Pressure, Room, Space, Watermarks};
 use crate::error::{OpenError, corrupt, io_error};
 use crate::files::{Files, RealFiles};
 use crate::lock::DirectoryLock;
+use crate::scrub::{Scrub, Scrubber};
 use crate::vault::{SEAL_BYTES, Sealer, Vault};
 
 mod batch;
@@ -76,7 +76,6 @@ mod faults;
 #[cfg(test)]
 mod tests;
 
-pub use self::scrub::Scrub;
 pub use self::shared::{COMMIT_BOUNDS, LogStats, TURN_BOUNDS, Wake};
 
 /// Entries that carry no messages pass when the disk is nearly full, up to this payload.
@@ -106,6 +105,9 @@ pub struct LogOptions {
     pub max_pending_bytes: u64,
     /// Recycled segment files kept for reuse. Default 2.
     pub max_spares: usize,
+    /// Whether the segment to come is written with zeros beforehand, when the disk has time for it
+    /// or batches are small: syncs in it are cheaper then. Default true.
+    pub prewrite: bool,
     /// Default: when idle for 10 ms.
     pub tail_evidence: TailEvidence,
     /// When messages are refused because the disk fills up.
@@ -122,6 +124,7 @@ impl Default for LogOptions {
             segment_bytes: 64 << 20,
             max_pending_bytes: 256 << 20,
             max_spares: 2,
+            prewrite: true,
             tail_evidence: TailEvidence::WhenIdle(Duration::from_millis(10)),
             watermarks: Watermarks::default(),
             scrub: Some(Scrub::default()),
@@ -277,7 +280,7 @@ impl SegmentLog {
             Some(scrub) => {
                 let shared = Arc::clone(&shared);
                 let vault = options.vault.clone();
-                let started = Scrubber::start(scrub, Arc::clone(&files), store, vault, shared);
+                let started = scrub::start(scrub, Arc::clone(&files), store, vault, shared);
                 Some(started.map_err(OpenError::io("start a thread for", files.path("")))?)
             }
             None => None,
@@ -308,6 +311,7 @@ impl SegmentLog {
             begun: Instant::now(),
             batches: (0, 0),
             next_segment_bytes: options.segment_bytes,
+            prewrite: options.prewrite,
             horizon: writer::horizon_behind(synced.end(), active.len),
             sidecar,
             superblock,

@@ -1,104 +1,46 @@
 //! Looks through what is stored, slowly and all the time, for damage that nobody has met yet.
 //!
-//! A thread of its own walks every segment that is full, from its header to its seal, and checks
-//! every entry against its checksum and, where it is encrypted, its authentication, at a bounded rate. What is damaged is reported once and
-//! remembered: the log tells of it, and does not give such a segment back for reuse but sets it
-//! aside, under another name, for somebody to look at.
+//! A thread of its own walks every segment that is full, from its header to its seal, at a bounded
+//! rate, and checks every entry against its checksum and, where it is encrypted, its authentication.
+//! What is damaged is reported once and remembered: the log tells of it, and does not give such a
+//! segment back for reuse but sets it aside, under another name, for somebody to look at.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use menes_jetstream::ports::LogPosition;
-use parking_lot::{Condvar, Mutex};
 
 use super::format::{Kind, SEGMENT_HEADER_BYTES, StoreId};
 use super::keeper::segment_name;
 use super::segment::{Walker, read_header};
 use super::shared::Shared;
 use crate::files::Files;
+use crate::scrub::{Outcome, Rest, SLICE_BYTES, Scrub, Scrubber};
 use crate::vault::Vault;
 
-/// How fast and how often what is stored is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scrub {
-    /// Bytes a second, at most. Default 8 MiB.
-    pub bytes_per_second: u64,
-    /// From the end of one pass to the next. Default 7 days.
-    pub pause: Duration,
-    /// Before the first pass. Default 10 s.
-    pub delay: Duration,
-}
-
-impl Default for Scrub {
-    fn default() -> Self {
-        Self {
-            bytes_per_second: 8 << 20,
-            pause: Duration::from_secs(7 * 24 * 3600),
-            delay: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Entries between two looks at the clock.
-const SLICE_BYTES: u32 = 256 << 10;
-
-/// The thread, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Scrubber {
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Scrubber {
-    pub(super) fn start(
-        scrub: Scrub,
-        files: Arc<dyn Files>,
-        store: StoreId,
-        vault: Vault,
-        shared: Arc<Shared>,
-    ) -> io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let ended = Arc::clone(&stop);
-        let pass = Pass {
-            scrub,
-            files,
-            store,
-            vault,
-            shared,
-            stop: ended,
-        };
-        let thread = std::thread::Builder::new()
-            .name("menes-log-scrub".into())
-            .spawn(move || pass.run())?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Scrubber {
-    fn drop(&mut self) {
-        *self.stop.0.lock() = true;
-        self.stop.1.notify_all();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that checks the log panicked");
-        }
-    }
-}
-
-struct Pass {
+/// Starts the thread, which ends when the returned value is dropped.
+pub(super) fn start(
     scrub: Scrub,
     files: Arc<dyn Files>,
     store: StoreId,
     vault: Vault,
     shared: Arc<Shared>,
-    stop: Arc<(Mutex<bool>, Condvar)>,
+) -> io::Result<Scrubber> {
+    let pass = Pass {
+        files,
+        store,
+        vault,
+        shared,
+    };
+    Scrubber::start("menes-log-scrub", scrub, move |rest| pass.run(rest))
+}
+
+struct Pass {
+    files: Arc<dyn Files>,
+    store: StoreId,
+    vault: Vault,
+    shared: Arc<Shared>,
 }
 
 /// What a look at a segment found.
@@ -112,36 +54,29 @@ enum Found {
 }
 
 impl Pass {
-    fn run(self) {
-        if self.rest(self.scrub.delay) {
-            return;
-        }
-        loop {
-            let mut checked = BTreeSet::new();
-            // Segments come and go meanwhile.
-            while let Some(segment) = self.shared.next_full_segment(&checked) {
-                checked.insert(segment);
-                match self.check(segment) {
-                    Found::Sound | Found::Unknown => {}
-                    Found::Stopped => return,
-                    Found::Damage(offset) => {
-                        // What was given back meanwhile is no damage.
-                        let position = LogPosition { segment, offset };
-                        if self.shared.is_full(segment) && self.shared.note_damage(position) {
-                            let path = self.files.path(&segment_name(segment));
-                            tracing::error!("{} is damaged at offset {offset}", path.display());
-                        }
+    fn run(&self, rest: &Rest) -> Outcome {
+        let mut checked = BTreeSet::new();
+        // Segments come and go meanwhile.
+        while let Some(segment) = self.shared.next_full_segment(&checked) {
+            checked.insert(segment);
+            match self.check(segment, rest) {
+                Found::Sound | Found::Unknown => {}
+                Found::Stopped => return Outcome::Stopped,
+                Found::Damage(offset) => {
+                    // What was given back meanwhile is no damage.
+                    let position = LogPosition { segment, offset };
+                    if self.shared.is_full(segment) && self.shared.note_damage(position) {
+                        let path = self.files.path(&segment_name(segment));
+                        tracing::error!("{} is damaged at offset {offset}", path.display());
                     }
                 }
             }
-            tracing::debug!(segments = checked.len(), "the log was checked");
-            if self.rest(self.scrub.pause) {
-                return;
-            }
         }
+        tracing::debug!(segments = checked.len(), "the log was checked");
+        Outcome::Done
     }
 
-    fn check(&self, segment: u64) -> Found {
+    fn check(&self, segment: u64, rest: &Rest) -> Found {
         let name = segment_name(segment);
         let file = match self.files.open(&name) {
             Ok(file) => file,
@@ -176,24 +111,13 @@ impl Pass {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return Found::Damage(offset),
             }
-            let read = walker.position.offset - rested_at;
+            let read = u64::from(walker.position.offset - rested_at);
             if read >= SLICE_BYTES {
                 rested_at = walker.position.offset;
-                let nanos = u64::from(read).saturating_mul(1_000_000_000);
-                let pause = nanos / self.scrub.bytes_per_second.max(1);
-                if self.rest(Duration::from_nanos(pause)) {
+                if rest.after(read) {
                     return Found::Stopped;
                 }
             }
         }
-    }
-
-    /// Waits; true when it is over.
-    fn rest(&self, pause: Duration) -> bool {
-        let mut stopped = self.stop.0.lock();
-        if !*stopped {
-            self.stop.1.wait_for(&mut stopped, pause);
-        }
-        *stopped
     }
 }

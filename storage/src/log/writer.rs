@@ -24,9 +24,8 @@ use crate::files::{File, Files};
 /// current one took this long to fill half: then the disk has time for it.
 const PREWRITE_AFTER: Duration = Duration::from_millis(500);
 /// It is also when batches were smaller than this: then there are many syncs in a segment. Large
-/// batches gain little by it, and would be written twice. The small segments of tests have no such
-/// need, and their steps are counted.
-const PREWRITE_BELOW: u64 = if cfg!(test) { 0 } else { 64 << 10 };
+/// batches gain little by it, and would be written twice.
+const PREWRITE_BELOW: u64 = 64 << 10;
 /// How far the horizon lies beyond what is written when it is moved. Each move is a sync of the
 /// sidecar, and a start after a crash reads this much at most.
 const HORIZON_BYTES: u32 = if cfg!(test) { 2048 } else { 8 << 20 };
@@ -50,6 +49,8 @@ pub(super) struct Writer {
     pub(super) batches: (u64, u64),
     /// Length of the segments to come.
     pub(super) next_segment_bytes: u32,
+    /// Whether segments may be written before their use.
+    pub(super) prewrite: bool,
     pub(super) sidecar: Sidecar,
     pub(super) superblock: Superblock,
     pub(super) evidence: TailEvidence,
@@ -204,8 +205,8 @@ impl Writer {
 
     fn request_next(&mut self) {
         let (count, bytes) = self.batches;
-        let prewrite =
-            self.begun.elapsed() > PREWRITE_AFTER || bytes < count.saturating_mul(PREWRITE_BELOW);
+        let has_time = self.begun.elapsed() > PREWRITE_AFTER;
+        let prewrite = self.prewrite && (has_time || bytes < count.saturating_mul(PREWRITE_BELOW));
         self.keeper.prepare(self.segment + 1, prewrite);
         self.next_requested = true;
     }

@@ -24,10 +24,10 @@ use rocksdb::{
     ReadOptions, WriteBatch, WriteOptions,
 };
 
-use super::scrub::{Findings, Scrubber};
+use super::scrub::{self, Findings};
 use super::{convert, encrypted};
 use crate::error::OpenError;
-use crate::log::Scrub;
+use crate::scrub::{Scrub, Scrubber};
 use crate::vault::Vault;
 
 const APPLIED_KEY: &[u8] = b"applied";
@@ -155,7 +155,7 @@ impl RocksState {
         let scrubber = match options.scrub {
             Some(scrub) => {
                 let (vault, findings) = (options.vault.clone(), Arc::clone(&findings));
-                let started = Scrubber::start(scrub, directory.to_path_buf(), vault, findings);
+                let started = scrub::start(scrub, directory.to_path_buf(), vault, findings);
                 Some(started.map_err(OpenError::io("start a thread for", directory))?)
             }
             None => None,

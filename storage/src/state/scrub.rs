@@ -8,23 +8,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 use std::{io, mem};
 
 use menes_jetstream::ports::Table;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rocksdb::{
     BlockBasedOptions, ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, Options,
     ReadOptions,
 };
 
 use super::encrypted;
-use crate::log::Scrub;
+use crate::scrub::{Outcome, Rest, SLICE_BYTES, Scrub, Scrubber};
 use crate::vault::Vault;
-
-/// Bytes read between two looks at the clock.
-const SLICE_BYTES: usize = 256 << 10;
 
 /// What the thread found.
 #[derive(Debug, Default)]
@@ -44,89 +39,45 @@ impl Findings {
     }
 }
 
-/// The thread, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Scrubber {
-    stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Scrubber {
-    pub(super) fn start(
-        scrub: Scrub,
-        directory: PathBuf,
-        vault: Vault,
-        findings: Arc<Findings>,
-    ) -> io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let pass = Pass {
-            scrub,
-            directory,
-            vault,
-            findings,
-            stop: Arc::clone(&stop),
-        };
-        let thread = std::thread::Builder::new()
-            .name("menes-state-scrub".into())
-            .spawn(move || pass.run())?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for Scrubber {
-    fn drop(&mut self) {
-        *self.stop.0.lock() = true;
-        self.stop.1.notify_all();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that checks the state panicked");
-        }
-    }
-}
-
-struct Pass {
+/// Starts the thread, which ends when the returned value is dropped.
+pub(super) fn start(
     scrub: Scrub,
     directory: PathBuf,
     vault: Vault,
     findings: Arc<Findings>,
-    stop: Arc<(Mutex<bool>, Condvar)>,
+) -> io::Result<Scrubber> {
+    let pass = Pass {
+        directory,
+        vault,
+        findings,
+    };
+    Scrubber::start("menes-state-scrub", scrub, move |rest| pass.run(rest))
 }
 
-/// Why a pass ended.
-enum End {
-    Done,
-    Stopped,
-    Failed(rocksdb::Error),
+struct Pass {
+    directory: PathBuf,
+    vault: Vault,
+    findings: Arc<Findings>,
 }
 
 impl Pass {
-    fn run(self) {
-        let mut pause = self.scrub.delay;
-        while !self.rest(pause) {
-            match self.check() {
-                End::Stopped => return,
-                End::Failed(error) if error.kind() == ErrorKind::Corruption => {
-                    let path = self.directory.display();
-                    self.findings
-                        .note(format!("rows of the state in {path} are damaged: {error}"));
-                }
-                // Files come and go: what is not there any more is no damage.
-                End::Failed(error) => tracing::debug!("the state could not be checked: {error}"),
-                End::Done => tracing::debug!("the state was checked"),
+    fn run(&self, rest: &Rest) -> Outcome {
+        match self.check(rest) {
+            Ok(Outcome::Stopped) => return Outcome::Stopped,
+            Ok(Outcome::Done) => tracing::debug!("the state was checked"),
+            Err(error) if error.kind() == ErrorKind::Corruption => {
+                let path = self.directory.display();
+                let what = format!("rows of the state in {path} are damaged: {error}");
+                self.findings.note(what);
             }
-            pause = self.scrub.pause;
+            // Files come and go: what is not there any more is no damage.
+            Err(error) => tracing::debug!("the state could not be checked: {error}"),
         }
+        Outcome::Done
     }
 
-    fn check(&self) -> End {
-        let db = match self.open() {
-            Ok(db) => db,
-            Err(error) => return End::Failed(error),
-        };
+    fn check(&self, rest: &Rest) -> Result<Outcome, rocksdb::Error> {
+        let db = self.open()?;
         for table in Table::ALL {
             let Some(family) = db.cf_handle(table.name()) else {
                 continue;
@@ -138,21 +89,15 @@ impl Pass {
             rows.seek_to_first();
             let mut read = 0;
             while let Some((key, value)) = rows.item() {
-                read += key.len() + value.len();
+                read += (key.len() + value.len()) as u64;
                 rows.next();
-                if read >= SLICE_BYTES {
-                    let nanos = (mem::take(&mut read) as u64).saturating_mul(1_000_000_000);
-                    let pause = nanos / self.scrub.bytes_per_second.max(1);
-                    if self.rest(Duration::from_nanos(pause)) {
-                        return End::Stopped;
-                    }
+                if read >= SLICE_BYTES && rest.after(mem::take(&mut read)) {
+                    return Ok(Outcome::Stopped);
                 }
             }
-            if let Err(error) = rows.status() {
-                return End::Failed(error);
-            }
+            rows.status()?;
         }
-        End::Done
+        Ok(Outcome::Done)
     }
 
     /// The state as it lies on the disk now, to be read only.
@@ -169,14 +114,5 @@ impl Pass {
             .chain([DEFAULT_COLUMN_FAMILY_NAME])
             .map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         DB::open_cf_descriptors_read_only(&options, &self.directory, families, false)
-    }
-
-    /// Waits; true when it is over.
-    fn rest(&self, pause: Duration) -> bool {
-        let mut stopped = self.stop.0.lock();
-        if !*stopped {
-            self.stop.1.wait_for(&mut stopped, pause);
-        }
-        *stopped
     }
 }
