@@ -44,6 +44,7 @@ mod replies;
 mod republish;
 mod request;
 mod restore;
+mod starts;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -62,6 +63,7 @@ use self::replicate::{Link, Listeners};
 use self::replies::Publishers;
 use self::replies::Replies;
 use self::restore::Restore;
+use self::starts::Starts;
 use crate::api::{self, ApiError, consumer_config, metadata, stream_config};
 use crate::command::{MetaCommand, StreamCommand};
 use crate::consumer::{Consumer, Notice, Proposed, StopReason};
@@ -414,6 +416,10 @@ pub struct Engine<L, S, A> {
     listeners: Listeners,
     backups: BTreeMap<u64, Backup>,
     restores: BTreeMap<u64, Restore>,
+    /// Subjects of streams, to find those that overlap.
+    starts: Starts,
+    /// Streams that follow others.
+    linked: BTreeSet<GroupId>,
     /// What links ask for.
     requests: Vec<replicate::Request>,
     completions: Vec<Completion>,

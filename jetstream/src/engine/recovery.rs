@@ -7,6 +7,7 @@ use super::apply::is_logged;
 use super::meta::{self, Meta};
 use super::reclaim::Reclaim;
 use super::replicate::Listeners;
+use super::starts::Starts;
 use super::{Application, Change, Engine, Options, StreamGroup};
 use crate::consumer::Consumer;
 use crate::ids::{AccountName, GroupId};
@@ -90,6 +91,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             listeners: Listeners::default(),
             backups: BTreeMap::new(),
             restores: BTreeMap::new(),
+            starts: Starts::default(),
+            linked: BTreeSet::new(),
             requests: Vec::new(),
             completions: Vec::new(),
             ended: Vec::new(),
@@ -162,6 +165,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 &self.state,
             )?
         };
+        let subjects = &stream.config().subjects;
+        self.starts.note(&row.account, group, subjects);
         let slot = self.accounts.slot(&row.account);
         let mut target = StreamGroup::new(row.account, slot, row.created, stream, index);
         target.restoring = restoring;

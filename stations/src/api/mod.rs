@@ -155,6 +155,8 @@ fn unknown() -> Refused {
 enum Turn {
     Run(Plan),
     Done(Value),
+    /// An answer that is JSON already: what is long is written without a tree of values.
+    Written(Vec<u8>),
 }
 
 type Work = Box<dyn FnMut(&Context<'_>, Vec<StepResult>) -> Result<Turn, String> + Send>;
@@ -221,6 +223,7 @@ impl Job for Course {
         match (self.work)(cx, results) {
             Ok(Turn::Run(plan)) => Next::Run(plan),
             Ok(Turn::Done(value)) => Next::Reply(value.to_string().into_bytes()),
+            Ok(Turn::Written(answer)) => Next::Reply(answer),
             Err(text) => Next::Reply(refusal(&text)),
         }
     }

@@ -1,5 +1,7 @@
 //! Looking at stations and changing living ones.
 
+use menes_jetstream::Timestamp;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::guard::{IfMatch, etag};
@@ -33,25 +35,65 @@ pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Ope
     }
 }
 
-fn shown(entry: &StationEntry) -> Value {
-    let mut shown = json!(entry.station);
-    shown["etag"] = etag(&entry.station).into();
-    shown["created_at"] = json!(entry.station.created);
-    let (key, value) = match entry.station.retention {
-        StationRetention::MessageAgeSec(seconds) => {
-            ("max_age_ms", seconds.saturating_mul(1_000).into())
+/// A station as it is shown.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    station: &'a Station,
+    etag: String,
+    created_at: Timestamp,
+    #[serde(flatten)]
+    retention: ShownRetention,
+    groups: Vec<ShownGroup<'a>>,
+    producers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    figures: Option<Value>,
+}
+
+/// What it keeps, once more in words of their own.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum ShownRetention {
+    MaxAgeMs(i64),
+    MaxMessages(i64),
+    MaxBytes(i64),
+    UntilAcked(bool),
+}
+
+#[derive(Serialize)]
+struct ShownGroup<'a> {
+    group: &'a Group,
+    members: usize,
+}
+
+impl<'a> Shown<'a> {
+    fn of(entry: &'a StationEntry) -> Self {
+        let station = &entry.station;
+        let groups = entry.groups().map(|group| ShownGroup {
+            group: &group.group,
+            members: group.members().count(),
+        });
+        Self {
+            station,
+            etag: etag(station),
+            created_at: station.created,
+            retention: match station.retention {
+                StationRetention::MessageAgeSec(seconds) => {
+                    ShownRetention::MaxAgeMs(seconds.saturating_mul(1_000))
+                }
+                StationRetention::Messages(count) => ShownRetention::MaxMessages(count),
+                StationRetention::Bytes(bytes) => ShownRetention::MaxBytes(bytes),
+                StationRetention::AckBased => ShownRetention::UntilAcked(true),
+            },
+            groups: groups.collect(),
+            producers: entry.producers().count(),
+            figures: None,
         }
-        StationRetention::Messages(count) => ("max_messages", count.into()),
-        StationRetention::Bytes(bytes) => ("max_bytes", bytes.into()),
-        StationRetention::AckBased => ("until_acked", true.into()),
-    };
-    shown[key] = value;
-    shown["groups"] = entry
-        .groups()
-        .map(|group| json!({"group": group.group, "members": group.members().count()}))
-        .collect();
-    shown["producers"] = entry.producers().count().into();
-    shown
+    }
+}
+
+fn shown(entry: &StationEntry) -> Value {
+    json!(Shown::of(entry))
 }
 
 /// One station, with figures if asked.
@@ -62,21 +104,21 @@ fn info(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let mut asked = false;
     Ok(course(Vec::new(), move |cx, results| {
         let entry = ready(cx, &name)?;
-        let mut shown = shown(entry);
         if !figures {
-            return Ok(Turn::Done(shown));
+            return Ok(Turn::Done(shown(entry)));
         }
         if !std::mem::replace(&mut asked, true) {
             let mut plan = Plan::default();
             ask_figures(&entry.station, &mut plan);
             return Ok(Turn::Run(plan));
         }
-        add_figures(&mut shown, &mut results.into_iter(), true);
-        Ok(Turn::Done(shown))
+        let mut shown = Shown::of(entry);
+        shown.figures = Some(figures_of(&mut results.into_iter(), true));
+        Ok(Turn::Done(json!(shown)))
     }))
 }
 
-/// Asks for what [`add_figures`] shows.
+/// Asks for what [`figures_of`] shows.
 fn ask_figures(station: &Station, plan: &mut Plan) {
     for partition in station.partition_numbers() {
         plan.step(Step::QueryStream(station.name.stream(partition)));
@@ -89,8 +131,8 @@ fn ask_figures(station: &Station, plan: &mut Plan) {
     });
 }
 
-/// Adds how much a station holds: the next results, up to the one about dead letters.
-fn add_figures(shown: &mut Value, results: &mut impl Iterator<Item = StepResult>, with_each: bool) {
+/// How much a station holds: the next results, up to the one about dead letters.
+fn figures_of(results: &mut impl Iterator<Item = StepResult>, with_each: bool) -> Value {
     let (mut messages, mut bytes, mut stored) = (0_u64, 0_u64, 0_u64);
     let mut each = Vec::new();
     let mut has_dead_letters = false;
@@ -116,15 +158,16 @@ fn add_figures(shown: &mut Value, results: &mut impl Iterator<Item = StepResult>
             _ => {}
         }
     }
-    shown["figures"] = json!({
+    let mut figures = json!({
         "messages": messages,
         "bytes": bytes,
         "stored": stored,
         "has_dead_letters": has_dead_letters,
     });
     if with_each {
-        shown["figures"]["partitions"] = each.into();
+        figures["partitions"] = each.into();
     }
+    figures
 }
 
 /// Which stations a list shows, and how much of each.
@@ -150,7 +193,9 @@ impl Listing {
 
     /// The stations of this page among all that may be seen.
     fn choose(&self, mut all: Vec<Listed>) -> Page {
-        all.retain(|one| one.key.to_lowercase().contains(&self.search));
+        if !self.search.is_empty() {
+            all.retain(|one| one.key.to_lowercase().contains(&self.search));
+        }
         all.sort_by(|a, b| a.key.cmp(&b.key));
         let total = all.len();
         let mut rest = all.into_iter().skip_while(|one| one.key <= self.after);
@@ -186,18 +231,38 @@ impl Listed {
         }
     }
 
-    fn shown(&self, cx: &Context<'_>) -> Value {
-        match &self.station {
-            Some(name) => cx
-                .state
-                .station(cx.account, name)
-                .map_or(Value::Null, shown),
-            None => {
-                let name = self.key.trim_end_matches("/1");
-                json!({ "name": name, "is_native": false })
-            }
-        }
+    /// None if it went while figures were read.
+    fn shown<'a>(
+        &'a self,
+        cx: &Context<'a>,
+        figures: &mut Option<impl Iterator<Item = StepResult>>,
+    ) -> Option<ListedShown<'a>> {
+        let Some(name) = &self.station else {
+            return Some(ListedShown::Stream {
+                name: self.key.trim_end_matches("/1"),
+                is_native: false,
+            });
+        };
+        let figures = figures.as_mut().map(|results| figures_of(results, false));
+        let entry = cx.state.station(cx.account, name)?;
+        let mut shown = Shown::of(entry);
+        shown.figures = figures;
+        Some(ListedShown::Station(Box::new(shown)))
     }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ListedShown<'a> {
+    Station(Box<Shown<'a>>),
+    Stream { name: &'a str, is_native: bool },
+}
+
+#[derive(Serialize)]
+struct ShownPage<'a> {
+    stations: Vec<ListedShown<'a>>,
+    total: usize,
+    next: &'a Option<String>,
 }
 
 #[derive(Default)]
@@ -250,20 +315,16 @@ fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
         } else {
             figures = Some(results.into_iter());
         }
-        let mut shown: Vec<Value> = page.chosen.iter().map(|one| one.shown(cx)).collect();
-        if let Some(results) = &mut figures {
-            let own = page.chosen.iter().zip(&mut shown);
-            for (_, shown) in own.filter(|(one, _)| one.station.is_some()) {
-                add_figures(shown, results, false);
-            }
-        }
-        // Those that went while their figures were read.
-        shown.retain(|one| one["name"].is_string());
-        Ok(Turn::Done(json!({
-            "stations": shown,
-            "total": page.total,
-            "next": page.next,
-        })))
+        let chosen = page.chosen.iter();
+        let shown = ShownPage {
+            stations: chosen
+                .filter_map(|one| one.shown(cx, &mut figures))
+                .collect(),
+            total: page.total,
+            next: &page.next,
+        };
+        let answer = serde_json::to_vec(&shown).map_err(|error| error.to_string())?;
+        Ok(Turn::Written(answer))
     }))
 }
 

@@ -139,6 +139,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         meta::Meta::write(&row, &mut txn);
         let subjects = config.subjects.clone();
         self.meta.insert(&account, &config.name, group);
+        self.starts.note(&account, group, &subjects);
         let stream = Stream::create(group, account.clone(), config, created);
         let slot = self.accounts.slot(&account);
         let mut target = StreamGroup::new(account.clone(), slot, created, stream, 0);
@@ -295,6 +296,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         let old = target.stream.config();
         let recapture = old.subjects != config.subjects;
+        if recapture {
+            self.starts.forget(account, group, &old.subjects);
+            self.starts.note(account, group, &config.subjects);
+        }
         let retention = (old.retention, config.retention);
         let subjects = config.subjects.clone();
         let mut removed = Vec::new();
@@ -372,6 +377,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .replace(target.slot, &target.counted, &Figures::default());
         let mut txn = Txn::new(&self.state);
         self.meta.remove(account, name, &mut txn);
+        let subjects = &target.stream.config().subjects;
+        self.starts.forget(account, group, subjects);
+        self.linked.remove(&group);
         meta::delete_index(group, &mut txn);
         meta::delete_next_consumer(group, &mut txn);
         if target.in_memory {
@@ -529,12 +537,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         name: &str,
         subjects: &[String],
     ) -> bool {
-        let others = self
-            .meta
-            .streams(account)
-            .filter(|(other, _)| *other != name)
-            .filter_map(|(_, group)| Some(self.groups.get(&group)?.stream.config()));
-        stream_config::overlapping(subjects, others)
+        self.starts.any(account, subjects, |group| {
+            let other = self.groups.get(&group).map(|target| target.stream.config());
+            let other = other.filter(|config| config.name != name);
+            stream_config::overlapping(subjects, other)
+        })
     }
 }
 

@@ -505,6 +505,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             );
         }
         self.schedule_links(group);
+        let is_linked = self
+            .groups
+            .get(&group)
+            .is_some_and(|target| !target.links.is_empty());
+        if is_linked {
+            self.linked.insert(group);
+        } else {
+            self.linked.remove(&group);
+        }
     }
 
     /// A stream is gone, and so is the need for its origins.
@@ -525,10 +534,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// Links that wait for a stream of this name need not wait any longer.
     pub(super) fn origin_appeared(&mut self, account: &AccountName, name: &str, now: Timestamp) {
         let mut waiting = Vec::new();
-        for (group, target) in &mut self.groups {
-            if target.account != *account {
+        for group in &self.linked {
+            let target = self.groups.get_mut(group);
+            let Some(target) = target.filter(|target| target.account == *account) else {
                 continue;
-            }
+            };
             for link in &mut target.links {
                 if link.source.name == name
                     && link.source.external.is_none()
