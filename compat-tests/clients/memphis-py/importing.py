@@ -237,6 +237,14 @@ def take_over(postgres, *more, expected=0, environment=None):
     return done.stdout
 
 
+def begin_and_die(postgres, line):
+    """Kills an import once it has said something."""
+    with subprocess.Popen(command(postgres), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        found = any(said.startswith(line) for said in process.stderr)
+        process.kill()
+    check(f"killed at {line!r}", found, True)
+
+
 def counted(lines, kind):
     found = [line for line in lines.splitlines() if line.split(maxsplit=1)[0] in ("ready", "done") and f" {kind}" in line]
     return found[0].split(maxsplit=1)[1] if found else None
@@ -270,9 +278,16 @@ async def scenario(memphis, js):
                      "going was about to be removed", "$memphis_syslogs is Memphis's own", "was at version 1 of schema order", "stop    none"):
             check(f"said: {text}", text in said, True)
 
+        # In the midst of a stream, which no one sees half, and which the next import waits for.
+        begin_and_die(postgres, "stream orders$2: 40 messages")
+        body = {"config": {"name": "graveyard$1", "subjects": ["graveyard$1.>"]}, "state": {"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 0}}
+        half = await js._api_request("$JS.API.STREAM.RESTORE.graveyard$1", json.dumps(body).encode())
+        check("half done", half["deliver_subject"].startswith("$JS.SNAPSHOT.RESTORE."), True)
         said = take_over(postgres)
-        for kind, count in (("stations", "3 stations"), ("groups", "3 groups"), ("schemas", "1 schemas"), ("streams", "6 streams"), ("dead letters", "3 dead letters")):
-            check(f"done: {kind}", counted(said, kind), count)
+        for kind, count in (("stations", "3 stations"), ("groups", "3 groups"), ("schemas", "0 schemas"), ("dead letters", "3 dead letters")):
+            check(f"done: {kind}", counted(said, kind).startswith(count), True)
+        # The machine may have been slow to kill it.
+        check("done: streams", counted(said, "streams").split(maxsplit=1)[0] in "54", True)
         path = os.path.join(FOLDER, "report.json")
         said = take_over(postgres, "--report", path, environment={"NATS_USER": os.environ["NATS_USER"]})
         for kind in ("stations", "groups", "schemas", "streams", "dead letters"):

@@ -451,7 +451,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 account, config, ..
             } => self.meta.group(account, &config.name),
             MetaCommand::FinishRestore { account, name, .. }
-            | MetaCommand::DeleteStream { account, name, .. } => self.meta.group(account, name),
+            | MetaCommand::DeleteStream { account, name, .. } => self.meta.holder(account, name),
         }
     }
 

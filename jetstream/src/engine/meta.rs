@@ -40,8 +40,16 @@ pub(crate) struct VolatileConsumerRow {
 /// The streams of every account, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Meta {
-    names: BTreeMap<AccountName, BTreeMap<String, GroupId>>,
+    names: BTreeMap<AccountName, BTreeMap<String, Known>>,
     next_group: GroupId,
+}
+
+/// A stream that has a name.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    group: GroupId,
+    /// Nobody sees it before its backup is read to the end; its name is taken all the same.
+    restoring: bool,
 }
 
 impl Meta {
@@ -72,25 +80,31 @@ impl Meta {
             next_group,
         };
         for row in &rows {
-            meta.insert(&row.account, &row.config.name, row.group);
+            meta.insert(&row.account, &row.config.name, row.group, row.restoring);
         }
         Ok((meta, rows))
     }
 
-    /// The group of a stream.
+    /// The group of a stream that is there.
     pub(crate) fn group(&self, account: &AccountName, name: &str) -> Option<GroupId> {
-        self.names.get(account)?.get(name).copied()
+        let known = self.names.get(account)?.get(name)?;
+        (!known.restoring).then_some(known.group)
     }
 
-    /// Names and groups of an account's streams, sorted by name.
+    /// The group of a stream, also of one that is being restored.
+    pub(crate) fn holder(&self, account: &AccountName, name: &str) -> Option<GroupId> {
+        Some(self.names.get(account)?.get(name)?.group)
+    }
+
+    /// Names and groups of an account's streams that are there, sorted by name.
     pub(crate) fn streams(
         &self,
         account: &AccountName,
     ) -> impl Iterator<Item = (&str, GroupId)> + use<'_> {
-        self.names
-            .get(account)
-            .into_iter()
-            .flat_map(|names| names.iter().map(|(name, group)| (name.as_str(), *group)))
+        let names = self.names.get(account).into_iter().flatten();
+        names
+            .filter(|(_, known)| !known.restoring)
+            .map(|(name, known)| (name.as_str(), known.group))
     }
 
     /// Gives the next group number, never used before.
@@ -105,12 +119,19 @@ impl Meta {
         group
     }
 
-    /// Notes a stream in memory.
-    pub(crate) fn insert(&mut self, account: &AccountName, name: &str, group: GroupId) {
+    /// Notes a stream in memory, or that it is restored now.
+    pub(crate) fn insert(
+        &mut self,
+        account: &AccountName,
+        name: &str,
+        group: GroupId,
+        restoring: bool,
+    ) {
+        let known = Known { group, restoring };
         self.names
             .entry(account.clone())
             .or_default()
-            .insert(name.to_owned(), group);
+            .insert(name.to_owned(), known);
     }
 
     /// Forgets a stream, here and in the store.

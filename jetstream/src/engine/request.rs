@@ -450,14 +450,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.stream_config(account, origin).ok().map(|(_, c)| c)
         })?;
         let mut claim = None;
-        if let Some(group) = self.meta.group(account, name) {
+        if let Some(group) = self.meta.holder(account, name) {
             let target = self
                 .groups
                 .get(&group)
                 .ok_or_else(ApiError::stream_not_found)?;
-            if !stream_config::same(target.stream.config(), &config) {
+            if target.restoring || !stream_config::same(target.stream.config(), &config) {
                 return Err(ApiError::stream_name_in_use());
             }
+        } else if self.is_restoring(account, name) {
+            return Err(ApiError::stream_name_in_use());
         } else {
             let admitted = self.accounts.claim_stream(account, &config)?;
             if self.overlaps_another(account, name, &config.subjects) {

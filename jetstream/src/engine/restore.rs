@@ -1,7 +1,7 @@
 //! A stream comes back from a backup, piece by piece.
 //!
-//! The stream is made at once and captures nothing until the backup is read to its end; then one
-//! command makes it a stream like any other. A restore that fails, is given up or is interrupted by
+//! The stream is made at once, but captures nothing and is not seen until the backup is read to its
+//! end; then one command makes it a stream like any other. A restore that fails, is given up or is interrupted by
 //! a restart removes it again.
 
 use std::collections::VecDeque;
@@ -100,7 +100,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return Err(ApiError::stream_name_does_not_match_subject());
         }
         let config = stream_config::validate(config, false, &self.stream_bounds(account))?;
-        if self.has_stream(account, stream) {
+        if self.meta.holder(account, stream).is_some() || self.is_restoring(account, stream) {
             return Err(ApiError::restore_name_in_use());
         }
         if self.overlaps_another(account, stream, &config.subjects) {
@@ -135,6 +135,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         Ok(response::Restore {
             deliver_subject: subject,
         })
+    }
+
+    /// Whether somebody sends a backup of a stream, whether or not it was begun.
+    pub(super) fn is_restoring(&self, account: &AccountName, stream: &str) -> bool {
+        let mut restores = self.restores.values();
+        restores.any(|other| other.account == *account && other.config.name == stream)
     }
 
     /// A piece of a backup; an empty one is the end.

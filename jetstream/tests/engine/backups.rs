@@ -160,6 +160,70 @@ fn damage_and_a_short_backup_leave_nothing() {
 }
 
 #[test]
+fn a_stream_is_not_seen_before_it_is_whole() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.consumer("S", "C", "");
+    // Nothing that could be compressed.
+    let mut random = 1_u64;
+    for _ in 0..20 {
+        let bytes = (0..50_000).map(|_| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random.to_le_bytes()[0]
+        });
+        server.publish_with("s.a", "", &bytes.collect::<Vec<u8>>());
+    }
+    server.settle();
+    let (begun, pieces) = backup(&mut server, "S", "");
+    assert!(pieces.len() > 4);
+    server.must("STREAM.DELETE.S", "");
+    let to = begin(&mut server, "S", &begun);
+    let config = begun["config"].to_string();
+    let again = serde_json::json!({"config": begun["config"], "state": begun["state"]}).to_string();
+    let create = r#"{"stream_name":"S","config":{"durable_name":"C","ack_policy":"explicit"}}"#;
+    let missing = [
+        ("STREAM.INFO.S", ""),
+        ("STREAM.DELETE.S", ""),
+        ("STREAM.MSG.GET.S", r#"{"seq":1}"#),
+        ("CONSUMER.INFO.S.C", ""),
+        ("CONSUMER.DURABLE.CREATE.S.C", create),
+        ("STREAM.UPDATE.S", &config),
+    ];
+    let code = |server: &mut Server, subject: &str, body: &str| {
+        let answer = server.call(subject, body);
+        answer["error"]["err_code"].as_u64().unwrap_or(0)
+    };
+    for piece in &pieces {
+        let inbox = server.inbox();
+        server.tell(&to, &inbox, piece);
+        server.settle();
+        assert_eq!(server.answer(&inbox), "");
+        assert_eq!(server.must("STREAM.NAMES", "")["total"], 0);
+        assert_eq!(server.must("STREAM.LIST", "")["total"], 0);
+        for (subject, body) in missing {
+            assert_eq!(code(&mut server, subject, body), 10059, "{subject}");
+        }
+        // Its name is taken all the same.
+        assert_eq!(code(&mut server, "STREAM.RESTORE.S", &again), 10130);
+        assert_eq!(code(&mut server, "STREAM.CREATE.S", &config), 10058);
+    }
+    let overlapping = r#"{"name":"T","subjects":["s.a"]}"#;
+    assert_eq!(code(&mut server, "STREAM.CREATE.T", overlapping), 10065);
+    let inbox = server.inbox();
+    server.tell(&to, &inbox, b"");
+    server.settle();
+    let answer: serde_json::Value = serde_json::from_str(&server.answer(&inbox)).expect("JSON");
+    assert_eq!(answer["state"]["messages"], 20, "{answer}");
+    assert_eq!(server.must("STREAM.NAMES", "")["total"], 1);
+    server.must("CONSUMER.INFO.S.C", "");
+    server.crash();
+    server.settle();
+    assert_eq!(server.must("STREAM.NAMES", "")["total"], 1);
+}
+
+#[test]
 fn a_restore_that_is_given_up_leaves_nothing() {
     for crash in [false, true] {
         let mut server = Server::new();

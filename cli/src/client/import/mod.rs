@@ -268,30 +268,31 @@ impl<'a> Import<'a> {
                 Err(trouble) => return Err(trouble),
             };
             let mut is_whole = true;
-            // The versions of an import that was interrupted are there already.
-            for version in versions.iter().skip(known) {
+            // The versions of an import that was interrupted are there already. The active one
+            // becomes it in the same request, so that it cannot be missed then.
+            for (at, version) in versions.iter().enumerate().skip(known) {
                 let body = json!({
                     "name": schema.name,
                     "type": schema.kind,
                     "content": version.schema_content,
                     "message": version.msg_struct_name,
+                    "activate": version.active,
                 });
-                if let Err(trouble) = server.ask("SCHEMA.CREATE", body).await {
+                let made = server.ask("SCHEMA.CREATE", body).await;
+                let made = match made {
+                    // An import that was just interrupted had asked for it.
+                    Err(Trouble::Conflict(_))
+                        if transfer::has_version(server, schema, at, version).await? =>
+                    {
+                        Ok(())
+                    }
+                    made => made.map(|_| ()),
+                };
+                if let Err(trouble) = made {
                     let number = version.version_number;
                     self.survives(&format!("schema {} version {number}", schema.name), trouble)?;
                     is_whole = false;
                     break;
-                }
-            }
-            let active = versions.iter().position(|version| version.active);
-            if let Some(active) = active
-                && is_whole
-                && known < versions.len()
-            {
-                let body = json!({"name": schema.name, "version": active + 1});
-                if let Err(trouble) = server.ask("SCHEMA.ACTIVATE", body).await {
-                    self.survives(&format!("schema {}", schema.name), trouble)?;
-                    is_whole = false;
                 }
             }
             if is_whole {
@@ -430,6 +431,9 @@ impl<'a> Import<'a> {
                 "partitions_number": options.partitions,
             });
             let made = transfer::make(server, "STATION.CREATE", body).await?;
+            // Somebody else may have one of its names.
+            let question = json!({"station": station.name});
+            server.ask("STATION.INFO", question).await?;
             self.report.count("stations", made == Taken::New);
             for group in &groups {
                 let (sequence, last) = options_of(group.start);

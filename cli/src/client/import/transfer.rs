@@ -1,7 +1,7 @@
 //! The way into the running server: streams as backups that it restores, everything else by its
 //! own requests. Whatever is there already stays as it is, so that an import can be repeated.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use menes_jetstream::Timestamp;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::super::server::Server;
 use super::super::{Outcome, Trouble};
+use super::metadata::{SchemaRow, VersionRow};
 use super::store::{StoredStream, Survey};
 
 /// Bytes of a piece of a backup; below the smallest usual limit of a message.
@@ -21,8 +22,13 @@ const PIECE: usize = 256 << 10;
 /// Time for a piece to be taken, and for all of them to be stored.
 const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 const FINISH_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long the server may take to give up what an import that was interrupted has left half done,
+/// and how often it is asked.
+const HALF_DONE: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// JetStream error codes.
 const STREAM_NOT_FOUND: u64 = 10_059;
+const RESTORE_NAME_IN_USE: u64 = 10_130;
 const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
 
 /// What became of something that was to be taken over.
@@ -48,9 +54,6 @@ pub(super) async fn stream(
     survey: &Survey,
     durables: &[Durable],
 ) -> Outcome<Taken> {
-    if is_there(server, config, stored, survey).await? {
-        return Ok(Taken::There);
-    }
     let state = StreamState {
         messages: survey.messages,
         bytes: survey.bytes,
@@ -61,16 +64,20 @@ pub(super) async fn stream(
         consumer_count: durables.len() as u64,
         ..StreamState::default()
     };
-    let subject = format!("$JS.API.STREAM.RESTORE.{}", config.name);
-    let answer = server
-        .call(&subject, &json!({"config": config, "state": state}))
-        .await?;
-    let Some(deliver) = answer["deliver_subject"].as_str() else {
-        return Err(Trouble::Failed(format!("{subject}: {answer}")));
+    let request = json!({"config": config, "state": state});
+    let deadline = Instant::now() + HALF_DONE;
+    let deliver = loop {
+        if is_there(server, config, stored, survey).await? {
+            return Ok(Taken::There);
+        }
+        if let Some(deliver) = begin(server, &config.name, &request, deadline).await? {
+            break deliver;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
     };
     let mut sender = Sender {
         server,
-        deliver,
+        deliver: &deliver,
         packer: Packer::default(),
     };
     sender.packer.push(archive::MAGIC);
@@ -103,6 +110,27 @@ pub(super) async fn stream(
     }
     sender.finish().await?;
     Ok(Taken::New)
+}
+
+/// Begins to restore a stream; where its backup goes. None if the stream is neither there nor free
+/// yet: an import that was interrupted had begun with it, and the server waits for its rest.
+async fn begin(
+    server: &Server,
+    name: &str,
+    request: &Value,
+    deadline: Instant,
+) -> Outcome<Option<String>> {
+    let subject = format!("$JS.API.STREAM.RESTORE.{name}");
+    let answer = ask(server, &subject, request).await?;
+    let error = &answer["error"];
+    if error["err_code"].as_u64() == Some(RESTORE_NAME_IN_USE) && Instant::now() < deadline {
+        return Ok(None);
+    }
+    // An answer with an error has the field too.
+    match (answer["deliver_subject"].as_str(), error) {
+        (Some(deliver), Value::Null) => Ok(Some(deliver.to_owned())),
+        _ => Err(Trouble::Failed(format!("{subject}: {answer}"))),
+    }
 }
 
 /// Whether the server has a stream, and it is this one.
@@ -246,6 +274,19 @@ pub(super) async fn ensure_stream(server: &Server, config: &StreamConfig) -> Out
         server.call(&subject, &json!(config)).await?;
     }
     Ok(())
+}
+
+/// Whether the version of a schema at this place, from 0, is there and the same.
+pub(super) async fn has_version(
+    server: &Server,
+    schema: &SchemaRow,
+    at: usize,
+    version: &VersionRow,
+) -> Outcome<bool> {
+    let known = server
+        .ask("SCHEMA.INFO", json!({"name": schema.name}))
+        .await?;
+    Ok(known["versions"][at]["content"] == version.schema_content.as_str())
 }
 
 /// Asks the broker to make something; there already is as good as made.

@@ -107,16 +107,17 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             is_live,
             restoring,
         } = how;
-        if restoring && self.meta.group(&account, &config.name).is_some() {
+        let holder = self.meta.holder(&account, &config.name);
+        if restoring && holder.is_some() {
             self.skip(entry, location)?;
             return Ok(Err(ApiError::restore_name_in_use()));
         }
-        if let Some(group) = self.meta.group(&account, &config.name) {
+        if let Some(group) = holder {
             self.skip(entry, location)?;
             let same = self
                 .groups
                 .get(&group)
-                .is_some_and(|g| stream_config::same(g.stream.config(), &config));
+                .is_some_and(|g| !g.restoring && stream_config::same(g.stream.config(), &config));
             return Ok(if same {
                 Ok(Applied::Stream(group))
             } else {
@@ -138,7 +139,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         meta::Meta::write(&row, &mut txn);
         let subjects = config.subjects.clone();
-        self.meta.insert(&account, &config.name, group);
+        self.meta.insert(&account, &config.name, group, restoring);
         self.starts.note(&account, group, &subjects);
         let stream = Stream::create(group, account.clone(), config, created);
         let slot = self.accounts.slot(&account);
@@ -179,7 +180,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         how: Creation,
         out: &mut dyn Outbox,
     ) -> Outcome {
-        let group = self.meta.group(account, name);
+        let group = self.meta.holder(account, name);
         let target = group.and_then(|group| self.groups.get_mut(&group));
         let (Some(group), Some(target)) = (group, target.filter(|target| target.restoring)) else {
             self.skip(entry, location)?;
@@ -191,6 +192,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             ..
         } = how;
         target.restoring = false;
+        self.meta.insert(account, name, group, false);
         let row = meta::StreamRow {
             account: account.clone(),
             group,
@@ -360,7 +362,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         now: Timestamp,
         out: &mut dyn Outbox,
     ) -> Outcome {
-        let group = self.meta.group(account, name);
+        let group = self.meta.holder(account, name);
         let is_used = group
             .and_then(|group| self.groups.get(&group))
             .is_some_and(|target| target.stream.last_time() > Timestamp::ZERO);
@@ -405,14 +407,19 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         let writes = txn.into_writes();
         self.commit(entry, location, writes)?;
+        let was_seen = !target.restoring;
         for consumer in target.consumers.values_mut() {
             consumer.stop(StopReason::Deleted, account, name, out);
             self.ready.remove(&(group, consumer.id()));
             self.unheard.remove(&(group, consumer.id()));
-            let event = Event::Consumer(name, consumer.name(), Action::Delete);
-            self.advise(account, event, now, out);
+            if was_seen {
+                let event = Event::Consumer(name, consumer.name(), Action::Delete);
+                self.advise(account, event, now, out);
+            }
         }
-        self.advise(account, Event::Stream(name, Action::Delete), now, out);
+        if was_seen {
+            self.advise(account, Event::Stream(name, Action::Delete), now, out);
+        }
         self.forget_timers(group);
         self.drop_links(target, out);
         self.changes.push(Change::Release {
