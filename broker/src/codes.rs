@@ -58,6 +58,12 @@ pub const CODES: &[Code] = &[
         "change what is there with PATCH or `edit`, or choose another name",
     ),
     code(
+        "E-API-HOST",
+        "the request was made by a name or from a page that is not of this machine",
+        "`menes dev` lets anyone in, so it answers browsers only for pages of this machine, asked for as localhost or by a loopback address.",
+        "ask for http://localhost with the port; for others start `menes serve`, where users log in",
+    ),
+    code(
         "E-API-MATCH",
         "the object is not what it was when it was looked at",
         "If-Match names an etag, and the object has been changed since. Nothing was done.",

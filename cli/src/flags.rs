@@ -252,6 +252,7 @@ impl Flags {
         if face == Face::Dev {
             let loopback = || "127.0.0.1".to_owned();
             settings.server.host = loopback();
+            settings.server.local_pages = true;
             if let Some(listener) = &mut settings.server.websocket {
                 listener.host = loopback();
             }

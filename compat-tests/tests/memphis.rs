@@ -103,6 +103,11 @@ fn management_api_messages_and_live_views() -> Result<()> {
 }
 
 #[test]
+fn strangers_over_http() -> Result<()> {
+    run("memphis-py/strangers.py")
+}
+
+#[test]
 fn management_api_of_memphis() -> Result<()> {
     run("memphis-py/memphis_api.py")
 }

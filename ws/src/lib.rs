@@ -19,7 +19,7 @@ mod stream;
 
 pub use frame::{Control, Decoder, Limits, Rules, Violation};
 pub use handshake::{Config, HttpRequest, UpgradeError, Upgraded, upgrade};
-pub use origin::{Origin, OriginError, OriginRules};
+pub use origin::{Origin, OriginError, OriginRules, is_local_host};
 pub use stream::WsStream;
 pub use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderName, HeaderValue};
 pub use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;

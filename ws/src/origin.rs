@@ -4,6 +4,7 @@
 //! the server. So a page of another site could act as the user who is logged in; the origin is
 //! what tells them apart.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -42,6 +43,12 @@ impl Origin {
         Self::from_authority(https, uri.authority().ok_or(OriginError)?)
     }
 
+    /// Whether the page comes from this machine, by whatever port.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        is_local_name(&self.host)
+    }
+
     /// The origin that a request to `host` (as the Host header has it) belongs to.
     pub(crate) fn of_host(https: bool, host: &str) -> Result<Self, OriginError> {
         Self::from_authority(https, &Authority::from_str(host).map_err(|_| OriginError)?)
@@ -75,6 +82,24 @@ impl Origin {
     }
 }
 
+/// Whether a host, as the Host header has it, is this machine by a name that no stranger can give
+/// it: `localhost`, a name below that, or a loopback address. A name of a stranger may lead here too,
+/// and then their pages are of the same origin as what listens here.
+#[must_use]
+pub fn is_local_host(host: &str) -> bool {
+    Origin::of_host(false, host).is_ok_and(|origin| origin.is_local())
+}
+
+fn is_local_name(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    match bare.unwrap_or(host).parse::<IpAddr>() {
+        Ok(ip) => ip.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
 /// Which origins are accepted. A request without an origin does not come from a browser and is
 /// accepted, unless it brings a cookie that may log it in.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +111,9 @@ pub struct OriginRules {
     /// A cookie may log a client in. A request with a cookie then needs an origin, and one that
     /// is checked: by the rules above, or as `same_origin` when there are none.
     pub cookie_login: bool,
+    /// The host of the request must be this machine by a name of its own ([`is_local_host`]), and so
+    /// must the origin: for a listener on loopback that lets anyone in.
+    pub only_local: bool,
 }
 
 impl OriginRules {
@@ -97,6 +125,9 @@ impl OriginRules {
         https: bool,
         has_cookie: bool,
     ) -> Result<(), &'static str> {
+        if self.only_local && !is_local_host(host) {
+            return Err("not a name of this machine");
+        }
         let by_cookie = self.cookie_login && has_cookie;
         let same_origin = self.same_origin || (self.cookie_login && self.allowed.is_empty());
         let origin = match *origins {
@@ -105,10 +136,14 @@ impl OriginRules {
             [origin] => origin,
             _ => return Err("several origins"),
         };
-        if !same_origin && self.allowed.is_empty() {
+        let is_restricted = same_origin || self.only_local;
+        if !is_restricted && self.allowed.is_empty() {
             return Ok(());
         }
         let origin = Origin::parse(origin).map_err(|_| "not an origin")?;
+        if self.only_local && !origin.is_local() {
+            return Err("not of this machine");
+        }
         if same_origin && Origin::of_host(https, host) != Ok(origin.clone()) {
             return Err("not same origin");
         }
@@ -224,6 +259,53 @@ mod tests {
         ] {
             assert!(check(origin).is_err(), "{origin}");
         }
+    }
+
+    #[test]
+    fn a_stranger_is_not_this_machine_by_any_name() {
+        let rules = OriginRules {
+            only_local: true,
+            ..OriginRules::default()
+        };
+        let own = [
+            "localhost",
+            "localhost:7770",
+            "LOCALHOST",
+            "app.localhost:1",
+            "127.0.0.1:7770",
+        ];
+        for host in own
+            .into_iter()
+            .chain(["127.9.9.9", "[::1]:7770", "[::ffff:127.0.0.1]"])
+        {
+            assert!(is_local_host(host), "{host}");
+            assert_eq!(rules.check(&[], host, false, false), Ok(()));
+            let page = format!("http://{host}");
+            assert_eq!(
+                rules.check(&[&page], "localhost", false, false),
+                Ok(()),
+                "{page}"
+            );
+        }
+        let strange = [
+            "evil.example",
+            "localhost.evil.example",
+            "xlocalhost",
+            "127.0.0.1.evil.example",
+        ];
+        for host in strange
+            .into_iter()
+            .chain(["192.0.2.1", "0.0.0.0", "", "u@localhost", "[::2]"])
+        {
+            assert!(!is_local_host(host), "{host}");
+            assert!(rules.check(&[], host, false, false).is_err(), "{host}");
+            let page = format!("https://{host}");
+            assert!(
+                rules.check(&[&page], "localhost", false, false).is_err(),
+                "{page}"
+            );
+        }
+        assert!(rules.check(&["null"], "localhost", false, false).is_err());
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub struct Options {
     /// Connections may begin with a line or header of a proxy (PROXY protocol 1 and 2) that tells
     /// where the client is. Default false.
     pub proxy_protocol: bool,
+    /// A browser may ask listeners on loopback only by a name of this machine, and only for pages of
+    /// this machine. Default false: for servers that let anyone in, which pages of strangers would
+    /// otherwise use.
+    pub local_pages: bool,
 }
 
 impl Default for Options {
@@ -83,6 +87,7 @@ impl Default for Options {
             ocsp: OcspOptions::default(),
             allow_non_tls: false,
             proxy_protocol: false,
+            local_pages: false,
         }
     }
 }

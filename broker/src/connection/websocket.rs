@@ -1,5 +1,6 @@
 //! Clients that come over WebSocket: an upgrade, then a connection like any other.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -150,7 +151,11 @@ async fn serve_over<S>(
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let deadline = Instant::now() + upgrade.timeout;
-    let upgraded = match menes_ws::upgrade(stream, &upgrade.config, deadline).await {
+    let mut config = Cow::Borrowed(&upgrade.config);
+    if listener.ip().is_loopback() && worker.shared().options().local_pages {
+        config.to_mut().origins.only_local = true;
+    }
+    let upgraded = match menes_ws::upgrade(stream, &config, deadline).await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!("{address} - websocket handshake error: {error}"),
     };

@@ -41,7 +41,7 @@ use serde_json::{Value, json};
 
 use crate::http::session::{Credentials, Session, Sessions};
 use crate::http::token::Tokens;
-use crate::http::{self, Bounds, Peer, RunningHttp};
+use crate::http::{self, Bounds, MAX_LOGIN_BYTES, Pages, Peer, RunningHttp};
 use crate::inside::LoginError;
 use crate::server::Shared;
 use crate::tls::Tls;
@@ -83,6 +83,7 @@ pub(crate) fn start(
     tls: Option<Arc<Tls>>,
 ) -> io::Result<RunningHttp> {
     let address = listener.local_addr()?;
+    let pages = Pages::of(&shared.options());
     let gateway = Arc::new(Gateway {
         sessions: Sessions::new(shared, address),
         access: Tokens::new(),
@@ -90,7 +91,7 @@ pub(crate) fn start(
     });
     let router = Router::new().fallback_service(any(handle).with_state(Arc::clone(&gateway)));
     let expiry = async move { gateway.sessions.expire().await };
-    http::start("menes-rest", listener, router, tls, BOUNDS, expiry)
+    http::start("menes-rest", listener, router, tls, (BOUNDS, pages), expiry)
 }
 
 /// An answer.
@@ -260,10 +261,12 @@ impl Gateway {
         let peer = peer.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0);
         match (&head.method, segments.as_slice()) {
             (&Method::POST, ["auth", "authenticate"]) => {
-                return self.authenticate(&read(body).await?, query, peer).await;
+                return self
+                    .authenticate(&read(body, MAX_LOGIN_BYTES).await?, query, peer)
+                    .await;
             }
             (&Method::POST, ["auth", "refreshtoken"]) => {
-                return self.renew(&read(body).await?).await;
+                return self.renew(&read(body, MAX_LOGIN_BYTES).await?).await;
             }
             (&(Method::GET | Method::HEAD), ["monitoring", "status"]) => {
                 return Ok(Answer::json(200, json!({ "status": "ok" })));
@@ -294,9 +297,9 @@ impl Gateway {
             headers: &head.headers,
         };
         match (*what, *how) {
-            ("produce", "single") => call.produce_single(read(body).await?).await,
-            ("produce", "batch") => call.produce_batch(&read(body).await?).await,
-            ("consume", "batch") => call.consume_batch(&read(body).await?).await,
+            ("produce", "single") => call.produce_single(read(body, MAX_BODY_BYTES).await?).await,
+            ("produce", "batch") => call.produce_batch(&read(body, MAX_BODY_BYTES).await?).await,
+            ("consume", "batch") => call.consume_batch(&read(body, MAX_BODY_BYTES).await?).await,
             _ => Err(unknown()),
         }
     }
@@ -383,8 +386,8 @@ struct Call<'a> {
 }
 
 /// Reads a body that is not too large and does not take too long.
-async fn read(body: Body) -> Result<Bytes, Answer> {
-    let whole = Limited::new(body, MAX_BODY_BYTES).collect();
+async fn read(body: Body, most: usize) -> Result<Bytes, Answer> {
+    let whole = Limited::new(body, most).collect();
     match tokio::time::timeout(BODY_TIMEOUT, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {

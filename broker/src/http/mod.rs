@@ -14,22 +14,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use axum::response::Response;
-use axum::{Extension, Router, middleware};
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, Router, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use crate::config::options::Options;
 use crate::tls::Tls;
 
 /// Pause after an accept that failed for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Largest body of a request that anyone may make: a login, or the renewal of one.
+pub(crate) const MAX_LOGIN_BYTES: usize = 128 * 1024;
 
 /// What connections may take up.
 #[derive(Clone, Copy, Debug)]
@@ -98,6 +104,57 @@ impl RunningHttp {
     }
 }
 
+/// Which pages may have a browser ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// Those that the face itself lets.
+    Any,
+    /// Those of this machine, by a name of this machine; only where the listener is on loopback.
+    Local,
+}
+
+impl Pages {
+    pub(crate) fn of(options: &Options) -> Self {
+        if options.local_pages {
+            Self::Local
+        } else {
+            Self::Any
+        }
+    }
+}
+
+/// What is wrong with a request that only pages of this machine may make.
+fn strange(request: &Request) -> Option<String> {
+    let text = |name| {
+        request
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap_or_default())
+    };
+    let host = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str());
+    // A browser always names the host.
+    if let Some(host) = host.or_else(|| text(header::HOST))
+        && !menes_ws::is_local_host(host)
+    {
+        return Some(format!("{host:?} is not a name of this machine"));
+    }
+    let page = text(header::ORIGIN)?;
+    let is_own = menes_ws::Origin::parse(page).is_ok_and(|page| page.is_local());
+    (!is_own).then(|| format!("page {page:?} is not of this machine"))
+}
+
+async fn only_local(request: Request, next: Next) -> Response {
+    let Some(why) = strange(&request) else {
+        return next.run(request).await;
+    };
+    let fix = "ask for localhost; with users, `menes serve` answers others";
+    let document = json!({"code": "E-API-HOST", "detail": why, "message": why, "fix": fix});
+    (StatusCode::FORBIDDEN, Json(document)).into_response()
+}
+
 /// Starts serving `router` on a thread called `name`, inside TLS if there is one. `beside` runs on
 /// the same thread for as long.
 pub(crate) fn start(
@@ -105,10 +162,15 @@ pub(crate) fn start(
     listener: std::net::TcpListener,
     router: Router,
     tls: Option<Arc<Tls>>,
-    bounds: Bounds,
+    (bounds, pages): (Bounds, Pages),
     beside: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<RunningHttp> {
     let address = meant(&listener)?;
+    let router = if pages == Pages::Local && address.ip().is_loopback() {
+        router.layer(middleware::from_fn(only_local))
+    } else {
+        router
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -215,6 +277,58 @@ async fn converse(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn request(target: &str, headers: &[(header::HeaderName, &str)]) -> Request {
+        let mut request = axum::http::Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        request.body(axum::body::Body::empty()).expect("a request")
+    }
+
+    #[test]
+    fn a_name_that_leads_here_does_not_make_a_page_one_of_this_machine() {
+        let (host, origin) = (header::HOST, header::ORIGIN);
+        for (target, headers) in [
+            ("/", vec![]),
+            ("/", vec![(host.clone(), "127.0.0.1:9000")]),
+            (
+                "http://localhost:9000/",
+                vec![(host.clone(), "evil.example")],
+            ),
+            (
+                "/",
+                vec![
+                    (host.clone(), "[::1]:9000"),
+                    (origin.clone(), "http://localhost:3000"),
+                ],
+            ),
+        ] {
+            assert_eq!(
+                strange(&request(target, &headers)),
+                None,
+                "{target} {headers:?}"
+            );
+        }
+        for (target, headers) in [
+            ("/", vec![(host.clone(), "evil.example:9000")]),
+            ("http://evil.example/", vec![(host.clone(), "localhost")]),
+            (
+                "/",
+                vec![
+                    (host.clone(), "localhost"),
+                    (origin.clone(), "https://evil.example"),
+                ],
+            ),
+            ("/", vec![(host.clone(), "localhost"), (origin, "null")]),
+            ("/", vec![(host, "")]),
+        ] {
+            assert!(
+                strange(&request(target, &headers)).is_some(),
+                "{target} {headers:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_listener_for_everything_is_shown_as_it_was_asked_for() {

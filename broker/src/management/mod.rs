@@ -54,7 +54,7 @@ use self::routes::{Found, Own, Shape};
 use crate::codes;
 use crate::http::session::{Credentials, Session, Sessions};
 use crate::http::token::Tokens;
-use crate::http::{self, Bounds, Peer, RunningHttp};
+use crate::http::{self, Bounds, MAX_LOGIN_BYTES, Pages, Peer, RunningHttp};
 use crate::server::Shared;
 use crate::tls::Tls;
 
@@ -106,6 +106,7 @@ pub(crate) fn start(
     tls: Option<Arc<Tls>>,
 ) -> io::Result<RunningHttp> {
     let address = listener.local_addr()?;
+    let pages = Pages::of(&shared.options());
     let management = Arc::new(Management {
         sessions: Sessions::new(shared, address),
         tokens: Tokens::new(),
@@ -117,7 +118,7 @@ pub(crate) fn start(
     });
     let router = Router::new().fallback_service(any(handle).with_state(Arc::clone(&management)));
     let expiry = async move { management.sessions.expire().await };
-    http::start("menes-api", listener, router, tls, BOUNDS, expiry)
+    http::start("menes-api", listener, router, tls, (BOUNDS, pages), expiry)
 }
 
 async fn handle(State(management): State<Arc<Management>>, request: Request) -> Response<Body> {
@@ -268,7 +269,7 @@ impl Management {
                 })))
             }
             Shape::Own(Own::LogIn) => {
-                self.open_session(&read(body, MAX_BODY_BYTES).await?, peer)
+                self.open_session(&read(body, MAX_LOGIN_BYTES).await?, peer)
                     .await
             }
             _ => Ok(Answer::ok(json!({"status": "ok"}))),

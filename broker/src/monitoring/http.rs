@@ -14,7 +14,7 @@ use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use axum::routing::any;
 
 use super::{Answer, Monitor};
-use crate::http::{self, Bounds, RunningHttp};
+use crate::http::{self, Bounds, Pages, RunningHttp};
 use crate::tls::Tls;
 
 const BOUNDS: Bounds = Bounds {
@@ -33,8 +33,10 @@ pub(crate) fn start(
     tls: Option<Arc<Tls>>,
 ) -> io::Result<RunningHttp> {
     monitor.serves_at(listener.local_addr()?.port(), tls.is_some());
+    let pages = Pages::of(&monitor.shared.options());
     let router = Router::new().fallback_service(any(handle).with_state(monitor));
-    http::start("menes-monitor", listener, router, tls, BOUNDS, async {})
+    let bounds = (BOUNDS, pages);
+    http::start("menes-monitor", listener, router, tls, bounds, async {})
 }
 
 async fn handle(State(monitor): State<Arc<Monitor>>, request: Request) -> Response<Body> {

@@ -1,5 +1,7 @@
 //! Schemas: versions, which one is active, and who uses them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::guard::{IfMatch, etag};
@@ -17,10 +19,17 @@ use crate::task::{Context, Plan, Step};
 pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     match verb {
         "LIST" => Ok(course(Vec::new(), |cx, _| {
+            let mut followers: BTreeMap<&SchemaName, Vec<&str>> = BTreeMap::new();
+            for station in followed(cx) {
+                if let Some(link) = &station.schema {
+                    let names = followers.entry(&link.name).or_default();
+                    names.push(station.name.external());
+                }
+            }
             let schemas: Vec<Value> = cx
                 .state
                 .schemas(cx.account)
-                .map(|schema| summary(cx, schema))
+                .map(|schema| summary(schema, followers.remove(&schema.name)))
                 .collect();
             Ok(Turn::Done(json!({ "schemas": schemas })))
         })),
@@ -30,7 +39,8 @@ pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Ope
                 let schema = known(cx, &name)?;
                 let versions: Vec<Value> =
                     schema.versions().map(|version| json!(version)).collect();
-                let mut shown = summary(cx, schema);
+                let names = stations_of(cx, &name).map(|station| station.name.external());
+                let mut shown = summary(schema, Some(names.collect()));
                 shown["versions"] = versions.into();
                 Ok(Turn::Done(shown))
             }))
@@ -54,21 +64,24 @@ fn known<'a>(cx: &Context<'a>, name: &SchemaName) -> Result<&'a Schema, String> 
         .ok_or_else(|| format!("Schema {name} does not exist"))
 }
 
-/// The stations that follow a schema.
-fn stations_of<'a>(cx: &Context<'a>, name: &'a SchemaName) -> impl Iterator<Item = &'a Station> {
+/// The stations that follow any schema.
+fn followed<'a>(cx: &Context<'a>) -> impl Iterator<Item = &'a Station> {
     cx.state
         .stations(cx.account)
         .map(|entry| &entry.station)
-        .filter(move |station| {
-            let link = station.schema.as_ref();
-            station.is_ready() && link.is_some_and(|link| link.name == *name)
-        })
+        .filter(|station| station.is_ready() && station.schema.is_some())
 }
 
-fn summary(cx: &Context<'_>, schema: &Schema) -> Value {
-    let stations: Vec<&str> = stations_of(cx, &schema.name)
-        .map(|station| station.name.external())
-        .collect();
+/// The stations that follow this one.
+fn stations_of<'a>(cx: &Context<'a>, name: &'a SchemaName) -> impl Iterator<Item = &'a Station> {
+    followed(cx).filter(move |station| {
+        let link = station.schema.as_ref();
+        link.is_some_and(|link| link.name == *name)
+    })
+}
+
+fn summary(schema: &Schema, stations: Option<Vec<&str>>) -> Value {
+    let stations = stations.unwrap_or_default();
     json!({
         "name": schema.name,
         "type": schema.kind,
@@ -99,7 +112,8 @@ fn create(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
         return Err(Refused(format!("content has to be 1 to {limit} bytes")));
     }
     let user = crate::user::display_name(request.client.user).to_owned();
-    let mut version = NewVersion::new(name.clone(), kind, content, body.text("message")?, user);
+    let (message, role) = (body.text("message")?, request.client.role);
+    let mut version = NewVersion::new(name.clone(), kind, content, message, user, role);
     version.compatible = body.flag("compatible")?;
     let activates = body.flag("activate")?;
     let mut activating = false;

@@ -18,6 +18,28 @@ pub const MAX_CONTENT: usize = 256 * 1024;
 /// Most versions of a schema.
 pub const MAX_VERSIONS: usize = 1_000;
 
+/// How many definitions an account may have before somebody is refused another: they lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Schemas.
+    pub schemas: usize,
+    /// Bytes of all their versions, with what they were compiled to.
+    pub bytes: usize,
+}
+
+impl Room {
+    /// For application users, who leave the rest to those who manage.
+    pub const APPLICATION: Self = Self {
+        schemas: 1_000,
+        bytes: 16 * 1024 * 1024,
+    };
+    /// For everybody else.
+    pub const MANAGEMENT: Self = Self {
+        schemas: 10_000,
+        bytes: 256 * 1024 * 1024,
+    };
+}
+
 /// What a schema is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -99,6 +121,14 @@ pub struct Schema {
 }
 
 impl Schema {
+    /// Bytes of its versions.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let each = self.versions.iter();
+        each.map(|version| version.content.len() + version.descriptor.len())
+            .sum()
+    }
+
     pub(crate) fn new(name: SchemaName, kind: SchemaKind) -> Self {
         Self {
             name,

@@ -5,11 +5,14 @@ use menes_jetstream::AccountName;
 use crate::command::{Command, Outcome};
 use crate::lock::{Hold, LockKey};
 use crate::name::{SchemaName, StationName, relaxed};
-use crate::schema::{self, CheckedSchema, MAX_CONTENT, MAX_VERSIONS, SchemaKind, SchemaVersion};
+use crate::schema::{
+    self, CheckedSchema, MAX_CONTENT, MAX_VERSIONS, Room, SchemaKind, SchemaVersion,
+};
 use crate::sdk::body::Body;
 use crate::sdk::{Caller, Opened, Refused, Request, reply};
 use crate::task::{Context, Failure, Job, Next, Plan, SchemaSource, Step, StepResult};
 use crate::upkeep::{Standing, schema_lock, standing, station_lock};
+use crate::user::Role;
 
 /// Reads a request for a schema, or for a version of one.
 pub(super) fn open_creation(request: &Request<'_>) -> Result<Opened, Refused> {
@@ -32,6 +35,7 @@ pub(super) fn open_creation(request: &Request<'_>) -> Result<Opened, Refused> {
         content,
         String::new(),
         caller.name,
+        request.client.role,
     ))))
 }
 
@@ -79,6 +83,8 @@ pub(crate) struct NewVersion {
     pub(crate) activate: bool,
     /// Refuse what consumers or producers of the active version could not use.
     pub(crate) compatible: bool,
+    /// What the account may have of definitions.
+    room: Room,
     checked: Option<(u32, CheckedSchema)>,
     /// Number of the version, once it was asked to be added.
     pub(crate) added: Option<u32>,
@@ -91,6 +97,7 @@ impl NewVersion {
         content: String,
         message: String,
         user: String,
+        role: Role,
     ) -> Self {
         Self {
             name,
@@ -100,6 +107,11 @@ impl NewVersion {
             user,
             activate: false,
             compatible: false,
+            room: if role == Role::Application {
+                Room::APPLICATION
+            } else {
+                Room::MANAGEMENT
+            },
             checked: None,
             added: None,
         }
@@ -133,6 +145,18 @@ impl NewVersion {
                 return Err(format!("{} has too many versions", self.name));
             }
             number = known.last_number() + 1;
+        }
+        let (mut schemas, mut bytes) = (usize::from(known.is_none()), self.content.len());
+        for schema in cx.state.schemas(cx.account) {
+            schemas += 1;
+            bytes = bytes.saturating_add(schema.bytes());
+        }
+        if schemas > self.room.schemas || bytes > self.room.bytes {
+            let Room { schemas, bytes } = self.room;
+            return Err(format!(
+                "there is no room for {}: {schemas} schemas and {bytes} bytes of definitions are the most",
+                self.name
+            ));
         }
         let mut plan = Plan::default();
         let Some((_, checked)) = self.checked.take().filter(|(of, _)| *of == number) else {

@@ -1,6 +1,7 @@
 //! Every reply and error text of the contract.
 
 use menes_stations::name::StationName;
+use menes_stations::schema::{MAX_CONTENT, Room};
 use menes_stations::sdk::{self, CONTROL_SUBJECTS};
 use menes_stations::station::StationRetention;
 use menes_stations::user::{Access, Role, StationPattern};
@@ -800,6 +801,52 @@ fn schemas_grow_by_versions_and_only_the_first_is_active_at_once() {
     // Rows bring back what commands made.
     let reloaded = bench.engine.reload(menes_jetstream::Timestamp(1));
     assert_eq!(reloaded.state(), bench.stations.state());
+}
+
+#[test]
+fn applications_leave_room_for_the_schemas_of_those_who_manage() {
+    let root = Client::sdk("c1");
+    let application = Client {
+        user: "app$1".to_owned(),
+        role: Role::Application,
+        ..Client::sdk("c2")
+    };
+    let create = |bench: &mut Bench, client: &Client, name: String, content: String| {
+        let body = json!({"name": name, "type": "json", "schema_content": content});
+        bench.ask(client, sdk::SCHEMA_CREATIONS, &body.to_string())
+    };
+    let mut bench = Bench::default();
+    for client in [&root, &application] {
+        bench.connect(&client.connection);
+    }
+    for n in 0..Room::APPLICATION.schemas {
+        let answer = create(&mut bench, &application, format!("s{n}"), n.to_string());
+        assert_eq!(answer, r#"{"error":""}"#, "{n}");
+    }
+    let refused = |answer: &str| answer.contains("there is no room for ");
+    let one_more = || ("more".to_owned(), "more".to_owned());
+    let (name, content) = one_more();
+    assert!(refused(&create(&mut bench, &application, name, content)));
+    // A version of one that is there takes the place of no other.
+    let answer = create(&mut bench, &application, "s1".to_owned(), "new".to_owned());
+    assert_eq!(answer, r#"{"error":""}"#);
+    let (name, content) = one_more();
+    assert_eq!(create(&mut bench, &root, name, content), r#"{"error":""}"#);
+
+    let mut bench = Bench::default();
+    for client in [&root, &application] {
+        bench.connect(&client.connection);
+    }
+    let long = |n: usize| format!("{n:0>4}{}", "x".repeat(MAX_CONTENT - 4));
+    let most = Room::APPLICATION.bytes / MAX_CONTENT;
+    for n in 0..most {
+        let answer = create(&mut bench, &application, "s".to_owned(), long(n));
+        assert_eq!(answer, r#"{"error":""}"#, "{n}");
+    }
+    let answer = create(&mut bench, &application, "s".to_owned(), long(most));
+    assert!(refused(&answer), "{answer}");
+    let answer = create(&mut bench, &root, "s".to_owned(), long(most));
+    assert_eq!(answer, r#"{"error":""}"#);
 }
 
 #[test]

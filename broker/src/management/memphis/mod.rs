@@ -25,8 +25,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Content, Problem};
 use super::{MAX_BODY_BYTES, Management, ask, read};
-use crate::http::Peer;
 use crate::http::session::{Credentials, Session};
+use crate::http::{MAX_LOGIN_BYTES, Peer};
 
 /// Version of Memphis whose routes these are.
 const VERSION: &str = "1.4.4";
@@ -195,13 +195,7 @@ impl Call<'_> {
         let peer = head.extensions.get::<Peer>();
         let peer = peer.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0);
         let path = head.uri.path()[BASE.len()..].trim_matches('/').to_owned();
-        let body = read(body, MAX_BODY_BYTES).await?;
-        let fields = if body.iter().all(u8::is_ascii_whitespace) {
-            from_query(head.uri.query().unwrap_or_default())?
-        } else {
-            let fields: Result<Map<String, Value>, _> = serde_json::from_slice(&body);
-            Fields(fields.map_err(|_| Refusal::field("body", "JSON object"))?)
-        };
+        let query = head.uri.query().unwrap_or_default();
         let open = path.to_lowercase();
         match (&head.method, open.as_str()) {
             (&Method::GET | &Method::HEAD, "status") => {
@@ -217,7 +211,10 @@ impl Call<'_> {
                 let text = "nobody signs up here: users are made by those who manage them";
                 return Err(Refusal::shown(text));
             }
-            (&Method::POST, "usermgmt/login") => return log_in(management, &fields, peer).await,
+            (&Method::POST, "usermgmt/login") => {
+                let fields = fields(body, query, MAX_LOGIN_BYTES).await?;
+                return log_in(management, &fields, peer).await;
+            }
             (&Method::POST, "usermgmt/refreshtoken") => {
                 return renew(management, &head.headers).await;
             }
@@ -227,6 +224,8 @@ impl Call<'_> {
             .and_then(|token| management.tokens.session(token))
             .and_then(|id| management.sessions.find(&id))
             .ok_or_else(Refusal::unauthorized)?;
+        // What strangers send is not read.
+        let fields = fields(body, query, MAX_BODY_BYTES).await?;
         let call = Call {
             management,
             session: &session,
@@ -256,6 +255,17 @@ impl Call<'_> {
     async fn ask(&self, request: &str, body: Value) -> Outcome {
         Ok(ask::broker(self.management, self.session, request, body).await?)
     }
+}
+
+/// The fields of a request's body, or without one those of its query.
+async fn fields(body: Body, query: &str, most: usize) -> Result<Fields, Refusal> {
+    let body = read(body, most).await?;
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return from_query(query);
+    }
+    let fields: Result<Map<String, Value>, _> = serde_json::from_slice(&body);
+    let fields = fields.map_err(|_| Refusal::field("body", "JSON object"))?;
+    Ok(Fields(fields))
 }
 
 fn from_query(query: &str) -> Result<Fields, Refusal> {

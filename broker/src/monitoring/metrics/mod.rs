@@ -29,7 +29,7 @@ use self::text::{Format, Page};
 use super::Monitor;
 use super::query::Query;
 use crate::config::settings::{MetricsSettings, NameSet};
-use crate::http::{self, Bounds, RunningHttp};
+use crate::http::{self, Bounds, Pages, RunningHttp};
 use crate::streams::status::StreamsStatus;
 use crate::tls::Tls;
 
@@ -58,9 +58,11 @@ pub(crate) fn start(
     settings: MetricsSettings,
     tls: Option<Arc<Tls>>,
 ) -> io::Result<RunningHttp> {
+    let pages = Pages::of(&monitor.shared.options());
     let metrics = Arc::new(Metrics { monitor, settings });
     let router = Router::new().fallback_service(any(handle).with_state(metrics));
-    http::start("menes-metrics", listener, router, tls, BOUNDS, async {})
+    let bounds = (BOUNDS, pages);
+    http::start("menes-metrics", listener, router, tls, bounds, async {})
 }
 
 async fn handle(State(metrics): State<Arc<Metrics>>, request: Request) -> Response<Body> {
