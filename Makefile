@@ -74,8 +74,8 @@ differential: setup ## Play SEQUENCES generated ones to nats-server and Menes (S
 sim: setup ## Run the simulator over SEEDS seeds
 	cargo run --locked --bin menes-sim -- --seeds $(SEEDS) $(ARGS)
 
-bench: setup ## Micro-benchmarks of parser, routing and engine
-	cargo bench --locked -p menes-protocol $(ARGS)
+bench: setup ## Micro-benchmarks of the parser and of checks against schemas
+	cargo bench --locked -p menes-protocol -p menes-schemas $(ARGS)
 
 benchmarks: setup ## Tables of docs/benchmarks.md (LOADGEN= NATS= [OLD_NATS=] [ARGS=])
 	@test -n "$(LOADGEN)" -a -n "$(NATS)" || { echo "make benchmarks LOADGEN=<program> NATS=<program>: see docs/benchmarks.md"; exit 1; }

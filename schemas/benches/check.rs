@@ -1,4 +1,5 @@
-//! What it costs to hold one message against its schema: 300 bytes, 10 fields.
+//! What it costs to hold one message against its schema: 300 bytes, 10 fields. At most 5 microseconds
+//! are wanted of each but GraphQL, where a message is a document of a language.
 
 use std::hint::black_box;
 
@@ -31,6 +32,10 @@ const PROTOBUF: &str = r#"syntax = "proto3"; message Order {
     int64 id = 1; string customer = 2; string email = 3; string currency = 4; double total = 5;
     int32 count = 6; bool paid = 7; string status = 8; string note = 9; repeated string tags = 10; }"#;
 
+const GRAPHQL: &str = "enum Currency { EUR USD GBP } type Query { order(id: Int!, customer: String, \
+    email: String, currency: Currency, total: Float, count: Int, paid: Boolean, status: String, \
+    note: String, tags: [String!]): String }";
+
 const CUSTOMER: &str = "A customer with a name of usual length";
 const EMAIL: &str = "somebody@somewhere.example";
 const STATUS: &str = "waiting for the courier";
@@ -41,6 +46,14 @@ fn json_message() -> Vec<u8> {
     let tags = TAGS.map(|tag| format!("{tag:?}")).join(",");
     format!(
         r#"{{"id":88120,"customer":"{CUSTOMER}","email":"{EMAIL}","currency":"EUR","total":129.95,"count":3,"paid":true,"status":"{STATUS}","note":"{NOTE}","tags":[{tags}]}}"#
+    )
+    .into_bytes()
+}
+
+fn graphql_message() -> Vec<u8> {
+    let tags = TAGS.map(|tag| format!("{tag:?}")).join(",");
+    format!(
+        r#"{{order(id:88120,customer:"{CUSTOMER}",email:"{EMAIL}",currency:EUR,total:129.95,count:3,paid:true,status:"{STATUS}",note:"{NOTE}",tags:[{tags}])}}"#
     )
     .into_bytes()
 }
@@ -79,6 +92,7 @@ fn check(criterion: &mut Criterion) {
         ("json", Format::Json, JSON, json_message()),
         ("protobuf", Format::Protobuf, PROTOBUF, protobuf_message()),
         ("avro", Format::Avro, AVRO, json_message()),
+        ("graphql", Format::Graphql, GRAPHQL, graphql_message()),
     ] {
         let definition = Definition {
             format,
