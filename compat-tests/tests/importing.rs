@@ -13,7 +13,7 @@ fn run(nats_server: &str, script: &str) -> Result<()> {
     Scenario::new(script)
         .variable("OLD_SERVER", nats_server)
         .variable("POSTGRES", &postgres)
-        .limit(Duration::from_secs(150))
+        .limit(Duration::from_secs(240))
         .run(&server)?;
     Ok(())
 }

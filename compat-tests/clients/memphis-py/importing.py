@@ -367,4 +367,4 @@ async def looked_at(memphis, js):
     await nc.close()
 
 
-run(scenario, 140)
+run(scenario, 230)
