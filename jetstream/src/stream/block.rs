@@ -190,7 +190,8 @@ impl Block {
     /// The records of `bytes` that have sequences, in order; `None` when `bytes` is not the block
     /// this row is about. Times never go down, also where the proposer's clock did.
     pub(super) fn spans(&self, bytes: &[u8]) -> Option<Vec<RecordSpan>> {
-        let mut spans = Vec::new();
+        // No more than the bytes can hold, whatever the row says.
+        let mut spans = Vec::with_capacity((self.seqs as usize).min(bytes.len() / 8));
         let mut time = self.first_time;
         let mut seen = 0;
         let mut records = records(bytes)?;

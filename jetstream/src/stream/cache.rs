@@ -19,6 +19,9 @@ pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
 /// What a slot costs besides its bytes.
 const SLOT_BYTES: usize = 256;
 
+/// One part in so many of the bound is for rows, even where others want it for bytes.
+const ROWS_SHARE: usize = 4;
+
 /// Number of a slot; good until the next insertion unless the slot is pinned.
 pub(super) type SlotId = usize;
 
@@ -29,13 +32,16 @@ pub(super) struct Cursor {
     generation: u32,
 }
 
-/// Blocks in memory, bounded in bytes; those not used for longest go first.
+/// Blocks in memory, bounded in bytes; those not used for longest go first, their bytes before
+/// their rows: a row takes much less room, and tells where the bytes are.
 #[derive(Debug)]
 pub struct BlockCache {
     slots: Vec<Slot>,
     free: Vec<SlotId>,
     index: BTreeMap<(GroupId, u64), SlotId>,
     bytes: usize,
+    /// What of it is not the bytes of messages.
+    row_bytes: usize,
     limit: usize,
     /// Where the search for a slot to drop goes on.
     hand: usize,
@@ -51,9 +57,16 @@ struct Slot {
     hot: bool,
     /// Holds changes that the store does not have.
     pinned: bool,
-    cost: usize,
+    cost: Cost,
     block: Block,
     data: Option<Data>,
+}
+
+/// Bytes a slot counts for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    row: usize,
+    data: usize,
 }
 
 #[derive(Debug)]
@@ -79,6 +92,7 @@ impl BlockCache {
             free: Vec::new(),
             index: BTreeMap::new(),
             bytes: 0,
+            row_bytes: 0,
             limit,
             hand: 0,
             generation: 0,
@@ -220,7 +234,7 @@ impl BlockCache {
             generation: self.generation,
             hot: true,
             pinned: false,
-            cost: 0,
+            cost: Cost::default(),
             block,
             data: None,
         };
@@ -244,13 +258,14 @@ impl BlockCache {
     pub(super) fn drop_slot(&mut self, slot: SlotId) {
         let gone = &mut self.slots[slot];
         self.index.remove(&(gone.group, gone.block.first_seq));
-        self.bytes -= gone.cost;
+        self.bytes -= gone.cost.row + gone.cost.data;
+        self.row_bytes -= gone.cost.row;
         *gone = Slot {
             group: GroupId(0),
             generation: 0,
             hot: false,
             pinned: false,
-            cost: 0,
+            cost: Cost::default(),
             block: Block::default(),
             data: None,
         };
@@ -259,18 +274,23 @@ impl BlockCache {
 
     fn account(&mut self, slot: SlotId) {
         let slot = &mut self.slots[slot];
-        let mut cost = SLOT_BYTES + slot.block.heap_bytes();
-        if let Some(data) = &slot.data {
-            cost += data.bytes.len() + data.spans.capacity() * size_of::<RecordSpan>();
-        }
-        self.bytes = self.bytes - slot.cost + cost;
+        let data = slot.data.as_ref().map_or(0, |data| {
+            data.bytes.len() + data.spans.capacity() * size_of::<RecordSpan>()
+        });
+        let cost = Cost {
+            row: SLOT_BYTES + slot.block.heap_bytes(),
+            data,
+        };
+        self.row_bytes = self.row_bytes - slot.cost.row + cost.row;
+        self.bytes = self.bytes - slot.cost.row - slot.cost.data + cost.row + cost.data;
         slot.cost = cost;
     }
 
-    /// Drops slots until the bound holds; `keep` and pinned slots stay.
+    /// Drops what is cold until the bound holds; `keep` and pinned slots stay.
     fn shrink(&mut self, keep: Option<SlotId>) {
-        // Two rounds: one to cool everything down, one to find what stayed cold.
-        let mut steps = self.slots.len() * 2;
+        // Three rounds: one to cool everything down, one to find what stayed cold, and one for the
+        // rows of what was dropped.
+        let mut steps = self.slots.len() * 3;
         while self.bytes > self.limit && steps > 0 {
             steps -= 1;
             self.hand = if self.hand + 1 < self.slots.len() {
@@ -279,6 +299,7 @@ impl BlockCache {
                 0
             };
             let at = self.hand;
+            let may_lose_row = self.row_bytes > self.limit / ROWS_SHARE;
             let slot = &mut self.slots[at];
             if slot.generation == 0 || slot.pinned || Some(at) == keep {
                 continue;
@@ -286,7 +307,11 @@ impl BlockCache {
             if std::mem::take(&mut slot.hot) {
                 continue;
             }
-            self.drop_slot(at);
+            if may_lose_row {
+                self.drop_slot(at);
+            } else if slot.data.take().is_some() {
+                self.account(at);
+            }
         }
     }
 }
@@ -316,6 +341,31 @@ mod tests {
         }
         assert_eq!(cache.exact(GroupId(16), 1), Some(pinned));
         assert_eq!(cache.exact(GroupId(16), 11), None);
+    }
+
+    #[test]
+    fn bytes_go_before_the_rows_that_tell_where_they_are() {
+        let mut cache = BlockCache::new(100 << 10);
+        for n in 0..40 {
+            let slot = cache.insert(GroupId(16), block(1 + n * 10));
+            cache.attach(slot, Bytes::from(vec![0; 10 << 10]), Vec::new());
+            assert!(cache.bytes() <= 100 << 10);
+        }
+        let slots: Vec<_> = (0..40)
+            .filter_map(|n| cache.exact(GroupId(16), 1 + n * 10))
+            .collect();
+        assert_eq!(slots.len(), 40, "all rows are there");
+        let with_bytes = slots.iter().filter(|slot| cache.has_data(**slot)).count();
+        assert!((5..10).contains(&with_bytes), "{with_bytes}");
+        // They count as well.
+        for n in 40..400 {
+            cache.insert(GroupId(16), block(1 + n * 10));
+            assert!(cache.bytes() <= 100 << 10);
+        }
+        for slot in cache.index.values().copied().collect::<Vec<_>>() {
+            cache.drop_slot(slot);
+        }
+        assert_eq!((cache.bytes, cache.row_bytes), (0, 0));
     }
 
     #[test]

@@ -210,9 +210,7 @@ impl Reader {
         let path = || self.files.path(&segment_name(position.segment));
         let read = || {
             let file = self.file(position.segment)?;
-            let mut bytes = vec![0; len as usize];
-            let read = file.read_at(&mut bytes, u64::from(position.offset))?;
-            bytes.truncate(read);
+            let bytes = file.read_new(len as usize, u64::from(position.offset))?;
             Ok(Bytes::from(bytes))
         };
         let bytes = read().map_err(|error: io::Error| match error.kind() {

@@ -19,9 +19,9 @@ use menes_jetstream::ports::{
 };
 use parking_lot::{Condvar, Mutex};
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions, LogLevel, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB,
+    DBCompressionType, DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, ErrorKind, FlushOptions,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use super::scrub::{self, Findings};
@@ -68,6 +68,9 @@ impl Default for StateOptions {
         }
     }
 }
+
+/// A part of a file's index or filter, about.
+const METADATA_BLOCK_BYTES: usize = 8 << 10;
 
 /// The state of one server on disk.
 #[derive(Debug)]
@@ -511,6 +514,11 @@ fn table_options(table: Table, cache: &Cache, options: &StateOptions) -> Options
     blocks.set_format_version(6);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In parts: the filter of a large file in one piece is larger than a shard of the cache, and
+    // would be read and checked again for every row.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);
     if matches!(table, Table::Subject | Table::Consumer | Table::Dedup) {
         // These are asked for keys that are often not there.
         blocks.set_bloom_filter(10.0, false);
