@@ -89,6 +89,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// Gives one consumer its turn.
     fn serve(&mut self, key: (GroupId, u32), now: Timestamp, out: &mut Metered<'_>) {
         let (group, id) = key;
+        // Its turn comes when the stream is whole: till then nobody could acknowledge anything.
+        if self
+            .groups
+            .get(&group)
+            .is_some_and(|target| target.restoring)
+        {
+            return;
+        }
         let step = self.step(group);
         let burst = self.options.delivery_burst as u64;
         let bytes = out.bytes;

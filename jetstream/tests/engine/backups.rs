@@ -164,6 +164,7 @@ fn a_stream_is_not_seen_before_it_is_whole() {
     let mut server = Server::new();
     server.stream("S", &["s.>"], "");
     server.consumer("S", "C", "");
+    server.consumer("S", "P", r#","deliver_subject":"there""#);
     // Nothing that could be compressed.
     let mut random = 1_u64;
     for _ in 0..20 {
@@ -179,6 +180,7 @@ fn a_stream_is_not_seen_before_it_is_whole() {
     let (begun, pieces) = backup(&mut server, "S", "");
     assert!(pieces.len() > 4);
     server.must("STREAM.DELETE.S", "");
+    server.received("there");
     let to = begin(&mut server, "S", &begun);
     let config = begun["config"].to_string();
     let again = serde_json::json!({"config": begun["config"], "state": begun["state"]}).to_string();
@@ -202,6 +204,7 @@ fn a_stream_is_not_seen_before_it_is_whole() {
         assert_eq!(server.answer(&inbox), "");
         assert_eq!(server.must("STREAM.NAMES", "")["total"], 0);
         assert_eq!(server.must("STREAM.LIST", "")["total"], 0);
+        assert!(server.received("there").is_empty());
         for (subject, body) in missing {
             assert_eq!(code(&mut server, subject, body), 10059, "{subject}");
         }
@@ -217,6 +220,7 @@ fn a_stream_is_not_seen_before_it_is_whole() {
     let answer: serde_json::Value = serde_json::from_str(&server.answer(&inbox)).expect("JSON");
     assert_eq!(answer["state"]["messages"], 20, "{answer}");
     assert_eq!(server.must("STREAM.NAMES", "")["total"], 1);
+    assert_eq!(server.received("there").len(), 20);
     server.must("CONSUMER.INFO.S.C", "");
     server.crash();
     server.settle();

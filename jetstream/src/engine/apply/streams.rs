@@ -193,6 +193,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         } = how;
         target.restoring = false;
         self.meta.insert(account, name, group, false);
+        let consumers = target.consumers.values().map(|c| (group, c.id()));
+        self.ready.extend(consumers);
         let row = meta::StreamRow {
             account: account.clone(),
             group,
