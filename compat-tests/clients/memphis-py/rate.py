@@ -1,5 +1,5 @@
-"""How fast memphis-py produces and consumes, for scripts/benchmarks-memphis.py. Prints JSON: seconds
-of each part. Usage: rate.py MESSAGES BYTES, with MEMPHIS_HOST, MEMPHIS_PORT, NATS_USER and
+"""How fast memphis-py produces and consumes, for scripts/benchmarks-memphis.py. Prints JSON: of each
+part the seconds for a message, and those of this process's processor time. Usage: rate.py MESSAGES BYTES, with MEMPHIS_HOST, MEMPHIS_PORT, NATS_USER and
 NATS_PASSWORD set."""
 
 import asyncio
@@ -18,29 +18,35 @@ async def main(count, size):
     message = bytearray(b"x" * size)
     seconds = {}
 
+    def now():
+        return time.perf_counter(), time.process_time()
+
+    def note(part, began, messages):
+        seconds[part] = [(end - begin) / messages for end, begin in zip(now(), began)]
+
     # One after the other: each waits for its acknowledgement.
     few = max(count // 10, 1)
-    began = time.perf_counter()
+    began = now()
     for _ in range(few):
         await producer.produce(message)
-    seconds["one at a time"] = (time.perf_counter() - began) / few
+    note("one at a time", began, few)
 
     # Many at a time.
-    began = time.perf_counter()
+    began = now()
     for _ in range(count // 100):
         await asyncio.gather(*(producer.produce(message) for _ in range(100)))
-    seconds["100 at a time"] = (time.perf_counter() - began) / (count // 100 * 100)
+    note("100 at a time", began, count // 100 * 100)
 
     total = few + count // 100 * 100
     consumer = await memphis.consumer(name, "c", batch_size=500, max_ack_time_ms=60000)
-    began = time.perf_counter()
+    began = now()
     taken = 0
     while taken < total:
         messages = await consumer.fetch(batch_size=500)
         for one in messages or []:
             await one.ack()
         taken += len(messages or [])
-    seconds["consume and ack"] = (time.perf_counter() - began) / total
+    note("consume and ack", began, total)
     await memphis.close()
     print(json.dumps(seconds))
 
