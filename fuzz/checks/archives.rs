@@ -35,15 +35,10 @@ fn block(bytes: &[u8]) {
     let mut held = 0;
     for record in BlockReader::new(bytes) {
         match record {
-            Ok(BlockRecord::Message {
-                seq,
-                subject,
-                header,
-                payload,
-                ..
-            }) => {
-                assert!(seq > 0);
-                held += subject.len() + header.len() + payload.len();
+            Ok(BlockRecord::Message(message)) => {
+                assert!(message.seq > 0);
+                let (_, parts) = message.summed();
+                held += parts.map(<[u8]>::len).iter().sum::<usize>();
             }
             Ok(BlockRecord::Removed(_)) | Err(_) => {}
         }

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::answer::{Answer, Content, Problem};
 use super::{Management, ask};
@@ -163,6 +163,8 @@ fn event(name: &str, id: &str, data: &Value) -> Bytes {
 struct Client {
     out: mpsc::Sender<Bytes>,
     heard: Instant,
+    /// When somebody looks for it again.
+    looks: Interval,
     /// For how long each look prolongs the session, if it does.
     keeps: Option<Duration>,
     _permits: [OwnedSemaphorePermit; 2],
@@ -189,6 +191,20 @@ impl Client {
             management.sessions.extend(session, lifetime);
         }
         true
+    }
+
+    /// Waits until it is time to look again, for as long as the client is there and logged in.
+    async fn next_look(&mut self, management: &Management, session: &Session) -> Result<(), Gone> {
+        self.keep_alive().await?;
+        tokio::select! {
+            _ = self.looks.tick() => {}
+            () = self.out.closed() => return Err(Gone),
+        }
+        if self.stays(management, session) {
+            Ok(())
+        } else {
+            Err(Gone)
+        }
     }
 
     /// Says something if nothing was said for long.
@@ -225,6 +241,7 @@ fn open(
     management: &Management,
     session: &Arc<Session>,
     keeps: Option<Duration>,
+    interval: Duration,
 ) -> Result<(Client, Answer), Problem> {
     let full = |what: &str| {
         Problem::new(
@@ -238,9 +255,12 @@ fn open(
     let own = session.views(MAX_VIEWS_OF_SESSION).try_acquire_owned();
     let own = own.map_err(|_| full("this user"))?;
     let (out, body) = mpsc::channel(WAITING);
+    let mut looks = tokio::time::interval(interval);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let client = Client {
         out,
         heard: Instant::now(),
+        looks,
         keeps,
         _permits: [all, own],
     };
@@ -262,7 +282,7 @@ pub(super) fn follow(
             .and_then(Value::as_str)
             .unwrap_or_default(),
     )?;
-    let (client, answer) = open(management, &session, keeps)?;
+    let (client, answer) = open(management, &session, keeps, INTERVAL)?;
     let following = Following {
         management: Arc::clone(management),
         session,
@@ -287,16 +307,7 @@ struct Following {
 
 impl Following {
     async fn run(mut self) {
-        let mut ticks = tokio::time::interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.client.out.closed() => return,
-            }
-            if !self.client.stays(&self.management, &self.session) {
-                return;
-            }
+        while let Ok(()) = self.client.next_look(&self.management, &self.session).await {
             for topic in self.topics.clone() {
                 let looked = match &topic {
                     Topic::DeadLetters(station) => {
@@ -310,9 +321,6 @@ impl Following {
                     Err(Stop::Problem(problem)) if self.report(&topic, &problem).await.is_ok() => {}
                     Err(Stop::Problem(_)) => return,
                 }
-            }
-            if self.client.keep_alive().await.is_err() {
-                return;
             }
         }
     }
@@ -442,7 +450,7 @@ pub(super) async fn tail(
     body["after"] = position.clone().into();
     // Whatever is wrong with the request is said before the first event.
     ask::broker(management, &session, "MESSAGE.LIST", body.clone()).await?;
-    let (client, answer) = open(management, &session, keeps)?;
+    let (client, answer) = open(management, &session, keeps, TAIL_INTERVAL)?;
     let tailing = Tailing {
         management: Arc::clone(management),
         session,
@@ -463,16 +471,7 @@ struct Tailing {
 
 impl Tailing {
     async fn run(mut self) {
-        let mut ticks = tokio::time::interval(TAIL_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.client.out.closed() => return,
-            }
-            if !self.client.stays(&self.management, &self.session) {
-                return;
-            }
+        while let Ok(()) = self.client.next_look(&self.management, &self.session).await {
             match self.look().await {
                 Ok(()) => {}
                 Err(Stop::Gone) => return,
@@ -482,9 +481,6 @@ impl Tailing {
                     drop(self.client.send(event("problem", "", &document)).await);
                     return;
                 }
-            }
-            if self.client.keep_alive().await.is_err() {
-                return;
             }
         }
     }
@@ -575,6 +571,7 @@ mod tests {
         let mut client = Client {
             out,
             heard: Instant::now(),
+            looks: tokio::time::interval(INTERVAL),
             keeps: None,
             _permits: [permit(), permit()],
         };

@@ -1,39 +1,19 @@
 """The management API, driven with Python's HTTP client and with curl; what it does is looked at
 with memphis-py and nats-py."""
 
-import asyncio
 import base64
-import http.client
 import json
 import os
 import subprocess
-import urllib.parse
 
-from scenario import ask, check, eventually, plain, run, texts
-
-URL = urllib.parse.urlparse(os.environ["MANAGEMENT_URL"])
-USER, PASSWORD = os.environ["NATS_USER"], os.environ["NATS_PASSWORD"]
-BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-
-
-def send(method, path, body=None, authorization=BASIC, kind="application/json"):
-    headers = {}
-    if authorization:
-        headers["Authorization"] = authorization
-    if body is not None or method == "POST":
-        headers["Content-Type"] = kind
-    if body is not None and not isinstance(body, (str, bytes)):
-        body = json.dumps(body)
-    connection = http.client.HTTPConnection(URL.hostname, URL.port, timeout=20)
-    connection.request(method, f"/api/v1{path}", body=body, headers=headers)
-    response = connection.getresponse()
-    text = response.read()
-    connection.close()
-    return response.status, json.loads(text) if text else None
+import exchanges
+from exchanges import PASSWORD, USER
+from scenario import check, eventually, plain, run, texts
 
 
 async def call(*arguments, **named):
-    return await asyncio.to_thread(send, *arguments, **named)
+    """Status and answer of a request."""
+    return (await exchanges.call(*arguments, **named))[:2]
 
 
 async def refused(label, status, code, *arguments, **named):

@@ -4,40 +4,11 @@ client; what it does is looked at with nats-py."""
 
 import asyncio
 import base64
-import http.client
 import json
-import os
-import socket
 import time
-import urllib.parse
 
-from scenario import ask, check, eventually, note, plain, run
-
-URL = urllib.parse.urlparse(os.environ["MANAGEMENT_URL"])
-USER, PASSWORD = os.environ["NATS_USER"], os.environ["NATS_PASSWORD"]
-BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-
-
-def send(method, path, body=None, headers=None, kind="application/json", authorization=BASIC):
-    headers = dict(headers or {})
-    if authorization:
-        headers["Authorization"] = authorization
-    if body is not None or method == "POST":
-        headers["Content-Type"] = kind
-    if body is not None and not isinstance(body, (str, bytes)):
-        body = json.dumps(body)
-    connection = http.client.HTTPConnection(URL.hostname, URL.port, timeout=30)
-    connection.request(method, f"/api/v1{path}", body=body, headers=headers)
-    response = connection.getresponse()
-    text = response.read()
-    fields = {name.lower(): value for name, value in response.getheaders()}
-    connection.close()
-    return response.status, text, fields
-
-
-async def call(*arguments, **named):
-    status, text, fields = await asyncio.to_thread(send, *arguments, **named)
-    return status, json.loads(text) if text else None, fields
+from exchanges import API, BASIC, PASSWORD, USER, call, opened, send
+from scenario import check, eventually, note, run
 
 
 async def refused(label, status, code, *arguments, **named):
@@ -159,10 +130,10 @@ async def repeats(js):
 
 
 async def groups(js):
-    await call("POST", "/stations", {"name": "work", "partitions": 2})
+    await call("POST", "/stations", {"name": "jobs", "partitions": 2})
     for n in range(6):
-        await call("POST", f"/stations/work/messages?partition={n % 2 + 1}", f'"{n}"')
-    path = "/stations/work/groups/g"
+        await call("POST", f"/stations/jobs/messages?partition={n % 2 + 1}", f'"{n}"')
+    path = "/stations/jobs/groups/g"
     status, first, _ = await call("POST", f"{path}/fetch", {"max": 4})
     check("fetched", (status, len(first["items"]), {m["deliveries"] for m in first["items"]}), (200, 4, {1}))
     acks = [m["ack"] for m in first["items"]]
@@ -179,7 +150,7 @@ async def groups(js):
 
     async def letters():
         _, page, _ = await call("GET", "/dead-letters?search=no+use")
-        return [letter["station"] for letter in page["items"]] == ["work"]
+        return [letter["station"] for letter in page["items"]] == ["jobs"]
 
     await eventually("a dead letter, over all stations", letters)
 
@@ -191,14 +162,14 @@ async def groups(js):
     began = time.monotonic()
     waiting = asyncio.create_task(call("POST", f"{path}/fetch", {"wait_ms": 20000, "partition": 1}))
     await asyncio.sleep(0)
-    await call("POST", "/stations/work/messages?partition=1", '"late"')
+    await call("POST", "/stations/jobs/messages?partition=1", '"late"')
     _, late, _ = await waiting
     check("waited for", (len(late["items"]), time.monotonic() - began < 15), (1, True))
     await call("POST", f"{path}/ack", {"acks": [late["items"][0]["ack"]]})
     _, none, _ = await call("POST", f"{path}/fetch", {})
     check("nothing more", none["items"], [])
-    await refused("an ack of another group", 400, "E-API-BODY", "POST", "/stations/work/groups/h/ack", {"acks": acks})
-    for bad in ([], ["x"], ["$JS.ACK.work$1.*.1.1.1.1.0"], [1]):
+    await refused("an ack of another group", 400, "E-API-BODY", "POST", "/stations/jobs/groups/h/ack", {"acks": acks})
+    for bad in ([], ["x"], ["$JS.ACK.jobs$1.*.1.1.1.1.0"], [1]):
         await refused("no ack", 400, "E-API-BODY", "POST", f"{path}/ack", {"acks": bad})
     await refused("too many", 400, "E-API-BODY", "POST", f"{path}/fetch", {"max": 1001})
     await refused("no station", 404, "E-API-MISSING", "POST", "/stations/none/groups/g/fetch", {})
@@ -211,7 +182,7 @@ class Events:
     """One live view, read as it comes."""
 
     def __init__(self, path, last=None, authorization=BASIC):
-        self.connection = http.client.HTTPConnection(URL.hostname, URL.port, timeout=30)
+        self.connection = opened(API)
         headers = {"Authorization": authorization} if authorization else {}
         if last is not None:
             headers["Last-Event-ID"] = last

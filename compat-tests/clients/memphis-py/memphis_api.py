@@ -1,56 +1,13 @@
 """The management API of Memphis below `/api/`, as its command line tool and scripts call it; what it
 does is looked at with memphis-py, nats-py, and the broker's own API."""
 
-import asyncio
-import http.client
-import json
-import os
-import urllib.parse
 
+from exchanges import PASSWORD, USER
+from memphis_routes import call, done, refused, use
 from scenario import check, eventually, run, texts
-
-URL = urllib.parse.urlparse(os.environ["MANAGEMENT_URL"])
-USER, PASSWORD = os.environ["NATS_USER"], os.environ["NATS_PASSWORD"]
-TOKEN = None
-
-
-def send(method, path, body=None, token=None, headers=None):
-    headers = dict(headers or {})
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    if body is not None and method == "GET":
-        path, body = f"{path}?{urllib.parse.urlencode(body)}", None
-    if body is not None and not isinstance(body, str):
-        headers["Content-Type"], body = "application/json", json.dumps(body)
-    connection = http.client.HTTPConnection(URL.hostname, URL.port, timeout=30)
-    connection.request(method, f"/api/{path}", body=body, headers=headers)
-    response = connection.getresponse()
-    text = response.read()
-    fields = {name.lower(): value for name, value in response.getheaders()}
-    connection.close()
-    return response.status, json.loads(text), fields
-
-
-async def call(method, path, body=None, token=None, **named):
-    return await asyncio.to_thread(send, method, path, body, token or TOKEN, **named)
-
-
-async def done(label, method, path, body, expected=None):
-    status, answer, _ = await call(method, path, body)
-    check(label, status, 200)
-    if expected is not None:
-        check(f"{label}: answer", answer, expected)
-    return answer
-
-
-async def refused(label, status, *arguments, **named):
-    seen, answer, _ = await call(*arguments, **named)
-    check(label, (seen, list(answer)), (status, ["message"]))
-    return answer["message"]
 
 
 async def logins():
-    global TOKEN
     check("status", (await call("GET", "status"))[:2], (200, {"message": "Ok"}))
     check("version", (await call("GET", "monitoring/getClusterInfo"))[:2], (200, {"version": "1.4.4"}))
     check("nobody signs up", (await call("GET", "usermgmt/getSignUpFlag"))[1], {"show_signup": False})
@@ -63,12 +20,12 @@ async def logins():
     check("login", (status, login["expires_in"], login["username"], login["account_id"], login["connection_token"]), (200, 900000, USER, 1, ""))
     cookie = fields["set-cookie"]
     check("a cookie to renew it", (cookie.startswith("memphis-jwt-refresh-token="), "HttpOnly" in cookie, "Max-Age=172800" in cookie), (True, True, True))
-    TOKEN = login["jwt"]
+    token = use(login["jwt"])
     status, again, _ = await call("POST", "usermgmt/refreshToken", headers={"Cookie": cookie.split(";")[0]})
     check("renewed", (status, again["username"]), (200, USER))
-    TOKEN = again["jwt"]
+    token = use(again["jwt"])
     await refused("without the cookie", 401, "POST", "usermgmt/refreshToken")
-    await refused("a token for requests does not renew", 401, "POST", "usermgmt/refreshToken", headers={"Cookie": f"memphis-jwt-refresh-token={TOKEN}"})
+    await refused("a token for requests does not renew", 401, "POST", "usermgmt/refreshToken", headers={"Cookie": f"memphis-jwt-refresh-token={token}"})
     check("nor the other way round", (await call("GET", "stations/getAllStations", token=cookie.split(";")[0].split("=", 1)[1]))[0], 401)
 
 

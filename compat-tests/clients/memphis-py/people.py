@@ -2,39 +2,20 @@
 note what they are refused."""
 
 import asyncio
-import base64
-import http.client
 import json
 import os
-import urllib.parse
 
+import exchanges
 import nats
+from exchanges import PASSWORD, REST, USER, basic, exchange
 from scenario import check, eventually, note
 
-API = urllib.parse.urlparse(os.environ["MANAGEMENT_URL"])
-REST = urllib.parse.urlparse(os.environ["REST_URL"])
-ROOT = (os.environ["NATS_USER"], os.environ["NATS_PASSWORD"])
+ROOT = (USER, PASSWORD)
 SECRET, OTHER = "Secret-1!", "Other-2?"
 
 
-def send(url, method, path, body=None, authorization=None):
-    headers = {"Content-Type": "application/json"}
-    if authorization:
-        headers["Authorization"] = authorization
-    connection = http.client.HTTPConnection(url.hostname, url.port, timeout=20)
-    connection.request(method, path, body=None if body is None else json.dumps(body), headers=headers)
-    response = connection.getresponse()
-    text = response.read()
-    connection.close()
-    return response.status, json.loads(text) if text else None
-
-
-def basic(user, password):
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
 async def call(method, path, body=None, as_user=ROOT):
-    return await asyncio.to_thread(send, API, method, f"/api/v1{path}", body, basic(*as_user))
+    return (await exchanges.call(method, path, body, authorization=basic(*as_user)))[:2]
 
 
 async def refused(label, status, code, *arguments, **named):
@@ -43,7 +24,8 @@ async def refused(label, status, code, *arguments, **named):
 
 
 async def rest(path, body, bearer=None):
-    return await asyncio.to_thread(send, REST, "POST", path, body, bearer and f"Bearer {bearer}")
+    status, text, _ = await asyncio.to_thread(exchange, REST, "POST", path, body, authorization=bearer and f"Bearer {bearer}")
+    return status, json.loads(text) if text else None
 
 
 class Plain:

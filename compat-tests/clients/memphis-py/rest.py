@@ -3,34 +3,20 @@ looked at with memphis-py and nats-py."""
 
 import asyncio
 import base64
-import http.client
 import json
 import os
 import subprocess
-import urllib.parse
 
-from scenario import Memphis, ask, check, connect, eventually, note, plain, run
-
-URL = urllib.parse.urlparse(os.environ["REST_URL"])
-USER, PASSWORD = os.environ["NATS_USER"], os.environ["NATS_PASSWORD"]
+from exchanges import PASSWORD, REST, USER, exchange
+from scenario import ask, check, eventually, plain, run
 
 
 def call(method, path, body=None, headers=None, token=None):
-    """One request on a connection of its own: status, JSON or text, headers."""
-    headers = dict(headers or {})
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    if isinstance(body, (dict, list)):
-        body = json.dumps(body)
-        headers.setdefault("Content-Type", "application/json")
-    connection = http.client.HTTPConnection(URL.hostname, URL.port, timeout=20)
-    connection.request(method, path, body=body, headers=headers)
-    response = connection.getresponse()
-    text = response.read().decode()
-    kind = response.getheader("Content-Type", "")
-    answer = json.loads(text) if kind.startswith("application/json") else text
-    connection.close()
-    return response.status, answer, response
+    """One request: status, JSON or text, fields."""
+    status, text, fields = exchange(REST, method, path, body, headers, authorization=token and f"Bearer {token}")
+    text = text.decode()
+    is_json = fields.get("content-type", "").startswith("application/json")
+    return status, json.loads(text) if is_json else text, fields
 
 
 def seen(label, answer, expected):
@@ -47,10 +33,10 @@ async def in_thread(function, *arguments, **named):
 
 def logins():
     seen("status needs no token", call("GET", "/monitoring/status"), (200, {"status": "ok"}))
-    status, answer, response = log_in()
+    status, answer, fields = log_in()
     check("logged in", (status, sorted(answer)), (200, ["expires_in", "jwt", "jwt_refresh_token", "refresh_token_expires_in"]))
     check("numbers", [type(answer["expires_in"]), type(answer["refresh_token_expires_in"])], [int, int])
-    check("any page may ask", response.getheader("Access-Control-Allow-Origin"), "*")
+    check("any page may ask", fields["access-control-allow-origin"], "*")
     claims = base64.urlsafe_b64decode(answer["jwt"].split(".")[1] + "==")
     check("no password in the token", PASSWORD.encode() in claims, False)
     for label, fields in (
@@ -116,8 +102,8 @@ def logins():
     for method, path in (("POST", "/stations/a/produce"), ("GET", "/stations/a/produce/single"), ("POST", "/stations/a/produce/other"), ("DELETE", "/x")):
         seen(f"{method} {path}", call(method, path, token=token), (404, f"Cannot {method} {path}"))
     seen("the root", call("GET", "/"), (404, "Cannot GET /"))
-    status, _, response = call("OPTIONS", produce, headers={"Origin": "http://a", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"})
-    check("asked by a browser", (status, response.getheader("Access-Control-Allow-Headers")), (204, "authorization"))
+    status, _, fields = call("OPTIONS", produce, headers={"Origin": "http://a", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"})
+    check("asked by a browser", (status, fields["access-control-allow-headers"]), (204, "authorization"))
 
 
 def answer_of_login():

@@ -22,67 +22,49 @@ const COMPRESSED: &[u8] = b"cmp";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockRecord<'a> {
     /// A message.
-    Message {
-        /// Its sequence.
-        seq: u64,
-        /// When it was stored, nanoseconds.
-        time: i64,
-        /// Subject.
-        subject: &'a [u8],
-        /// Header block, empty for none.
-        header: &'a [u8],
-        /// Payload.
-        payload: &'a [u8],
-        /// What the server wrote to find damage.
-        checksum: u64,
-    },
+    Message(BlockMessage<'a>),
     /// This sequence has no message any more.
     Removed(u64),
 }
 
-impl BlockRecord<'_> {
+/// A message as it lies in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockMessage<'a> {
+    /// Its sequence.
+    pub seq: u64,
+    /// When it was stored, nanoseconds.
+    pub time: i64,
+    /// Subject.
+    pub subject: &'a [u8],
+    /// Header block, empty for none.
+    pub header: &'a [u8],
+    /// Payload.
+    pub payload: &'a [u8],
+    /// What the server wrote to find damage.
+    pub checksum: u64,
+}
+
+impl<'a> BlockMessage<'a> {
     /// The parts that the checksum covers, in their order: sequence and time, subject, header,
-    /// payload. None where nothing is covered.
+    /// payload.
     #[must_use]
-    pub fn summed(&self) -> Option<([u8; 16], [&[u8]; 3])> {
-        let Self::Message {
-            seq,
-            time,
-            subject,
-            header,
-            payload,
-            ..
-        } = self
-        else {
-            return None;
-        };
+    pub fn summed(&self) -> ([u8; 16], [&'a [u8]; 3]) {
         let mut head = [0; 16];
-        head[..8].copy_from_slice(&seq.to_le_bytes());
-        head[8..].copy_from_slice(&time.to_le_bytes());
-        Some((head, [subject, header, payload]))
+        head[..8].copy_from_slice(&self.seq.to_le_bytes());
+        head[8..].copy_from_slice(&self.time.to_le_bytes());
+        (head, [self.subject, self.header, self.payload])
     }
 
-    /// A message as an entry of an archive.
+    /// The message as an entry of an archive.
     #[must_use]
-    pub fn entry(&self) -> Option<Entry> {
-        let Self::Message {
-            seq,
-            time,
-            subject,
-            header,
-            payload,
-            ..
-        } = self
-        else {
-            return None;
-        };
-        Some(Entry {
-            name: subject.to_vec(),
-            time: *time,
-            seq: *seq,
-            header: header.to_vec(),
-            payload: payload.to_vec(),
-        })
+    pub fn entry(&self) -> Entry {
+        Entry {
+            name: self.subject.to_vec(),
+            time: self.time,
+            seq: self.seq,
+            header: self.header.to_vec(),
+            payload: self.payload.to_vec(),
+        }
     }
 }
 
@@ -145,14 +127,14 @@ impl<'a> BlockReader<'a> {
                 let len = u32::from_le_bytes(*len) as usize;
                 (header, payload) = behind.split_at_checked(len).ok_or(BAD)?;
             }
-            return Ok(Some(BlockRecord::Message {
+            return Ok(Some(BlockRecord::Message(BlockMessage {
                 seq,
                 time,
                 subject,
                 header,
                 payload,
                 checksum,
-            }));
+            })));
         }
         Ok(None)
     }
@@ -212,15 +194,20 @@ mod tests {
         let records: Vec<_> = BlockReader::new(&block)
             .map(|it| it.expect("sound"))
             .collect();
-        assert_eq!(records.len(), 3);
-        let plain = records[0].entry().expect("a message");
+        let [
+            BlockRecord::Message(plain),
+            BlockRecord::Message(other),
+            BlockRecord::Removed(3),
+        ] = &records[..]
+        else {
+            panic!("{records:?}");
+        };
+        let plain = plain.entry();
         assert_eq!(
             (plain.seq, plain.time, &*plain.payload),
             (3, 77, &b"plain"[..])
         );
-        let other = records[1].entry().expect("a message");
-        assert_eq!((other.seq, &*other.header), (5, &b"NATS/1.0\r\n\r\n"[..]));
-        assert_eq!(records[2], BlockRecord::Removed(3));
+        assert_eq!((other.seq, other.header), (5, &b"NATS/1.0\r\n\r\n"[..]));
     }
 
     #[test]
@@ -233,7 +220,7 @@ mod tests {
         let mut reader = BlockReader::new(&block);
         assert!(matches!(
             reader.next(),
-            Some(Ok(BlockRecord::Message { seq: 1, .. }))
+            Some(Ok(BlockRecord::Message(BlockMessage { seq: 1, .. })))
         ));
         assert_eq!(reader.position(), whole);
         assert_eq!(reader.next(), Some(Err(ArchiveError::Invalid)));

@@ -16,7 +16,7 @@ mod old;
 
 use thiserror::Error;
 
-pub use self::block::{BlockReader, BlockRecord};
+pub use self::block::{BlockMessage, BlockReader, BlockRecord};
 pub use self::frames::{Packer, Unpacker};
 pub use self::index::{ConsumerPosition, Gone, block_index, consumer_position, stream_index};
 pub use self::old::{OldArchive, OldPart};

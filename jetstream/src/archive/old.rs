@@ -135,7 +135,7 @@ impl OldArchive {
         self.record_at += reader.position();
         Ok(match record {
             BlockRecord::Removed(seq) => Some(OldPart::Removed(seq)),
-            message @ BlockRecord::Message { .. } => message.entry().map(OldPart::Message),
+            BlockRecord::Message(message) => Some(OldPart::Message(message.entry())),
         })
     }
 

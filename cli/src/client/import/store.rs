@@ -249,7 +249,7 @@ impl StoredStream {
                         removed.insert(*seq);
                         last = last.max(*seq);
                     }
-                    BlockRecord::Message { seq, .. } => last = last.max(*seq),
+                    BlockRecord::Message(message) => last = last.max(message.seq),
                 }
                 match removed.len() {
                     0..=MAX_REMOVED => Ok(()),
@@ -295,13 +295,13 @@ impl StoredStream {
         let head = head.copied().unwrap_or(0);
         let mut entries = Vec::new();
         self.records(at, &mut Damage::default(), |record| {
-            if let BlockRecord::Message { seq, .. } = record
-                && *seq > *previous
-                && *seq >= head
-                && !survey.gone.has(*seq)
+            if let BlockRecord::Message(message) = record
+                && message.seq > *previous
+                && message.seq >= head
+                && !survey.gone.has(message.seq)
             {
-                *previous = *seq;
-                entries.extend(record.entry());
+                *previous = message.seq;
+                entries.push(message.entry());
             }
             Ok(())
         })?;
@@ -380,16 +380,14 @@ fn key_of(stream: &str, block: u64) -> Key {
 }
 
 fn is_sound(key: Key, record: &BlockRecord<'_>) -> bool {
-    let BlockRecord::Message { checksum, .. } = record else {
+    let BlockRecord::Message(message) = record else {
         return true;
     };
-    let Some((head, parts)) = record.summed() else {
-        return true;
-    };
+    let (head, parts) = message.summed();
     let mut hasher = HighwayHasher::new(key);
     hasher.append(&head);
     for part in parts {
         hasher.append(part);
     }
-    hasher.finalize64() == *checksum
+    hasher.finalize64() == message.checksum
 }
