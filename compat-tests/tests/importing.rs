@@ -8,11 +8,14 @@ use menes_compat_tests::scenario::{Scenario, build_go_package};
 use menes_compat_tests::{ServerOptions, TestServer, Tools};
 
 fn run(nats_server: &str, script: &str) -> Result<()> {
-    let postgres = Tools::find()?.path("postgres")?.display().to_string();
+    let tools = Tools::find()?;
+    let postgres = tools.path("postgres")?.display().to_string();
+    let node = tools.path("node")?.display().to_string();
     let server = TestServer::start(ServerOptions::default().with_memphis())?;
     Scenario::new(script)
         .variable("OLD_SERVER", nats_server)
         .variable("POSTGRES", &postgres)
+        .variable("NODE", &node)
         .limit(Duration::from_secs(240))
         .run(&server)?;
     Ok(())

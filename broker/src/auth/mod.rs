@@ -31,6 +31,8 @@ use menes_auth::key;
 use menes_jetstream::ids::AccountName;
 use menes_protocol::connect::Connect;
 
+pub use self::password::hash as hash_password;
+
 use self::directory::{Directory, Found, StoredLogin};
 use self::password::Secret;
 use self::permissions::Permissions;

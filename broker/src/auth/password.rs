@@ -93,8 +93,9 @@ impl Secret {
 }
 
 /// A password as it is stored: argon2id with the parameters that OWASP recommends (19 MiB, two
-/// passes) and a salt of its own.
-pub(crate) fn hash(password: &str) -> Option<String> {
+/// passes) and a salt of its own; `None` if it is longer than those may be.
+#[must_use]
+pub fn hash(password: &str) -> Option<String> {
     let salt = rand::rng().random::<[u8; 16]>();
     let hash: PasswordHash = Argon2::default()
         .hash_password_with_salt(password.as_bytes(), &salt)

@@ -1,7 +1,6 @@
 """Taking over a Memphis: a real Postgres with its tables, and a JetStream folder that a real
 nats-server wrote, with streams and consumers as Memphis named them."""
 
-import asyncio
 import getpass
 import glob
 import json
@@ -13,7 +12,7 @@ import tempfile
 
 import nats
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
-from scenario import ask, check, connect, eventually, note, plain, run, texts
+from scenario import ask, check, check_error, connect, eventually, note, plain, run, texts
 
 FOLDER = os.environ["SCENARIO_DIR"]
 POSTGRES = os.environ["POSTGRES"]
@@ -79,6 +78,17 @@ INSERT INTO configurations (key, value) VALUES ('dls_retention', '24'), ('logs_r
 INSERT INTO audit_logs (station_name, message) VALUES ('orders', 'made'), ('orders', 'changed');
 INSERT INTO tags (name, color, stations) VALUES ('t', '0, 0, 0', '{{1}}');
 """
+# What Memphis's brokers would have as ENCRYPTION_SECRET_KEY, and another.
+KEY, OTHER_KEY = "an example of thirty-two letters", "another one of thirty-two letters"[:32]
+PASSWORDS = {"shop": "Secret-1!", "plain": "weak"}
+
+
+def sealed(password, key=KEY):
+    """A password as Memphis kept it: AES-GCM by another implementation than that of the server."""
+    script = '''const crypto = require("crypto"), [key, text] = process.argv.slice(1), nonce = crypto.randomBytes(12);
+const cipher = crypto.createCipheriv("aes-256-gcm", key, nonce);
+console.log(Buffer.concat([nonce, cipher.update(text), cipher.final(), cipher.getAuthTag()]).toString("hex"))'''
+    return subprocess.run([os.environ["NODE"], "-e", script, key, password], check=True, capture_output=True, text=True).stdout.strip()
 
 
 class Postgres:
@@ -257,6 +267,9 @@ async def scenario(memphis, js):
         await postgres.start()
         postgres.query(TABLES)
         postgres.query(ROWS)
+        for name, password in PASSWORDS.items():
+            postgres.query(f"INSERT INTO users (username, password, type) VALUES ('{name}', '{sealed(password)}', 'application')")
+        postgres.query(f"INSERT INTO users (username, password, type) VALUES ('lost', '{sealed('Secret-1!', OTHER_KEY)}', 'application')")
         process, old = await old_server()
         old_js = old.jetstream()
         await fill(old_js)
@@ -270,7 +283,7 @@ async def scenario(memphis, js):
         check("settled jobs are gone", sorted(there["my#queue$1"]["messages"]), [2, 5, 7, 8, 9, 10])
 
         said = take_over(postgres, "--dry-run")
-        check("found", said.splitlines()[0].startswith("found   3 stations (4 partitions) · 2 other streams · 3 groups · 1 schemas (2 versions) · 1 users · 2 dead letters · "), True)
+        check("found", said.splitlines()[0].startswith("found   3 stations (4 partitions) · 2 other streams · 3 groups · 1 schemas (2 versions) · 4 users · 2 dead letters · "), True)
         for kind, count in (("stations", "3 stations"), ("groups", "3 groups"), ("schemas", "1 schemas"), ("streams", "6 streams"), ("dead letters", "3 dead letters")):
             check(f"ready: {kind}", counted(said, kind), count)
         check("nothing was done", [s.config.name for s in await js.streams_info()], [])
@@ -278,18 +291,21 @@ async def scenario(memphis, js):
                      "going was about to be removed", "$memphis_syslogs is Memphis's own", "was at version 1 of schema order", "stop    none"):
             check(f"said: {text}", text in said, True)
 
+        await keys(postgres, js)
         # In the midst of a stream, which no one sees half, and which the next import waits for.
         begin_and_die(postgres, "stream orders$2: 40 messages")
         body = {"config": {"name": "graveyard$1", "subjects": ["graveyard$1.>"]}, "state": {"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 0}}
         half = await js._api_request("$JS.API.STREAM.RESTORE.graveyard$1", json.dumps(body).encode())
         check("half done", half["deliver_subject"].startswith("$JS.SNAPSHOT.RESTORE."), True)
         said = take_over(postgres)
+        check("without a key", "3 users come without their passwords (" in said and "--memphis-key opens them" in said, True)
         for kind, count in (("stations", "3 stations"), ("groups", "3 groups"), ("schemas", "0 schemas"), ("dead letters", "3 dead letters")):
             check(f"done: {kind}", counted(said, kind).startswith(count), True)
         # The machine may have been slow to kill it.
         check("done: streams", counted(said, "streams").split(maxsplit=1)[0] in "54", True)
         path = os.path.join(FOLDER, "report.json")
-        said = take_over(postgres, "--report", path, environment={"NATS_USER": os.environ["NATS_USER"]})
+        said = take_over(postgres, "--report", path, environment={"ENCRYPTION_SECRET_KEY": KEY})
+        check("with the key", "the passwords of 2 application users were opened" in said and "1 users come without their passwords (lost)" in said, True)
         for kind in ("stations", "groups", "schemas", "streams", "dead letters"):
             check(f"again: {kind}", counted(said, kind).startswith("0 "), True)
         with open(path, encoding="utf-8") as file:
@@ -323,6 +339,28 @@ async def scenario(memphis, js):
             process.kill()
             process.wait()
         postgres.stop()
+
+
+async def keys(postgres, js):
+    """A key that is none, or the wrong one, is told, and nothing came of it."""
+    for label, key, code, text in (("too short", "short", 2, "32 characters"), ("wrong", "x" * 32, 1, "opens none of the 3 passwords")):
+        done = subprocess.run(command(postgres, "--memphis-key", key), capture_output=True, text=True, timeout=120, check=False)
+        check(f"a key that is {label}", (done.returncode, text in done.stderr, done.stdout), (code, True, ""))
+    check("nothing was done", [s.config.name for s in await js.streams_info()], [])
+    said = take_over(postgres, "--dry-run", "--memphis-key", KEY)
+    check("the right one", "the passwords of 2 application users were opened" in said, True)
+
+
+async def people(nc):
+    """Application users log in with the passwords that they had."""
+    users = {u["name"]: u["has_password"] for u in (await ask(nc, "USER.LIST"))["users"] if u["type"] == "application" and u["origin"] == "stored"}
+    check("users and their passwords", users, {"shop": True, "plain": True, "lost": False})
+    for name, password in PASSWORDS.items():
+        client = await connect(username=name, password=password)
+        producer = await client.producer("graveyard", "p")
+        await producer.produce(bytearray(name.encode()))
+        await client.close()
+    await check_error("not with another", connect(username="shop", password="Secret-2!"), "Authorization Violation")
 
 
 async def looked_at(memphis, js):
@@ -364,6 +402,7 @@ async def looked_at(memphis, js):
     check("the next sequence", ack.seq, 41)
     await producer.destroy()
     await other.close()
+    await people(nc)
     await nc.close()
 
 

@@ -14,6 +14,7 @@
 mod metadata;
 mod postgres;
 mod report;
+mod secrets;
 mod store;
 mod transfer;
 
@@ -69,6 +70,10 @@ pub(super) struct Memphis {
     /// Write what was done, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// The key that opens passwords of application users; otherwise from ENCRYPTION_SECRET_KEY, as
+    /// Memphis's brokers have it
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    memphis_key: Option<String>,
     /// Another tenant than that of the installation; log in as a user of the account it is to become
     #[arg(long)]
     tenant: Option<String>,
@@ -90,6 +95,10 @@ pub(super) async fn run(target: &Target<'_>, output: &Output, command: Command) 
         Some(tenant) => vec![tenant],
     };
     let metadata = metadata::read(&asked.postgres, &tenants).await?;
+    let key = asked
+        .memphis_key
+        .or_else(|| std::env::var(secrets::KEY_VARIABLE).ok());
+    let passwords = secrets::hashes(&metadata.users, key.as_deref())?;
     let store = store::open(&asked.jetstream, &tenants).map_err(Trouble::NotFound)?;
     let mut report = Report {
         dry_run: target.is_rehearsal,
@@ -106,6 +115,7 @@ pub(super) async fn run(target: &Target<'_>, output: &Output, command: Command) 
         server: server.as_ref(),
         output,
         metadata: &metadata,
+        passwords: &passwords,
         store: &store,
         report: &mut report,
         ready: BTreeMap::new(),
@@ -131,6 +141,8 @@ struct Import<'a> {
     server: Option<&'a Server>,
     output: &'a Output,
     metadata: &'a Metadata,
+    /// Hashes of passwords that a key opened, by user.
+    passwords: &'a BTreeMap<String, String>,
     store: &'a Store,
     report: &'a mut Report,
     /// Stations that are there, by their number in the database.
@@ -190,11 +202,12 @@ impl<'a> Import<'a> {
         }
     }
 
-    /// Users with what they may do. Passwords come along where Memphis kept hashes of them.
+    /// Users with what they may do. Passwords come along where Memphis kept hashes of them, or
+    /// where its key opened them.
     async fn users(&mut self) -> Outcome {
         let metadata = self.metadata;
         self.report.found.users = metadata.users.len() as u64;
-        let mut without = 0;
+        let mut without = Vec::new();
         for user in &metadata.users {
             if user.kind == "root" {
                 self.report.note(format!(
@@ -204,10 +217,12 @@ impl<'a> Import<'a> {
                 continue;
             }
             let mut body = json!({"user": user.username, "type": user.kind});
-            if user.password.starts_with("$2") {
-                body["password_hash"] = user.password.as_str().into();
-            } else {
-                without += 1;
+            let opened = self.passwords.get(&user.username).map(String::as_str);
+            let kept = Some(user.password.as_str()).filter(|kept| kept.starts_with("$2"));
+            let hash = opened.or(kept);
+            match hash {
+                Some(hash) => body["password_hash"] = hash.into(),
+                None => without.push(user.username.as_str()),
             }
             let mut permissions = BTreeMap::<String, Vec<String>>::new();
             let rows = metadata.permissions.iter();
@@ -223,17 +238,34 @@ impl<'a> Import<'a> {
             }
             let taken = match self.server {
                 None => Ok(Taken::New),
-                Some(server) => transfer::make(server, "USER.CREATE", body).await,
+                Some(server) => transfer::user(server, body, hash).await,
             };
             match taken {
                 Ok(taken) => self.report.count("users", taken == Taken::New),
                 Err(trouble) => self.survives(&format!("user {}", user.username), trouble)?,
             }
         }
-        if without > 0 {
+        if !self.passwords.is_empty() {
+            let count = self.passwords.len();
             self.report.note(format!(
-                "{without} users come without their passwords, which Memphis kept encrypted: set \
-                 them anew"
+                "users: the passwords of {count} application users were opened and are kept as hashes"
+            ));
+        }
+        if !without.is_empty() {
+            let is_locked = metadata.users.iter().any(|user| {
+                secrets::is_sealed(user) && !self.passwords.contains_key(&user.username)
+            });
+            let how = match is_locked {
+                true if self.passwords.is_empty() => {
+                    "Memphis kept them encrypted: --memphis-key opens them, or set them anew"
+                }
+                true => "the key does not open them, or there were none: set them anew",
+                false => "there were none: set them anew",
+            };
+            self.report.note(format!(
+                "{} users come without their passwords ({}): {how}",
+                without.len(),
+                named(&without)
             ));
         }
         let denies = metadata.permissions.iter();
@@ -776,6 +808,14 @@ impl<'a> Import<'a> {
         }
         Ok(())
     }
+}
+
+/// Some of the names, for a line.
+fn named(names: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let rest = if names.len() > SHOWN { ", …" } else { "" };
+    let shown: Vec<&str> = names.iter().take(SHOWN).copied().collect();
+    format!("{}{rest}", shown.join(", "))
 }
 
 /// A pattern of stations as people write it, from the regular expression it was kept as.

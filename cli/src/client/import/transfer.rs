@@ -289,6 +289,21 @@ pub(super) async fn has_version(
     Ok(known["versions"][at]["content"] == version.schema_content.as_str())
 }
 
+/// Makes a user. One who came before without a password gets it.
+pub(super) async fn user(server: &Server, body: Value, hash: Option<&str>) -> Outcome<Taken> {
+    let name = body["user"].clone();
+    let taken = make(server, "USER.CREATE", body).await?;
+    let Some(hash) = hash.filter(|_| taken == Taken::There) else {
+        return Ok(taken);
+    };
+    let known = server.ask("USER.INFO", json!({"user": name})).await?;
+    if known["has_password"] == false {
+        let body = json!({"user": name, "password_hash": hash});
+        server.ask("USER.PASSWORD", body).await?;
+    }
+    Ok(taken)
+}
+
 /// Asks the broker to make something; there already is as good as made.
 pub(super) async fn make(server: &Server, what: &str, body: Value) -> Outcome<Taken> {
     match server.ask(what, body).await {
