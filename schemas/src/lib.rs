@@ -18,8 +18,11 @@
 
 mod avro;
 mod graphql;
+mod infer;
 mod json;
 mod protobuf;
+
+pub use self::infer::Inferred;
 
 use thiserror::Error;
 

@@ -273,16 +273,17 @@ impl Stations {
         // A consumer that no SDK could have made is its own group all the same.
         let group = GroupName::parse(ended.consumer());
         let job: Box<dyn Job> = match group {
-            Ok(group) => Box::new(Recording::new(
-                station,
-                Origin {
+            Ok(group) => {
+                let origin = Origin {
                     partition,
                     sequence: ended.stream_seq().0,
                     group,
-                },
-                String::new(),
-                Source::Ended(key),
-            )),
+                };
+                let source = Source::Ended(key);
+                let mut recording = Recording::new(station, origin, String::new(), source);
+                recording.deliveries = ended.deliveries();
+                Box::new(recording)
+            }
             Err(_) => {
                 let mut plan = Plan::default();
                 plan.step(Step::HandOver(key));

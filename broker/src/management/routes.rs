@@ -210,6 +210,20 @@ const UNTIL_ACKED: Field = field(
     "boolean",
     "Keep messages until every group has acknowledged them.",
 );
+const STORAGE: Field = renamed("storage", "storage_type", "string", "file or memory.");
+const ID_WINDOW: Field = renamed(
+    "idempotency_window_ms",
+    "idempotency_window_in_ms",
+    "integer",
+    "How long message ids are remembered.",
+);
+const SCHEMA: Field = renamed(
+    "schema",
+    "schema_name",
+    "string",
+    "A schema for its messages.",
+);
+
 const FIGURES: Field = field("figures", "boolean", "With how much each holds.");
 const SEARCH: Field = field("search", "string", "Only those with this text in them.");
 const LIMIT: Field = field("limit", "integer", "How many of a page.");
@@ -221,6 +235,8 @@ const WAIT: Field = field(
 const ACKS: Field = field("acks", "texts", "The acks of messages that were fetched.");
 const CURSOR: Field = renamed("cursor", "after", "string", "Where the last answer ended.");
 const GROUP: Field = field("group", "string", "Only those of this group.");
+const PAYLOAD: Field = field("payload", "string", "Another payload, in base64.");
+const TEXT: Field = field("text", "string", "Another payload, as text.");
 const IDS: Field = field("ids", "array", "Numbers of dead letters; none for all.");
 
 const TENANT: Field = field(
@@ -249,6 +265,37 @@ const TEAM: Field = field("team", "string", "At most 20 characters.");
 const POSITION: Field = field("position", "string", "At most 30 characters.");
 const OWNER: Field = field("owner", "string", "At most 60 characters.");
 const AVATAR: Field = field("avatar_id", "integer", "Number of a picture.");
+
+/// Fields that making and changing something share, and more.
+macro_rules! fields {
+    (station; $($more:expr),* $(,)?) => {
+        &[
+            PARTITIONS,
+            MAX_AGE,
+            MAX_AGE_MS,
+            MAX_MESSAGES,
+            MAX_BYTES,
+            UNTIL_ACKED,
+            REPLICAS,
+            DEAD_LETTERS,
+            DEAD_LETTER_STATION,
+            $($more),*
+        ]
+    };
+    (user; $($more:expr),* $(,)?) => {
+        &[
+            PERMISSIONS,
+            DESCRIPTION,
+            FULL_NAME,
+            TEAM,
+            POSITION,
+            OWNER,
+            AVATAR,
+            TENANT,
+            $($more),*
+        ]
+    };
+}
 
 pub(super) const ROUTES: &[Route] = &[
     Route {
@@ -474,33 +521,14 @@ pub(super) const ROUTES: &[Route] = &[
         request: "STATION.CREATE",
         about: "Makes a station",
         shape: Shape::Created,
-        fields: &[
+        fields: fields![station;
             renamed("name", "station", "string", "Its name."),
-            PARTITIONS,
-            MAX_AGE,
-            MAX_AGE_MS,
-            MAX_MESSAGES,
-            MAX_BYTES,
-            UNTIL_ACKED,
             RETENTION_TYPE,
             RETENTION_VALUE,
-            renamed("storage", "storage_type", "string", "file or memory."),
+            STORAGE,
             field("storage_type", "string", "The same."),
-            REPLICAS,
-            renamed(
-                "idempotency_window_ms",
-                "idempotency_window_in_ms",
-                "integer",
-                "How long message ids are remembered.",
-            ),
-            renamed(
-                "schema",
-                "schema_name",
-                "string",
-                "A schema for its messages.",
-            ),
-            DEAD_LETTERS,
-            DEAD_LETTER_STATION,
+            ID_WINDOW,
+            SCHEMA,
         ],
     },
     Route {
@@ -517,19 +545,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "STATION.UPDATE",
         about: "Changes a living station",
         shape: Shape::Object,
-        fields: &[
-            PARTITIONS,
-            MAX_AGE,
-            MAX_AGE_MS,
-            MAX_MESSAGES,
-            MAX_BYTES,
-            UNTIL_ACKED,
-            RETENTION_TYPE,
-            RETENTION_VALUE,
-            REPLICAS,
-            DEAD_LETTERS,
-            DEAD_LETTER_STATION,
-        ],
+        fields: fields![station; RETENTION_TYPE, RETENTION_VALUE],
     },
     Route {
         method: "PUT",
@@ -537,30 +553,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "STATION.PUT",
         about: "Makes a station, or changes the one that is there to what is asked for",
         shape: Shape::Own(Own::PutStation),
-        fields: &[
-            PARTITIONS,
-            MAX_AGE,
-            MAX_AGE_MS,
-            MAX_MESSAGES,
-            MAX_BYTES,
-            UNTIL_ACKED,
-            renamed("storage", "storage_type", "string", "file or memory."),
-            REPLICAS,
-            renamed(
-                "idempotency_window_ms",
-                "idempotency_window_in_ms",
-                "integer",
-                "How long message ids are remembered.",
-            ),
-            renamed(
-                "schema",
-                "schema_name",
-                "string",
-                "A schema for its messages.",
-            ),
-            DEAD_LETTERS,
-            DEAD_LETTER_STATION,
-        ],
+        fields: fields![station; STORAGE, ID_WINDOW, SCHEMA],
     },
     Route {
         method: "DELETE",
@@ -723,7 +716,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "DEAD_LETTER.RESEND",
         about: "Sends dead letters to the groups that failed, again",
         shape: Shape::Object,
-        fields: &[IDS, GROUP],
+        fields: &[IDS, GROUP, PAYLOAD, TEXT],
     },
     Route {
         method: "POST",
@@ -747,10 +740,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "DEAD_LETTER.EDIT",
         about: "Publishes a dead letter again, perhaps with another payload",
         shape: Shape::Done,
-        fields: &[
-            field("payload", "string", "The payload in base64."),
-            field("text", "string", "The payload as text."),
-        ],
+        fields: &[PAYLOAD, TEXT],
     },
     Route {
         method: "GET",
@@ -834,7 +824,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "USER.CREATE",
         about: "Makes a user; a token is told this once",
         shape: Shape::Created,
-        fields: &[
+        fields: fields![user;
             renamed(
                 "name",
                 "user",
@@ -845,14 +835,6 @@ pub(super) const ROUTES: &[Route] = &[
             PASSWORD,
             PASSWORD_HASH,
             field("token", "boolean", "Make a connection token as well."),
-            PERMISSIONS,
-            DESCRIPTION,
-            FULL_NAME,
-            TEAM,
-            POSITION,
-            OWNER,
-            AVATAR,
-            TENANT,
         ],
     },
     Route {
@@ -869,16 +851,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "USER.UPDATE",
         about: "Changes what a user may do, and what is noted about it; connections follow at once",
         shape: Shape::Object,
-        fields: &[
-            PERMISSIONS,
-            DESCRIPTION,
-            FULL_NAME,
-            TEAM,
-            POSITION,
-            OWNER,
-            AVATAR,
-            TENANT,
-        ],
+        fields: fields![user;],
     },
     Route {
         method: "PUT",

@@ -25,8 +25,8 @@ pub(super) fn run(output: &Output, code: Option<&str>) -> Outcome {
             "code {code} does not exist; menes explain lists all of them"
         )));
     };
-    if output.is_json() {
-        return output.json(&json!({
+    if output.is_document() {
+        return output.document(&json!({
             "code": known.code,
             "what": known.what,
             "cause": known.cause,

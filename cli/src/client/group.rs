@@ -164,8 +164,8 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
                 }
             }
             let answer = server.ask("GROUP.RESET", body).await?;
-            if output.is_json() {
-                return output.json(&answer);
+            if output.is_document() {
+                return output.document(&answer);
             }
             output.table(&answer["sequences"], &["PARTITION", "GOES ON AT"], |one| {
                 vec![cell(&one["partition"]), cell(&one["sequence"])]
@@ -236,8 +236,8 @@ fn yes_no(value: &Value) -> String {
 }
 
 fn show(output: &Output, group: &Value) -> Outcome {
-    if output.is_json() {
-        return output.json(group);
+    if output.is_document() {
+        return output.document(group);
     }
     for (name, key) in [
         ("group", "group"),

@@ -52,6 +52,10 @@ pub(super) enum Command {
         /// Change one place of a JSON payload, as /amount=1
         #[arg(long, value_name = "POINTER=VALUE", conflicts_with = "payload")]
         set: Vec<String>,
+        /// Send it to the group that failed, as a copy; the dead letter stays until it is
+        /// acknowledged
+        #[arg(long)]
+        resend: bool,
     },
     /// Remove dead letters
     Drop {
@@ -177,12 +181,13 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             .await?;
             let last = letters.last().map(|letter| cell(&letter["id"]));
             let count = letters.len();
-            let headings = ["ID", "WHEN", "GROUP", "WHY", "PAYLOAD"];
+            let headings = ["ID", "WHEN", "GROUP", "TRIES", "WHY", "PAYLOAD"];
             output.table(&Value::from(letters), &headings, |letter| {
                 vec![
                     cell(&letter["id"]),
                     clock(&letter["time_failed"]),
                     cell(&letter["group"]),
+                    cell(&letter["deliveries"]),
                     why(letter),
                     beginning(&String::from_utf8_lossy(&payload_of(letter)), 30),
                 ]
@@ -201,8 +206,8 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
         }
         Command::Show { id } => {
             let letter = server.ask("DEAD_LETTER.GET", json!({ "id": id })).await?;
-            if output.is_json() {
-                return output.json(&letter);
+            if output.is_document() {
+                return output.document(&letter);
             }
             let mut shown = letter.clone();
             shown["payload"] = String::from_utf8_lossy(&payload_of(&letter)).into();
@@ -219,7 +224,12 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             let answer = server.ask("DEAD_LETTER.RESEND", body).await?;
             output.done(&format!("sent again: {}", cell(&answer["resent"])), &answer)
         }
-        Command::Edit { id, payload, set } => {
+        Command::Edit {
+            id,
+            payload,
+            set,
+            resend,
+        } => {
             let mut body = json!({ "id": id });
             if !set.is_empty() {
                 let letter = server.ask("DEAD_LETTER.GET", json!({ "id": id })).await?;
@@ -228,6 +238,9 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             }
             if let Some(payload) = payload {
                 body["payload"] = BASE64.encode(&content(&payload)?).into();
+            }
+            if resend {
+                return resend_edited(server, output, id, body).await;
             }
             let answer = server.ask("DEAD_LETTER.EDIT", body).await?;
             output.done(
@@ -250,6 +263,22 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
     }
 }
 
+/// Sends a dead letter with another payload to the group that failed it.
+async fn resend_edited(server: &Server, output: &Output, id: u64, mut body: Value) -> Outcome {
+    let letter = server.ask("DEAD_LETTER.GET", json!({ "id": id })).await?;
+    let Some(group) = letter["group"].as_str() else {
+        return Err(Trouble::Usage(format!(
+            "no group failed dead letter {id}, it was refused before it was stored: without \
+             --resend it is published"
+        )));
+    };
+    body["station"] = letter["station"].clone();
+    body["ids"] = json!([id]);
+    let answer = server.ask("DEAD_LETTER.RESEND", body).await?;
+    let text = format!("sent again to group {group} as a copy (original stays until acknowledged)");
+    output.done(&text, &answer)
+}
+
 /// Nothing is meant by nothing.
 fn named(ids: &[u64], all: bool) -> Outcome {
     if ids.is_empty() && !all {
@@ -267,7 +296,7 @@ async fn export(
 ) -> Outcome {
     let Some(path) = file else {
         each(server, station, which, usize::MAX, |letter| {
-            output.line(&letter.to_string())
+            output.record(&letter)
         })
         .await?;
         return Ok(());

@@ -179,11 +179,11 @@ pub(super) async fn produce(server: &Server, output: &Output, command: Produce) 
             let line = line.map_err(|error| Trouble::Failed(format!("standard input: {error}")))?;
             let receipt = target.store(headers.clone(), line.into_bytes()).await?;
             stored += 1;
-            if output.is_json() {
-                output.line(&receipt.to_string())?;
+            if output.is_document() {
+                output.record(&receipt)?;
             }
         }
-        return if output.is_json() {
+        return if output.is_document() {
             Ok(())
         } else {
             output.line(&format!("{stored} messages stored"))
@@ -194,8 +194,8 @@ pub(super) async fn produce(server: &Server, output: &Output, command: Produce) 
     let began = Instant::now();
     let receipt = target.store(headers, payload).await?;
     let took = began.elapsed().as_secs_f64() * 1_000.0;
-    if output.is_json() {
-        return output.line(&receipt.to_string());
+    if output.is_document() {
+        return output.record(&receipt);
     }
     let state = if receipt["duplicate"] == true {
         "is there already".to_owned()
@@ -305,7 +305,7 @@ fn print(
         .info()
         .map_err(|error| Trouble::Failed(error.to_string()))?;
     let payload = &message.payload;
-    if !output.is_json() {
+    if !output.is_document() {
         let text = beginning(&String::from_utf8_lossy(payload), 4_096);
         let partition = shown.map_or_else(String::new, |number| format!("partition {number} "));
         let stored = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
@@ -336,5 +336,5 @@ fn print(
         Ok(text) => document["payload"] = text.into(),
         Err(_) => document["payload_base64"] = BASE64.encode(payload).into(),
     }
-    output.line(&document.to_string())
+    output.record(&document)
 }

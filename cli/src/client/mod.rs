@@ -4,6 +4,7 @@
 //! `$MENES.API.`, and to stations as the SDKs know them. Data goes to standard output, everything
 //! else to standard error, and the exit code says how it ended ([`Trouble`]).
 
+mod bench;
 mod context;
 mod explain;
 mod group;
@@ -13,6 +14,7 @@ mod letters;
 mod mem;
 mod messages;
 mod output;
+mod samples;
 mod schema;
 mod server;
 mod station;
@@ -33,7 +35,7 @@ use self::server::{Server, Where};
 /// Words that begin these commands.
 pub(crate) const COMMANDS: &[&str] = &[
     "station", "st", "produce", "consume", "group", "dls", "schema", "status", "health", "explain",
-    "context", "ctx", "import", "user", "token", "tenant",
+    "context", "ctx", "import", "bench", "user", "token", "tenant",
 ];
 
 /// Commands for a running server
@@ -69,6 +71,8 @@ enum Format {
     Table,
     /// What the server answers
     Json,
+    /// The same for those who read it too
+    Yaml,
     /// Rows for a spreadsheet
     Csv,
     /// Only the first column
@@ -117,6 +121,9 @@ enum Command {
     /// Take over what another server has
     #[command(subcommand)]
     Import(import::Command),
+    /// How fast a server is, with a station that is made for it and removed
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Users: who may log in, and what for
     #[command(subcommand)]
     User(user::Command),
@@ -329,8 +336,8 @@ impl Arguments {
 
 /// Shows what would be done.
 fn rehearsed(output: &Output, plan: &Value) -> Outcome {
-    if output.is_json() {
-        return output.json(plan);
+    if output.is_document() {
+        return output.document(plan);
     }
     for step in plan["steps"].as_array().into_iter().flatten() {
         let (does, what) = (output::cell(&step["does"]), output::cell(&step["what"]));
@@ -354,6 +361,10 @@ async fn carry_out(arguments: Arguments, output: &Output) -> Outcome {
                 Command::Context(context::Command::Ls)
             }
         },
+        Command::Schema(command) => match schema::alone(output, command)? {
+            None => return Ok(()),
+            Some(command) => Command::Schema(command),
+        },
         Command::Import(command) => {
             let target = import::Target {
                 at: &at,
@@ -373,6 +384,7 @@ async fn carry_out(arguments: Arguments, output: &Output) -> Outcome {
         Command::Group(command) => group::run(&server, output, command).await,
         Command::Dls(command) => letters::run(&server, output, command).await,
         Command::Schema(command) => schema::run(&server, output, command).await,
+        Command::Bench(command) => bench::run(&server, &at, output, command, timeout).await,
         Command::User(command) => user::run(&server, output, command).await,
         Command::Token(command) => user::run_token(&server, output, command).await,
         Command::Tenant(command) => user::run_tenant(&server, output, command).await,

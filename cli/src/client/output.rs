@@ -18,8 +18,9 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn is_json(&self) -> bool {
-        self.format == Format::Json
+    /// Whether programs get whole documents.
+    pub(super) fn is_document(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Yaml)
     }
 
     /// What is said is for a person to read.
@@ -42,22 +43,33 @@ impl Output {
         }
     }
 
-    /// A document as JSON.
-    pub(super) fn json(&self, value: &Value) -> Outcome {
+    /// A document for a program.
+    pub(super) fn document(&self, value: &Value) -> Outcome {
+        if self.format == Format::Yaml {
+            return self.line(yaml(value)?.trim_end());
+        }
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| Trouble::Failed(error.to_string()))?;
         self.line(&text)
     }
 
-    /// Rows of a list under these headings, or the list itself as JSON.
+    /// One of many documents, each read as it comes: a line of JSON, or a document of a YAML stream.
+    pub(super) fn record(&self, value: &Value) -> Outcome {
+        if self.format == Format::Yaml {
+            return self.line(&format!("---\n{}", yaml(value)?.trim_end()));
+        }
+        self.line(&value.to_string())
+    }
+
+    /// Rows of a list under these headings, or the list itself as a document.
     pub(super) fn table(
         &self,
         list: &Value,
         headings: &[&str],
         row: impl Fn(&Value) -> Vec<String>,
     ) -> Outcome {
-        if self.is_json() {
-            return self.json(list);
+        if self.is_document() {
+            return self.document(list);
         }
         if !self.is_for_people() {
             return self.plain_rows(list, headings, row);
@@ -107,8 +119,8 @@ impl Output {
 
     /// The fields of a document, one to a line.
     pub(super) fn fields(&self, value: &Value) -> Outcome {
-        if self.is_json() {
-            return self.json(value);
+        if self.is_document() {
+            return self.document(value);
         }
         if self.format == Format::Csv {
             let fields = value.as_object().into_iter().flatten();
@@ -126,8 +138,8 @@ impl Output {
 
     /// Says that something is done.
     pub(super) fn done(&self, text: &str, answer: &Value) -> Outcome {
-        if self.is_json() {
-            self.json(answer)
+        if self.is_document() {
+            self.document(answer)
         } else if self.is_quiet {
             Ok(())
         } else {
@@ -151,6 +163,10 @@ impl Output {
             _ => Err(Trouble::Failed("nothing was done".to_owned())),
         }
     }
+}
+
+fn yaml(value: &Value) -> Outcome<String> {
+    serde_saphyr::to_string(value).map_err(|error| Trouble::Failed(error.to_string()))
 }
 
 /// A cell as RFC 4180 has it. What a spreadsheet would take for a formula stays a text.
@@ -222,6 +238,8 @@ pub(super) fn beginning(text: &str, most: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -240,6 +258,17 @@ mod tests {
         assert_eq!(shown("2026-11-22T13:02:11.204567Z"), "14:02:11.204");
         assert_eq!(shown("2026-11-21T13:02:11Z"), "2026-11-21 14:02:11");
         assert_eq!(clock(&Value::Null), "–");
+    }
+
+    #[test]
+    fn yaml_says_the_same_as_json() {
+        let document = json!({
+            "name": "no", "list": [1, {"a": null}, []], "text": "two\nlines: # and more",
+            "empty": {}, "number": "1.0", "big": 9_007_199_254_740_993_u64, "odd": "\u{1b}[2J",
+        });
+        let text = yaml(&document).expect("YAML");
+        let again: Value = serde_saphyr::from_str(&text).expect("it can be read");
+        assert_eq!(again, document, "{text}");
     }
 
     #[test]

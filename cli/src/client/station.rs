@@ -108,7 +108,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text).ok_or_else(|| "a time, as 7d, 12h or 90s".to_owned())
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     units::parse_bytes(text).ok_or_else(|| "a size, as 200GiB or 1000000".to_owned())
 }
 
@@ -308,8 +308,8 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
         } => {
             let body = json!({"station": station, "partition": partition, "sequence": sequence});
             let message = server.ask("MESSAGE.GET", body).await?;
-            if output.is_json() {
-                return output.json(&message);
+            if output.is_document() {
+                return output.document(&message);
             }
             let mut shown = message.clone();
             shown["payload"] = payload_text(&message).into();
@@ -371,8 +371,8 @@ fn payload_text(message: &Value) -> String {
 
 /// A message in a line.
 fn print(output: &Output, message: &Value) -> Outcome {
-    if output.is_json() {
-        return output.line(&message.to_string());
+    if output.is_document() {
+        return output.record(message);
     }
     let partition = match message["partition"].as_u64() {
         Some(1) | None => String::new(),

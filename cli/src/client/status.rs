@@ -44,8 +44,8 @@ pub(super) async fn run(server: &Server, output: &Output) -> Outcome {
         }
     }
     status["needs_attention"] = attention.into();
-    if output.is_json() {
-        return output.json(&status);
+    if output.is_document() {
+        return output.document(&status);
     }
     show(output, &status)
 }

@@ -421,8 +421,8 @@ async fn add(server: &Server, output: &Output, asked: Add) -> Outcome {
     if let Some(password) = &shown {
         answer["password"] = password.as_str().into();
     }
-    if output.is_json() {
-        return output.json(&answer);
+    if output.is_document() {
+        return output.document(&answer);
     }
     let name = cell(&answer["name"]);
     output.line(&format!("made {} user {name}", asked.kind.word()))?;

@@ -19,6 +19,9 @@ fails() {
     [ "$seen" = "$code" ] || { echo "$label: exit code $seen, expected $code: $output" >&2; exit 1; }
 }
 
+# A request that the broker refuses.
+nats_error() { ! nats request "$1" "$2" --raw 2>/dev/null | grep -q '"error"'; }
+
 field() { python3 -c 'import json,sys; value=json.load(sys.stdin)
 for key in sys.argv[1:]: value=value[int(key) if key.lstrip("-").isdigit() else key]
 print(json.dumps(value) if isinstance(value,(dict,list,bool)) or value is None else value)' "$@"; }
@@ -112,8 +115,35 @@ menes schema activate person 2 >/dev/null
 menes produce fresh '{"g":1}' >/dev/null
 grep -q '^-- version 2 (active)' <<<"$(menes schema show person)"
 grep -q '^person  *json  *2  *2  *fresh' <<<"$(menes schema ls)"
+check "no difference" "$(menes schema diff person 2 2 | tail -1)" "no difference"
+said=$(menes schema diff person 1)
+grep -qE '^- +"f"$' <<<"$said"
+grep -q '^compatible: ' <<<"$said"
+check "the other way round" "$(menes schema diff person 2 1 -o json | field is_compatible)" false
+check "with a definition" "$(menes schema diff person --with '{"type":"array"}' -o json | field is_same)" false
+fails "no such version" 3 menes schema diff person 9
+check "checked" "$(menes schema check person '{"g":1}')" "all of 1 keep the schema"
+fails "of the first version" 1 menes schema check person '{"g":1}' --version 1
+grep -q '^partition 1 #' <<<"$(menes schema check person --station fresh --version 1 2>/dev/null)"
+check "which ones" "$(menes schema check person '{"f":1}' '{"g":1}' --version 1 -o json 2>/dev/null | field violations 0 from)" "message 2"
+fails "nothing to check" 2 menes schema check person
+fails "no type" 2 menes schema check --type xml --content '{}' '{}'
 menes schema detach fresh >/dev/null
 menes schema rm person -y >/dev/null
+
+# Schemas without a server
+printf '{"id":1,"tags":["a"]}\n{"id":2.5}\n' > "$SCENARIO_DIR/samples"
+alone() { "$MENES" "$@" -s nats://127.0.0.1:1; }
+check "inferred" "$(alone schema infer "@$SCENARIO_DIR/samples" 2>/dev/null | field required)" '["id"]'
+alone schema infer "@$SCENARIO_DIR/samples" 2>/dev/null > "$SCENARIO_DIR/inferred.json"
+check "and kept" "$(alone schema check --content "@$SCENARIO_DIR/inferred.json" "@$SCENARIO_DIR/samples")" "all of 2 keep the schema"
+fails "or not" 1 "$MENES" schema check --content "@$SCENARIO_DIR/inferred.json" '{"tags":1}'
+fails "no JSON" 1 "$MENES" schema infer hello
+menes station create samples >/dev/null
+for n in 1 2 3; do menes produce samples "{\"n\": $n, \"text\": \"$n\"}" >/dev/null; done
+check "of a station" "$(menes schema infer --station samples -o json | field properties n type)" integer
+check "the newest" "$(menes schema infer --station samples --last 1 -o json | field required)" '["n", "text"]'
+menes station rm samples -y >/dev/null
 
 # Dead letters
 check "kept" "$(menes dls ls fresh -o json | field 0 kind)" schema
@@ -144,6 +174,43 @@ fails "no place" 3 menes dls edit "$id" --set /n=1
 check "mended" "$(menes dls ls fresh -o json)" "[]"
 menes schema detach fresh >/dev/null
 menes schema rm number -y >/dev/null
+
+# A dead letter of a group, edited and sent to it: the session of the documentation
+menes produce payments '{"id": 771, "amount": -4}' >/dev/null 2>&1
+menes consume payments --group ledger -n 1 >/dev/null 2>&1
+menes group edit payments ledger --ack-time 300 --deliveries 2 >/dev/null
+menes produce payments '{"id": 772, "amount": -1}' >/dev/null
+for _ in 1 2; do nats consumer next 'payments$1' ledger --no-ack --timeout 20s >/dev/null 2>&1; done
+for _ in {1..200}; do [ "$(menes dls ls payments -o json)" != "[]" ] && break; sleep 0.1; done
+said=$(menes dls ls payments 2>/dev/null)
+grep -qE '^ID +WHEN +GROUP +TRIES +WHY +PAYLOAD$' <<<"$said"
+grep -qE '^[0-9]+ +[0-9:.]+ +ledger +2 +not acknowledged in time +\{"id": 772, "amount": -1\}$' <<<"$said"
+id=$(menes dls ls payments -o json | field 0 id)
+"$NATS_CLI" sub '$memphis_dls_payments.ledger' --count 1 --raw > "$SCENARIO_DIR/resent" 2>/dev/null &
+subscriber=$!
+for _ in {1..100}; do
+    check "an edit is announced" "$(menes dls edit "$id" --set /amount=1 --resend)" "sent again to group ledger as a copy (original stays until acknowledged)"
+    for _ in {1..10}; do [ -s "$SCENARIO_DIR/resent" ] && break 2; sleep 0.1; done
+done
+wait "$subscriber"
+check "what came" "$(cat "$SCENARIO_DIR/resent")" '{"amount":1,"id":772}'
+check "it stays" "$(menes dls ls payments -o name)" "$id"
+fails "a payload for many" 1 nats_error '$MENES.API.DEAD_LETTER.RESEND' '{"station":"payments","text":"x"}'
+menes station rm payments --yes >/dev/null
+
+# Other ways to print
+check "YAML" "$(menes station show orders -o yaml | grep -c '^name: orders$')" 1
+check "a list" "$(menes station ls -o yaml | grep -c '^- ')" "$(menes station ls -o name | wc -l | tr -d ' ')"
+check "a stream of documents" "$(menes station tail orders --all -n 2 -o yaml | grep -c '^---$')" 2
+
+# How fast: the session of the documentation, shorter
+said=$(menes bench roundtrip --size 1KiB --clients 2 --for 1s)
+grep -qE '^sent      [0-9,]+ messages   [0-9.]+( k)? msg/s   [0-9.]+ [KM]?i?B/s$' <<<"$said"
+grep -qE '^latency   50 % [0-9.]+ ms · 99 % [0-9.]+ ms · 99\.9 % [0-9.]+ ms · max [0-9.]+ ms$' <<<"$said"
+grep -qE '^stored on 1 of 1 before each acknowledgement · station bench-[0-9a-f]{8} removed$' <<<"$said"
+check "produced" "$(menes bench produce --size 100 --clients 2 --in-flight 50 --for 1s -o json | field failures)" 0
+check "consumed" "$(menes bench consume --count 2000 --clients 2 --storage memory -o json | field messages)" 2000
+check "nothing is left" "$(menes station ls -o name | grep -c bench || true)" 0
 check "status" "$(menes status -o json | field stations)" 2
 menes station purge fresh --yes >/dev/null
 check "purged" "$(nats stream info 'fresh$1' --json | field state messages)" 0

@@ -269,6 +269,15 @@ impl Ended {
         }
     }
 
+    /// How often it was delivered, if it was too often.
+    #[must_use]
+    pub const fn deliveries(&self) -> Option<u64> {
+        match &self.notice {
+            Notice::MaxDeliveries { deliveries, .. } => Some(*deliveries),
+            Notice::Terminated { .. } => None,
+        }
+    }
+
     /// Name of the consumer.
     #[must_use]
     pub fn consumer(&self) -> &str {

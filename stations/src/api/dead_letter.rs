@@ -195,6 +195,7 @@ fn shown(letter: &DeadLetter) -> Value {
         "sequence": letter.origin.as_ref().map(|origin| origin.sequence),
         "group": letter.origin.as_ref().map(|origin| &origin.group),
         "reason": letter.reason,
+        "deliveries": letter.deliveries,
         "producer": letter.producer(),
         "time_sent": letter.sent,
         "time_failed": letter.failed,
@@ -242,6 +243,11 @@ fn resend(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
         ..Selection::read(body)?
     };
     super::may_write(request, &selection.station)?;
+    let payload = payload_of(body)?;
+    if payload.is_some() && selection.ids.len() != 1 {
+        let text = "another payload is for one dead letter: ids has to have one";
+        return Err(Refused(text.to_owned()));
+    }
     let mut from = Some(1);
     let mut resent = 0_u64;
     let mut reading = false;
@@ -258,7 +264,13 @@ fn resend(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
             for letter in found.iter().filter_map(DeadLetter::parse) {
                 if selection.holds(&letter) {
                     resent += 1;
-                    for step in letter.resending() {
+                    if let Some(payload) = &payload {
+                        plan.step(Step::CheckMessage {
+                            station: selection.station.clone(),
+                            payload: payload.clone(),
+                        });
+                    }
+                    for step in letter.resending(payload.as_ref()) {
                         plan.step(step);
                     }
                 }
@@ -279,18 +291,23 @@ fn resend(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     }))
 }
 
-fn edit(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
-    let id = id_of(body)?;
-    let mut payload = if body.has("payload") {
+/// Another payload for a dead letter, if a request brings one.
+fn payload_of(body: &Body) -> Result<Option<Bytes>, Refused> {
+    if body.has("payload") {
         let bytes = BASE64
             .decode(body.text("payload")?.as_bytes())
             .map_err(|_| Refused("payload is not base64".to_owned()))?;
-        Some(Bytes::from(bytes))
-    } else if body.has("text") {
-        Some(Bytes::from(body.text("text")?))
-    } else {
-        None
-    };
+        return Ok(Some(Bytes::from(bytes)));
+    }
+    if body.has("text") {
+        return Ok(Some(Bytes::from(body.text("text")?)));
+    }
+    Ok(None)
+}
+
+fn edit(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
+    let id = id_of(body)?;
+    let mut payload = payload_of(body)?;
     let access = request.client.access.clone();
     let mut turn = 0;
     Ok(course(Vec::new(), move |cx, results| {

@@ -25,7 +25,7 @@
 //! | `MESSAGE.GET`, `MESSAGE.DELETE` | `station`, `partition`, `sequence` | the message |
 //! | `DEAD_LETTER.LIST` | maybe `station` (none for all), `kind`, `group`, `search`, `after`, `limit` | `dead_letters`, `next` |
 //! | `DEAD_LETTER.GET` | `id` | the dead letter |
-//! | `DEAD_LETTER.RESEND` | `station`, `ids` (none for all), maybe `group` | `resent` |
+//! | `DEAD_LETTER.RESEND` | `station`, `ids` (none for all), maybe `group`; for one of them another `payload` in base64 or `text` | `resent` |
 //! | `DEAD_LETTER.EDIT` | `id`, maybe `payload` in base64 or `text` | |
 //! | `DEAD_LETTER.DROP` | `station`, `ids` (none for all), maybe `kind` | `dropped` |
 //! | `DEAD_LETTER.RETENTION` | `hours` | |

@@ -49,8 +49,11 @@ const RESENT_ID: &str = "$memphis_pm_id";
 const RESENT_GROUP: &str = "$memphis_pm_cg_name";
 const REASON: &str = "$memphis_dead_letter_reason";
 const SENT: &str = "$memphis_dead_letter_time_sent";
+const DELIVERIES: &str = "$memphis_dead_letter_deliveries";
 /// Before the name of a field that would direct the stream it is stored in.
 const KEPT: &str = "$memphis_dead_letter_kept_";
+/// What all fields that are noted here begin with.
+const NOTED: &str = "$memphis_dead_letter_";
 
 /// Why a message is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +117,8 @@ pub struct DeadLetter {
     pub origin: Option<Origin>,
     /// The violation, or what the consumer said; may be empty.
     pub reason: String,
+    /// How often the group had got it when the deliveries ran out; none where that is not why.
+    pub deliveries: Option<u64>,
     /// When it was stored, or refused.
     pub sent: Timestamp,
     /// When it became a dead letter.
@@ -177,6 +182,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) station: &'a StationName,
     pub(crate) origin: Option<&'a Origin>,
     pub(crate) reason: &'a str,
+    pub(crate) deliveries: Option<u64>,
     pub(crate) sent: Timestamp,
     pub(crate) header: &'a [u8],
     pub(crate) payload: &'a Bytes,
@@ -195,7 +201,9 @@ impl Draft<'_> {
 
     fn message(&self) -> Outbound {
         let mut header = HeaderBuilder::new();
-        for (name, value) in fields(self.header) {
+        // Only this server says why a message is dead.
+        let original = fields(self.header).filter(|(name, _)| !name.starts_with(NOTED.as_bytes()));
+        for (name, value) in original {
             let pushed = if is_directive(name) {
                 header.try_push(&[KEPT.as_bytes(), name].concat(), value)
             } else {
@@ -207,6 +215,9 @@ impl Draft<'_> {
             header.push(REASON, shorten(self.reason, MAX_REASON));
         }
         header.push(SENT, self.sent.0.to_string());
+        if let Some(deliveries) = self.deliveries {
+            header.push(DELIVERIES, deliveries.to_string());
+        }
         let subject = match self.origin {
             None => filter(self.station, Some(Kind::Schema)),
             Some(origin) => {
@@ -307,6 +318,7 @@ impl Foreign<'_> {
             station: self.station,
             origin: self.origin,
             reason: self.reason,
+            deliveries: None,
             sent: self.sent,
             header: &header,
             payload: self.payload,
@@ -351,6 +363,7 @@ impl DeadLetter {
             kind,
             origin,
             reason: String::new(),
+            deliveries: None,
             sent: message.time,
             failed: message.time,
             header: Bytes::new(),
@@ -363,6 +376,8 @@ impl DeadLetter {
                 letter.reason = text();
             } else if name == SENT.as_bytes() {
                 letter.sent = text().parse().map_or(message.time, Timestamp);
+            } else if name == DELIVERIES.as_bytes() {
+                letter.deliveries = text().parse().ok();
             } else if let Some(kept) = name.strip_prefix(KEPT.as_bytes()) {
                 header.try_push(kept, value).ok()?;
             } else if !is_directive(name) {
@@ -384,9 +399,10 @@ impl DeadLetter {
         }
     }
 
-    /// The messages that bring it to its group again, for newer and older SDKs; none for a message
-    /// that no group failed.
-    pub(crate) fn resending(&self) -> Vec<Step> {
+    /// The messages that bring it to its group again, with its payload or another one, for newer
+    /// and older SDKs; none for a message that no group failed.
+    pub(crate) fn resending(&self, payload: Option<&Bytes>) -> Vec<Step> {
+        let payload = payload.unwrap_or(&self.payload);
         let Some(origin) = &self.origin else {
             return Vec::new();
         };
@@ -408,7 +424,7 @@ impl DeadLetter {
                 Step::Send(Box::new(Outbound {
                     subject: format!("$memphis_dls_{station}{separator}{group}"),
                     header: header.clone(),
-                    payload: self.payload.clone(),
+                    payload: payload.clone(),
                 }))
             })
             .into()
@@ -498,6 +514,7 @@ mod tests {
             station: &station,
             origin: Some(&origin),
             reason: "two\r\nlines",
+            deliveries: Some(3),
             sent: Timestamp(10),
             header,
             payload: &Bytes::from_static(b"body"),
@@ -511,6 +528,7 @@ mod tests {
         let header =
             b"NATS/1.0\r\nk: v\r\nNats-TTL: 1s\r\nmsg-id: x\r\n$memphis_producedBy: p\r\n\r\n";
         let letter = draft(header);
+        assert_eq!(letter.deliveries, Some(3));
         assert_eq!(&letter.header[..], header);
         assert_eq!((letter.id, letter.producer().as_str()), (5, "p"));
         assert_eq!(letter.reason, "two  lines");
@@ -520,12 +538,29 @@ mod tests {
     }
 
     #[test]
+    fn nobody_says_for_the_server_why_a_message_is_dead() {
+        let forged = b"NATS/1.0\r\n$memphis_dead_letter_deliveries: 99\r\nk: v\r\n\r\n";
+        let letter = draft(forged);
+        assert_eq!(letter.deliveries, Some(3));
+        assert_eq!(&letter.header[..], b"NATS/1.0\r\nk: v\r\n\r\n");
+    }
+
+    #[test]
+    fn a_mended_payload_is_sent_in_place_of_the_original() {
+        let sent = draft(b"").resending(Some(&Bytes::from_static(b"mended")));
+        for step in sent {
+            assert!(matches!(step, Step::Send(message) if &message.payload[..] == b"mended"));
+        }
+    }
+
+    #[test]
     fn nothing_of_the_original_directs_the_stream_it_is_kept_in() {
         let (station, origin) = (StationName::parse("st").expect("good"), origin());
         let draft = Draft {
             station: &station,
             origin: Some(&origin),
             reason: "",
+            deliveries: None,
             sent: Timestamp(10),
             header: b"NATS/1.0\r\nNats-Msg-Id: theirs\r\nNats-Rollup: all\r\nmsg-id: m\r\n\r\n",
             payload: &Bytes::new(),
@@ -548,7 +583,7 @@ mod tests {
     fn a_resent_message_tells_its_id_and_group_on_both_subjects() {
         let letter = draft(b"NATS/1.0\r\nk: v\r\n$memphis_producedBy: p\r\nproducedBy: p\r\n\r\n");
         let sent: Vec<_> = letter
-            .resending()
+            .resending(None)
             .into_iter()
             .map(|step| match step {
                 Step::Send(message) => *message,

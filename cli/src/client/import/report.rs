@@ -85,8 +85,8 @@ impl Report {
 
     /// Prints it, for a person or a program.
     pub(super) fn print(&self, output: &Output) -> Outcome {
-        if output.is_json() {
-            return output.json(&json!(self));
+        if output.is_document() {
+            return output.document(&json!(self));
         }
         let found = &self.found;
         output.line(&format!(
