@@ -53,6 +53,11 @@ compare: setup clients ## Run scenarios on Menes and on nats-server and print wh
 	cargo build --locked --workspace --bin menes
 	cargo test --locked --workspace --test comparison
 
+memphis-java: setup clients ## Run memphis.java, which was never published, from a checkout (SDK=<folder>; wants a JDK and Maven)
+	@test -n "$(SDK)" || { echo "make memphis-java SDK=<folder of a checkout of memphis.java>"; exit 1; }
+	cargo build --locked --workspace --bin menes
+	MEMPHIS_JAVA="$$(scripts/memphis-java.sh "$(SDK)")" cargo test --locked --workspace --test memphis memphis_java -- --ignored
+
 conformance: setup ## Run the clients' own suites from checkouts in DIR (SUITES="..." REFERENCE=nats-server)
 	@test -n "$(DIR)" || { echo "make conformance DIR=<folder>: see compat-tests/conformance/README.md"; exit 1; }
 	cargo build --locked --workspace --bin menes
@@ -100,4 +105,4 @@ fix: ## Format and apply what clippy can
 clean: ## Remove build output (the RocksDB archive in the home cache stays)
 	cargo clean
 
-.PHONY: help doctor setup build run test unit clients kill-loop power-loss full-disk compare conformance exporter differential sim bench benchmarks benchmarks-memphis fuzz verify fix clean
+.PHONY: help doctor setup build run test unit clients kill-loop power-loss full-disk compare memphis-java conformance exporter differential sim bench benchmarks benchmarks-memphis fuzz verify fix clean

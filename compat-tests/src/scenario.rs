@@ -164,6 +164,13 @@ impl Scenario {
             Some("py") => tools.path("python")?,
             Some("mjs" | "cjs") => tools.path("node")?,
             Some("sh") => "bash".as_ref(),
+            Some("java") => {
+                let classes = std::env::var("MEMPHIS_JAVA");
+                let classes = classes.context("make memphis-java SDK=<checkout>")?;
+                let mut command = Command::new("java");
+                command.args(["-cp", &classes]).arg(script);
+                return Ok(command);
+            }
             None if self.name == "memphis-rust" => {
                 return Ok(Command::new(tools.path("memphis_rust")?));
             }

@@ -1,4 +1,5 @@
-//! The Memphis SDKs memphis-py, memphis-dev (Node), memphis.go and memphis-rust-community.
+//! The Memphis SDKs memphis-py, memphis-dev (Node), memphis.go and memphis-rust-community; and
+//! memphis.java from a checkout, as it was never published: `make memphis-java SDK=<checkout>`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
@@ -139,7 +140,12 @@ fn memphis_go_logins() -> Result<()> {
 
 #[test]
 fn commands_of_menes() -> Result<()> {
-    run("menes/commands.sh")
+    let server = TestServer::start(ServerOptions::default().with_memphis())?;
+    // Some hundred processes, one after the other.
+    Scenario::new("menes/commands.sh")
+        .limit(Duration::from_secs(400))
+        .run(&server)?;
+    Ok(())
 }
 
 #[test]
@@ -178,6 +184,39 @@ fn memphis_rust_logins() -> Result<()> {
 #[test]
 fn memphis_rust_goes_on_after_a_restart() -> Result<()> {
     goes_on_after_a_restart(Scenario::new("memphis-rust").argument("reconnects"))
+}
+
+fn run_java(scenario: &str) -> Result<()> {
+    let server = TestServer::start(ServerOptions::default().with_memphis())?;
+    Scenario::new("memphis-java/Scenario.java")
+        .argument(scenario)
+        .run(&server)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "the SDK was never published: make memphis-java SDK=<checkout>"]
+fn memphis_java_logins() -> Result<()> {
+    run_java("logins")
+}
+
+#[test]
+#[ignore = "the SDK was never published: make memphis-java SDK=<checkout>"]
+fn memphis_java_messages() -> Result<()> {
+    run_java("messages")
+}
+
+#[test]
+#[ignore = "the SDK was never published: make memphis-java SDK=<checkout>"]
+fn memphis_java_dead_letters() -> Result<()> {
+    run_java("dead-letters")
+}
+
+#[test]
+#[ignore = "the SDK was never published: make memphis-java SDK=<checkout>"]
+fn memphis_java_goes_on_after_a_restart() -> Result<()> {
+    let script = Scenario::new("memphis-java/Scenario.java").argument("reconnects");
+    goes_on_after_a_restart(script)
 }
 
 /// Ends the server and starts it again once the script says `ready`, and then tells it so.
