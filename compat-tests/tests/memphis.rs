@@ -114,6 +114,11 @@ fn management_api_of_memphis() -> Result<()> {
 }
 
 #[test]
+fn management_api_of_memphis_for_users() -> Result<()> {
+    run("memphis-py/memphis_users_api.py")
+}
+
+#[test]
 fn users_and_their_tokens() -> Result<()> {
     run("memphis-py/users.py")
 }

@@ -321,12 +321,11 @@ async fn welcome(management: &Management, session: &Session) -> Result<Answer, R
         session,
         fields: Fields::default(),
     };
-    let user = call.whoever().await;
     // Whoever connects as an application does not manage.
-    if user["type"] == "application" {
+    let Some(user) = call.whoever().await else {
         management.sessions.log_out(session);
         return Err(Refusal::unauthorized());
-    }
+    };
     let shared = management.sessions.shared();
     let options = shared.options();
     let port = shared.addresses().first().map(SocketAddr::port);

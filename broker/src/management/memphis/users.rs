@@ -1,7 +1,9 @@
 //! `/api/usermgmt/…` behind the login.
 
+use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use super::super::ask;
 use super::{Call, Outcome, Refusal, number_of};
 
 /// Users of one page of the broker's list.
@@ -67,7 +69,15 @@ impl Call<'_> {
                 let name = menes_stations::user::display_name(&self.session.user);
                 let body = json!({"user": name, "avatar_id": avatar});
                 let user = self.ask("USER.UPDATE", body).await?;
-                manager(&user)
+                let shown = manager(&user);
+                json!({
+                    "id": shown["id"],
+                    "username": shown["username"],
+                    "user_type": shown["user_type"],
+                    "created_at": shown["created_at"],
+                    "already_logged_in": true,
+                    "avatar_id": shown["avatar_id"],
+                })
             }
             // Nothing is sent to anyone, and nothing has to be skipped.
             ("PUT", "editAnalytics")
@@ -75,20 +85,26 @@ impl Call<'_> {
                 json!({})
             }
             ("GET", "getFilterDetails") => self.filter_details().await?,
-            (
-                "GET" | "PUT" | "DELETE",
-                "getCompanyLogo" | "editCompanyLogo" | "removeCompanyLogo",
-            ) => {
-                return Err(Refusal::shown("there are no logos here"));
+            ("GET", "getCompanyLogo") => json!({"image": ""}),
+            ("DELETE", "removeCompanyLogo") => json!({}),
+            ("PUT", "editCompanyLogo") => {
+                return Err(Refusal::shown("there are no logos here, and none is kept"));
             }
             _ => return Ok(None),
         }))
     }
 
-    /// Who is logged in, as far as the broker knows.
-    pub(super) async fn whoever(&self) -> Value {
-        // Users of the configuration of a server without stations are not known to it.
-        self.ask("USER.SELF", json!({})).await.unwrap_or_default()
+    /// Who is logged in, as far as the broker knows; `None` for whoever may not ask it anything, as
+    /// applications may not.
+    pub(super) async fn whoever(&self) -> Option<Value> {
+        let asked = ask::broker(self.management, self.session, "USER.SELF", json!({})).await;
+        match asked {
+            Ok(user) if user["type"] == "application" => None,
+            Ok(user) => Some(user),
+            Err(problem) if problem.status == StatusCode::FORBIDDEN => None,
+            // Users of the configuration of a server without stations are not known to it.
+            Err(_) => Some(Value::Null),
+        }
     }
 
     async fn every_user(&self) -> Result<Vec<Value>, Refusal> {
@@ -151,7 +167,12 @@ impl Call<'_> {
                 "tags": [], "users": names, "type": ["protobuf", "json", "graphql", "avro"],
                 "usage": ["used", "not used"],
             }),
-            _ => return Err(Refusal::shown("route can be stations or schemaverse")),
+            // Logs are not kept here.
+            "syslogs" => json!({"type": [], "source": []}),
+            _ => {
+                let text = "route can be stations, schemaverse or syslogs";
+                return Err(Refusal::shown(text));
+            }
         })
     }
 }
@@ -165,7 +186,6 @@ fn manager(user: &Value) -> Value {
         "username": name,
         "user_type": user["type"],
         "created_at": user["created"],
-        "already_logged_in": true,
         "avatar_id": user["avatar_id"].as_i64().unwrap_or(1),
         "full_name": text("full_name"),
         "pending": false,
@@ -182,7 +202,7 @@ fn manager(user: &Value) -> Value {
 fn application(user: &Value) -> Value {
     let mut shown = manager(user);
     if let Some(fields) = shown.as_object_mut() {
-        for extra in ["already_logged_in", "last_login", "role_id"] {
+        for extra in ["last_login", "role_id"] {
             fields.remove(extra);
         }
     }
