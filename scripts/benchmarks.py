@@ -137,8 +137,8 @@ def servers(options, table, arguments, folder):
         config.write_text("jetstream { sync_interval: always }\n")
         found.append(("nats-sync", [*command(options.nats), "-c", config]))
     sync = "sync" if table == JETSTREAM else "nosync"
-    # It knows no headers.
-    if "--msgid" not in arguments:
+    # It knows neither headers nor consumers that push.
+    if "--msgid" not in arguments and not arguments.startswith("push"):
         found.append(("floor", [options.loadgen, "floor", "127.0.0.1:{port}", "{folder}", sync]))
     return found
 

@@ -9,12 +9,16 @@ Rows (figures at scale 1):
   restart    2,000,000 messages of 128 bytes in one stream: start after kill -9
   subjects   10,000,000 subjects in one stream, a message each: memory, before and after a restart
   purge      publishing to one stream while another of 10,000,000 messages is purged
+  expiry     the same while all of them expire
+  curve      server CPU for one message more in streams of 1,000 to 20,000,000, and to get one of them
 
 Servers run one after the other on loopback, with their data below DIR. Memory is resident set size.
 """
 
 import argparse
 import json
+import os
+import random
 import re
 import shutil
 import signal
@@ -144,6 +148,11 @@ class Server:
             time.sleep(0.5)
         return least
 
+    def cpu(self):
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def disk(self):
         return sum(f.stat().st_blocks * 512 for f in (self.folder / "data").rglob("*") if f.is_file())
 
@@ -226,7 +235,8 @@ def subjects(server, scale):
     yield "MiB after that", (server.memory() - empty) / (1 << 20)
 
 
-def purge(server, scale):
+def beside(server, scale, what, act):
+    """Publishes to one stream while something happens to another of 10,000,000 messages."""
     count = int(10_000_000 * scale)
     client = Client(server.port)
     client.ask(stream("old", ["old"]), stream("new", ["new"], max_msgs=100_000))
@@ -244,26 +254,70 @@ def purge(server, scale):
                 for _ in range(500):
                     publisher.message()
                 sent += 500
-            rates.append((began, sent / (time.monotonic() - began)))
+            rates.append((began, time.monotonic(), sent))
 
     thread = threading.Thread(target=publish)
     thread.start()
-    time.sleep(3)
+    time.sleep(11)
     began = time.monotonic()
-    client.ask(("STREAM.PURGE.old", None))
+    act(client)
     took = time.monotonic() - began
-    time.sleep(1)
+    # What follows in the background counts, too.
+    time.sleep(max(0, 10 - took))
     done.set()
     thread.join()
     # The first second warms up.
-    before = [rate for at, rate in rates if rates[0][0] + 1 < at < began]
-    during = [rate for at, rate in rates if began <= at < began + max(took, 1)]
-    yield "seconds to purge", took
-    yield "acknowledged publishes a second before", sum(before) / len(before)
-    yield "share kept meanwhile", sum(during) / len(during) / (sum(before) / len(before))
+    before = [r for r in rates if rates[0][0] + 1 < r[0] and r[1] < began]
+    during = [r for r in rates if r[1] >= began]
+
+    def rate(runs):
+        return sum(sent for _, _, sent in runs) / sum(end - start for start, end, _ in runs)
+
+    yield f"seconds to {what}", took
+    yield "acknowledged publishes a second before", rate(before)
+    yield "share kept in the 10 seconds from then on", rate(during) / rate(before)
+    yield "longest time for 500 publishes before, s", max(end - start for start, end, _ in before)
+    yield "and from then on, s", max(end - start for start, end, _ in during)
 
 
-ROWS = {row.__name__: row for row in (idle, messages, restart, subjects, purge)}
+def purge(server, scale):
+    yield from beside(server, scale, "purge", lambda client: client.ask(("STREAM.PURGE.old", None)))
+
+
+def expiry(server, scale):
+    def expire(client):
+        client.ask(("STREAM.UPDATE.old", {"name": "old", "subjects": ["old"], "max_age": 1_000_000_000, "duplicate_window": 1_000_000_000}))
+        while client.ask(("STREAM.INFO.old", None))[0]["state"]["messages"]:
+            time.sleep(0.05)
+
+    yield from beside(server, scale, "expire", expire)
+
+
+def curve(server, scale):
+    client = Client(server.port)
+    chosen = random.Random(1)
+    for size in (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 20_000_000):
+        size = int(size * scale)
+        name = f"c{size}"
+        client.ask(stream(name, [name], max_msgs=size))
+        client.publish((name.encode() for _ in range(size)), 128)
+        until_stored(client, name, size)
+        more, gets = 200_000, 20_000
+        data = b"PUB %s in.x 128\r\n" % name.encode() + b"x" * 128 + b"\r\n"
+        before = server.cpu()
+        for _ in range(more // 500):
+            client.write(data * 500)
+            for _ in range(500):
+                client.message()
+        yield f"{size:,} messages: us to publish one more", (server.cpu() - before) / more * 1e6
+        before = server.cpu()
+        wanted = ({"seq": more + chosen.randrange(1, size)} for _ in range(gets))
+        client.ask(*((f"STREAM.MSG.GET.{name}", one) for one in wanted))
+        yield f"{size:,} messages: us to get one", (server.cpu() - before) / gets * 1e6
+        client.ask((f"STREAM.DELETE.{name}", None))
+
+
+ROWS = {row.__name__: row for row in (idle, messages, restart, subjects, purge, expiry, curve)}
 
 
 def main():
