@@ -9,6 +9,8 @@ mod error;
 mod files;
 mod lock;
 pub mod log;
+#[doc(hidden)]
+pub mod readers;
 mod scrub;
 pub mod state;
 mod store;

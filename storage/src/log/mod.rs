@@ -133,6 +133,16 @@ impl Default for LogOptions {
     }
 }
 
+/// Payloads as they are kept where they are compressed.
+pub(crate) fn packed(payload: &[u8]) -> Option<Vec<u8>> {
+    packing::pack(payload).map(Vec::from)
+}
+
+/// A payload that was compressed.
+pub(crate) fn unpacked(packed: &[u8]) -> Option<Vec<u8>> {
+    packing::unpack(packed).map(Vec::from)
+}
+
 impl LogOptions {
     fn validate(&self) -> Result<(), OpenError> {
         let range = MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES;

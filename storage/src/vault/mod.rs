@@ -23,7 +23,7 @@ use aws_lc_rs::rand;
 use parking_lot::Mutex;
 
 pub(crate) use self::file::{FileCipher, PREFIX_BYTES, is_encrypted};
-pub(crate) use self::ring::NAME as KEYS;
+pub(crate) use self::ring::{NAME as KEYS, copy_with, sealed_bytes};
 pub(crate) use self::sealer::{SEAL_BYTES, Sealer};
 use crate::error::OpenError;
 

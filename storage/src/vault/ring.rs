@@ -159,12 +159,23 @@ fn encode(key: &str, keys: &BTreeMap<u32, DataKey>) -> Result<Vec<u8>, OpenError
         &mut body,
         &[&place(&salt, rounds), &len.to_le_bytes(), &sealed],
     );
+    Ok(copy_with(&body))
+}
+
+/// A copy with this body and what is checked before it is looked at.
+pub(crate) fn copy_with(body: &[u8]) -> Vec<u8> {
     let mut copy = Vec::with_capacity(COPY_BYTES);
     copy.extend_from_slice(&MAGIC);
     copy.extend_from_slice(&VERSION.to_le_bytes());
-    copy.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
-    copy.append(&mut body);
-    Ok(copy)
+    copy.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    copy.extend_from_slice(body);
+    copy
+}
+
+/// How much is sealed in a copy, if it is sound.
+pub(crate) fn sealed_bytes(copy: &[u8]) -> Option<usize> {
+    let stored = decode(copy).ok()?;
+    Some(stored.sealed.len())
 }
 
 /// A sound copy; the version of a sound one that is newer than ours, `None` for damage.
