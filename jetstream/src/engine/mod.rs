@@ -448,7 +448,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.seal(now, out);
         }
         if self.poisoned.is_none() {
-            self.reclaim();
+            self.reclaim(now);
         }
         if self.poisoned.is_some() {
             self.refuse_everything(now, out);
@@ -465,7 +465,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let first = self.due.first().map(|(at, _, _)| *at);
         let backups = self.backups.values().map(|backup| backup.due);
         let restores = self.restores.values().map(|restore| restore.due);
-        first.into_iter().chain(backups).chain(restores).min()
+        let flush = self.reclaim.due();
+        let others = backups.chain(restores).chain(flush);
+        first.into_iter().chain(others).min()
     }
 
     /// Whether a push consumer waits for someone to subscribe to its deliver subject.

@@ -2,8 +2,8 @@
 
 use menes_jetstream::Timestamp;
 use menes_jetstream::engine::Options;
-use menes_jetstream::memory::MemoryLog;
-use menes_jetstream::ports::LogStore as _;
+use menes_jetstream::memory::{MemoryLog, MemoryState};
+use menes_jetstream::ports::{LogStore as _, StateStore as _};
 
 use super::server::{SECOND, Server, code, seq_of};
 
@@ -124,6 +124,33 @@ fn a_long_tail_of_the_log_is_replayed_in_portions() {
     assert_eq!(server.store("s.b"), r#"{"stream":"S","seq":26}"#);
     server.crash();
     assert_eq!(server.state("S")["messages"], 26);
+}
+
+#[test]
+fn what_was_written_a_while_ago_is_not_gone_through_again() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.settle();
+    server.engine().flush_state().expect("memory does not fail");
+    let applied = |server: &Server| MemoryState::reopen(&server.flushed).applied();
+    let before = applied(&server);
+    server.store("s.a");
+    server.pass(60 * SECOND);
+    assert_eq!(applied(&server), before, "a little is not worth a flush");
+    server.publish_with("s.a", "", &vec![1; 16 << 20]);
+    server.settle();
+    assert_eq!(applied(&server), before, "not at once");
+    server.pass(3 * SECOND);
+    assert!(applied(&server) > before);
+    assert_eq!(server.engine().next_deadline(), None);
+    // What a start goes through is not left to the next one either.
+    server.publish_with("s.a", "", &vec![1; 16 << 20]);
+    server.settle();
+    let before = applied(&server);
+    server.crash();
+    assert_eq!(server.state("S")["messages"], 3);
+    server.pass(3 * SECOND);
+    assert!(applied(&server) > before);
 }
 
 #[test]

@@ -509,6 +509,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         self.segments.write_changes(&mut txn);
         meta::write_index(entry.group, entry.index, &mut txn);
         writes.writes.append(&mut txn.into_writes().writes);
+        let bytes = entry.payload.len();
+        self.reclaim.applied(writes.writes.len(), bytes);
         writes.applied = location.map(|location| location.position);
         self.state.write(&writes)
     }
