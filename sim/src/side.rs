@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `COUNT` | every sum follows from the one before it; what was acknowledged is in it |
 //! | `COPY`, `TOTAL` | a mirror and a source come to the same as `COUNT` |
+//! | `FED` | so does a mirror that is fed by a consumer made beforehand |
 //! | `BATCH` | a batch is there as a whole, or not at all |
 //! | `FAST` | what a batch that allows no gaps stored are its first messages |
 //! | `PLAN` | a schedule for once produces one message, and is gone; others go on |
@@ -99,6 +100,11 @@ impl World {
             ),
             ("COPY", r#""mirror":{"name":"COUNT"}"#.to_owned()),
             (
+                "FED",
+                r#""mirror":{"name":"COUNT","consumer":{"name":"FEED","deliver_subject":"$JS.M.feed"}}"#
+                    .to_owned(),
+            ),
+            (
                 "TOTAL",
                 format!(
                     r#""sources":[{{"name":"COUNT"}}],"allow_msg_counter":true,"storage":"{storage}""#
@@ -121,6 +127,11 @@ impl World {
             let body = format!(r#"{{"name":"{name}",{config}}}"#);
             self.request(&format!("$JS.API.STREAM.CREATE.{name}"), "side.made", &body);
             self.settle_disk()?;
+            if name == "COUNT" {
+                let body = r#"{"stream_name":"COUNT","config":{"durable_name":"FEED","ack_policy":"flow_control","deliver_subject":"$JS.M.feed","max_ack_pending":7}}"#;
+                self.request("$JS.API.CONSUMER.CREATE.COUNT.FEED", "side.made", body);
+                self.settle_disk()?;
+            }
         }
         self.side.is_made = true;
         let header =
@@ -564,9 +575,11 @@ impl World {
             if sum_of(&body)? != sum {
                 return Err(format!("{subject} is {body} and not {sum}"));
             }
-            let copy = self.last_aside("COPY", &subject)?;
-            if copy != Some((seq, body.clone())) {
-                return Err(format!("the mirror has {copy:?} for {seq} {body}"));
+            for mirror in ["COPY", "FED"] {
+                let copy = self.last_aside(mirror, &subject)?;
+                if copy != Some((seq, body.clone())) {
+                    return Err(format!("{mirror} has {copy:?} for {seq} {body}"));
+                }
             }
             let total = self.last_aside("TOTAL", &subject)?.map(|(_, body)| body);
             if total.as_deref() != Some(body.as_str()) {

@@ -393,7 +393,10 @@ pub fn check_room(
     if stream.retention != Retention::WorkQueue {
         return Ok(());
     }
-    if config.ack_policy != AckPolicy::Explicit {
+    if !matches!(
+        config.ack_policy,
+        AckPolicy::Explicit | AckPolicy::FlowControl
+    ) {
         return Err(ApiError::work_queue_requires_explicit_ack());
     }
     if config.deliver_policy != DeliverPolicy::All {
@@ -538,7 +541,7 @@ fn fill_defaults(
     if !config.is_push() && config.max_waiting == 0 {
         config.max_waiting = DEFAULT_MAX_WAITING;
     }
-    if config.ack_wait == 0 && config.ack_policy != AckPolicy::None {
+    if config.ack_wait == 0 && matches!(config.ack_policy, AckPolicy::All | AckPolicy::Explicit) {
         config.ack_wait = DEFAULT_ACK_WAIT;
     }
     if let Some(&first) = config.backoff.first() {
@@ -582,6 +585,10 @@ fn fill_defaults(
     if config.pause_until == Some(crate::time::Timestamp::ZERO) {
         config.pause_until = None;
     }
+    if config.ack_policy == AckPolicy::FlowControl && !pedantic {
+        config.flow_control = true;
+        config.idle_heartbeat = SECOND;
+    }
     Ok(())
 }
 
@@ -623,11 +630,36 @@ fn check_acks(config: &ConsumerConfig) -> Result<(), ApiError> {
     if config.ack_wait < 0 {
         return Err(ApiError::ack_wait_negative());
     }
+    if config.ack_policy == AckPolicy::FlowControl {
+        check_flow_control_acks(config)?;
+    }
     let steps = i64::try_from(config.backoff.len()).unwrap_or(i64::MAX);
     if config.max_deliver != -1 && steps > config.max_deliver {
         return Err(ApiError::max_deliver_below_backoff());
     }
     Ok(())
+}
+
+/// A consumer whose acks are answers to flow control feeds another stream: it pushes, asks often,
+/// and never delivers twice.
+fn check_flow_control_acks(config: &ConsumerConfig) -> Result<(), ApiError> {
+    if !config.is_push() {
+        Err(ApiError::flow_control_ack_requires_push())
+    } else if !config.flow_control {
+        Err(ApiError::flow_control_ack_requires_flow_control())
+    } else if config.idle_heartbeat != SECOND {
+        Err(ApiError::stream_config(
+            "flow control ack policy heartbeat needs to be 1s",
+        ))
+    } else if config.max_ack_pending <= 0 {
+        Err(ApiError::flow_control_ack_requires_max_ack_pending())
+    } else if config.ack_wait != 0 || !config.backoff.is_empty() {
+        Err(ApiError::flow_control_ack_with_ack_wait())
+    } else if config.max_deliver > 0 {
+        Err(ApiError::flow_control_ack_with_max_deliver())
+    } else {
+        Ok(())
+    }
 }
 
 fn check_push(config: &ConsumerConfig, stream: &StreamConfig) -> Result<(), ApiError> {

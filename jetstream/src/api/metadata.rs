@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::consumer::ConsumerConfig;
+use crate::consumer::config::AckPolicy;
 use crate::stream::StreamConfig;
 
 /// Key of the level a configuration needs.
@@ -76,7 +77,12 @@ pub fn stamp_consumer(config: &mut ConsumerConfig) {
     let prioritised = config.priority_policy.is_some()
         || config.priority_timeout != 0
         || !config.priority_groups.is_empty();
-    stamp(&mut config.metadata, i32::from(paused || prioritised));
+    let level = if config.ack_policy == AckPolicy::FlowControl {
+        4
+    } else {
+        i32::from(paused || prioritised)
+    };
+    stamp(&mut config.metadata, level);
 }
 
 fn stamp(metadata: &mut Metadata, level: i32) {

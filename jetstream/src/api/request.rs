@@ -530,16 +530,12 @@ impl ConsumerRequest {
         if let Some(config) = fields
             .get_mut("config")
             .and_then(|value| value.as_object_mut())
+            && config.remove("sourcing").is_some_and(|value| value == true)
         {
-            if config.remove("sourcing").is_some_and(|value| value == true) {
-                return Err(unsupported("sourcing consumers are"));
-            }
-            if config
-                .get("ack_policy")
-                .is_some_and(|value| value == "flow_control")
-            {
-                return Err(unsupported("the flow control ack policy is"));
-            }
+            // nats-server then asks again as its older versions do.
+            return Err(ApiError::invalid_json(
+                "sourcing consumers are not supported by this version",
+            ));
         }
         let Body {
             stream_name,
@@ -559,10 +555,6 @@ impl ConsumerRequest {
             pedantic,
         })
     }
-}
-
-fn unsupported(what: &str) -> ApiError {
-    ApiError::consumer_create(format_args!("{what} not supported by this version"))
 }
 
 /// Reads the body of `CONSUMER.PAUSE`: until when, [`Timestamp::ZERO`] to resume.

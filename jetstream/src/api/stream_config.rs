@@ -459,22 +459,12 @@ fn check_markers(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiErr
 
 /// Refuses what is not built, in words that say what it is.
 fn check_features(config: &StreamConfig, features: Features) -> Result<(), ApiError> {
-    let wanted = [
-        (
-            config.allow_msg_ttl && !features.msg_ttl,
-            "per-message TTLs are",
-        ),
-        (
-            config.allow_msg_counter && config.allow_batched,
-            "fast batches of counters are",
-        ),
-    ];
-    match wanted.into_iter().find(|(asked, _)| *asked) {
-        Some((_, what)) => Err(invalid(format_args!(
-            "{what} not supported by this version"
-        ))),
-        None => Ok(()),
+    if config.allow_msg_ttl && !features.msg_ttl {
+        return Err(invalid(
+            "per-message TTLs are not supported by this version",
+        ));
     }
+    Ok(())
 }
 
 /// Everything is durable before it is acknowledged, so the mode changes nothing; it is refused

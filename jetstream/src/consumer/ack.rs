@@ -163,6 +163,9 @@ impl Consumer {
         turn: &mut Turn<'_>,
     ) -> Result<(), StoreError> {
         self.begin_turn(turn.now);
+        if self.config.ack_policy == AckPolicy::FlowControl {
+            return Ok(());
+        }
         match AckKind::parse(payload) {
             AckKind::Ack => self.settle(token, None, reply, turn),
             AckKind::Next(request) => {
@@ -252,7 +255,7 @@ impl Consumer {
         );
     }
 
-    fn settle_all(&mut self, stream_seq: StreamSeq, reply: &[u8], turn: &mut Turn<'_>) {
+    pub(super) fn settle_all(&mut self, stream_seq: StreamSeq, reply: &[u8], turn: &mut Turn<'_>) {
         let seq = stream_seq.0;
         let is_news = seq > self.settling_through;
         let is_open = self

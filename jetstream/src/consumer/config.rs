@@ -37,6 +37,9 @@ pub enum AckPolicy {
     All,
     /// Each on its own.
     Explicit,
+    /// The answer to a flow control request settles everything up to what it names. For streams
+    /// that copy others; nothing is delivered twice.
+    FlowControl,
 }
 
 /// How fast old messages are sent.

@@ -55,6 +55,9 @@ impl Consumer {
         self.collect_due(turn)?;
         self.ensure_count(turn.source)?;
         for _ in 0..burst {
+            if is_push && self.wants_confirmation() {
+                self.request_flow_control(turn);
+            }
             if if is_push {
                 self.push.is_stalled()
             } else {

@@ -87,6 +87,8 @@ use crate::time::Timestamp;
 const DEFAULT_MAX_WAITING: usize = 512;
 /// Ack wait where the configuration does not say.
 const DEFAULT_ACK_WAIT_NS: i64 = 30_000_000_000;
+/// A time that does not come, nanoseconds.
+const NEVER_NS: i64 = i64::MAX;
 
 /// What a consumer needs of the world while it acts.
 pub struct Turn<'a> {
@@ -799,6 +801,9 @@ impl Consumer {
 
     /// Nanoseconds from the `deliveries`-th delivery to the next.
     fn wait_after(&self, deliveries: u32) -> i64 {
+        if self.config.ack_policy == AckPolicy::FlowControl {
+            return NEVER_NS;
+        }
         let backoff = &self.config.backoff;
         let step = usize::try_from(deliveries.saturating_sub(1)).unwrap_or(usize::MAX);
         match backoff.get(step.min(backoff.len().saturating_sub(1))) {
@@ -810,6 +815,9 @@ impl Consumer {
 
     /// Notes when a pending delivery is due.
     fn schedule(&mut self, due: i64, seq: u64) {
+        if due == NEVER_NS {
+            return;
+        }
         self.deadlines.push(due, seq);
         self.latest_due = self.latest_due.max(due);
         let pending = &self.state.pending;

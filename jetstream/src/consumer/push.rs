@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::config::AckPolicy;
 use super::{Consumer, Turn, send_status, status};
+use crate::ids::StreamSeq;
 use crate::time::Timestamp;
 
 /// Most bytes that may be on their way to a client with flow control.
@@ -41,12 +43,29 @@ struct FlowControl {
     request: Option<Vec<u8>>,
 }
 
+impl Default for FlowControl {
+    fn default() -> Self {
+        Self {
+            window: WINDOW_START,
+            in_flight: 0,
+            asked: 0,
+            request: None,
+        }
+    }
+}
+
 impl Push {
     /// Whether the window is used up.
     pub(super) fn is_stalled(&self) -> bool {
         self.flow
             .as_ref()
             .is_some_and(|flow| flow.in_flight > flow.window)
+    }
+
+    /// Whether an answer is awaited.
+    fn is_asked(&self) -> bool {
+        let flow = self.flow.as_ref();
+        flow.is_some_and(|flow| flow.request.is_some())
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -73,12 +92,7 @@ impl Push {
 
     /// Counts a message against the window. True when the client must be asked for a confirmation.
     pub(super) fn uses_window(&mut self, size: u64) -> bool {
-        let flow = self.flow.get_or_insert(FlowControl {
-            window: WINDOW_START,
-            in_flight: 0,
-            asked: 0,
-            request: None,
-        });
+        let flow = self.flow.get_or_insert_default();
         flow.in_flight += size;
         if flow.request.is_none() {
             return flow.in_flight > flow.window / 2;
@@ -119,7 +133,16 @@ impl Consumer {
 
     /// Takes the answer to a flow control request, published on its reply subject. True when more
     /// may be sent.
-    pub fn flow_confirmed(&mut self, subject: &[u8]) -> bool {
+    ///
+    /// With acks by flow control, everything up to `last` is settled: the stream sequence that the
+    /// answer names.
+    pub fn flow_confirmed(
+        &mut self,
+        subject: &[u8],
+        last: Option<StreamSeq>,
+        turn: &mut Turn<'_>,
+    ) -> bool {
+        self.begin_turn(turn.now);
         let Some(flow) = self
             .push
             .flow
@@ -132,7 +155,20 @@ impl Consumer {
         flow.in_flight = flow.in_flight.saturating_sub(flow.asked);
         flow.asked = 0;
         flow.request = None;
+        if self.config.ack_policy == AckPolicy::FlowControl
+            && let Some(last) = last.filter(|last| *last <= self.sent.stream)
+        {
+            self.last_acked = Some(turn.now);
+            self.settle_all(last, b"", turn);
+        }
         true
+    }
+
+    /// Whether the client has to say what it has before it gets more.
+    pub(super) fn wants_confirmation(&self) -> bool {
+        self.config.ack_policy == AckPolicy::FlowControl
+            && !self.push.is_asked()
+            && self.is_stalled()
     }
 
     /// Looks whether anyone listens on the deliver subject.
@@ -174,6 +210,14 @@ impl Consumer {
             self.push.sent(turn.now);
         } else {
             self.push.lose_interest(turn.now);
+            return;
+        }
+        // The end of the stream: what it has is settled, too.
+        if self.config.ack_policy == AckPolicy::FlowControl
+            && !self.push.is_asked()
+            && self.state.pending.unsettled() > 0
+        {
+            self.request_flow_control(turn);
         }
     }
 
@@ -206,9 +250,7 @@ impl Consumer {
         self.push.requests += 1;
         let token = token(self.push.requests);
         let reply = format!("$JS.FC.{}.{}.{token}", turn.stream, self.name).into_bytes();
-        let Some(flow) = &mut self.push.flow else {
-            return;
-        };
+        let flow = self.push.flow.get_or_insert_default();
         flow.asked = flow.in_flight;
         status::write(&mut self.status, "100 FlowControl Request", &[]);
         let target = self.config.deliver_subject.as_bytes();

@@ -118,7 +118,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         let mut takes = true;
         self.attend(group, id, now, out, |consumer, turn| {
-            takes = consumer.config().ack_policy != AckPolicy::None;
+            takes = matches!(
+                consumer.config().ack_policy,
+                AckPolicy::All | AckPolicy::Explicit
+            );
             consumer.ack(&token, request.payload, request.reply, turn)
         });
         takes
@@ -145,8 +148,14 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some((group, id)) = found.filter(|_| self.poisoned.is_none()) else {
             return;
         };
-        self.attend(group, id, now, out, |consumer, _| {
-            consumer.flow_confirmed(request.subject);
+        let last = HeaderBlock::parse(request.header)
+            .ok()
+            .and_then(|header| header.get("Nats-Last-Stream"))
+            .and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
+            .filter(|last| *last > 0)
+            .map(StreamSeq);
+        self.attend(group, id, now, out, |consumer, turn| {
+            consumer.flow_confirmed(request.subject, last, turn);
             Ok(())
         });
     }

@@ -34,6 +34,10 @@ pub fn source_id(source: &StreamSource) -> u64 {
         text.push('\u{3}');
         text.push_str(&transform.dest);
     }
+    if let Some(consumer) = &source.consumer {
+        text.push('\u{4}');
+        text.push_str(&consumer.name);
+    }
     xxh3_64(text.as_bytes())
 }
 

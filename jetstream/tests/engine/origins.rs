@@ -186,6 +186,67 @@ fn a_work_queue_is_emptied_once_the_copies_are_durable() {
     assert_eq!(server.state("Q")["messages"], 0);
 }
 
+/// A consumer that settles what the answers to flow control name, delivering to `subject`.
+fn feed(server: &mut Server, stream: &str, subject: &str) {
+    let body = format!(
+        r#"{{"stream_name":"{stream}","config":{{"durable_name":"FEED","ack_policy":"flow_control","deliver_subject":"{subject}"}}}}"#
+    );
+    server.must(&format!("CONSUMER.CREATE.{stream}.FEED"), &body);
+}
+
+#[test]
+fn a_consumer_made_for_it_feeds_a_copy() {
+    let mut server = Server::new();
+    server.stream("Q", &["q.>"], r#","retention":"workqueue""#);
+    server.store("q.a");
+    feed(&mut server, "Q", "$JS.S.feed");
+    let source = r#"{"name":"Q","consumer":{"name":"FEED","deliver_subject":"$JS.S.feed"}}"#;
+    sourced(&mut server, "S", source);
+    server.store("q.b");
+    server.settle();
+    assert_eq!(content(&mut server, "S").len(), 2);
+    let first = header(&mut server, "S", 1);
+    assert!(first.contains("Nats-Stream-Source: Q:C="), "{first}");
+    // What is here is settled with the next heartbeat.
+    server.pass(2 * SECOND);
+    assert_eq!(server.state("Q")["messages"], 0);
+    let info = server.must("CONSUMER.INFO.Q.FEED", "");
+    assert_eq!(info["ack_floor"]["stream_seq"], 2, "{info}");
+    assert_eq!(info["num_ack_pending"], 0);
+    for restart in [true, false] {
+        server.store("q.c");
+        if restart {
+            server.restart();
+        } else {
+            server.crash();
+        }
+        server.pass(30 * SECOND);
+        assert_eq!(server.state("Q")["messages"], 0);
+    }
+    assert_eq!(content(&mut server, "S").len(), 4);
+    // It is not this stream's to remove.
+    server.must("STREAM.DELETE.S", "");
+    server.must("CONSUMER.INFO.Q.FEED", "");
+}
+
+#[test]
+fn a_consumer_that_wants_other_acks_feeds_nothing() {
+    let mut server = Server::new();
+    server.stream("O", &["o.>"], "");
+    server.store("o.a");
+    let body = r#"{"stream_name":"O","config":{"durable_name":"FEED","ack_policy":"none","deliver_subject":"$JS.M.feed"}}"#;
+    server.must("CONSUMER.CREATE.O.FEED", body);
+    let more = r#","consumer":{"name":"FEED","deliver_subject":"$JS.M.feed"}"#;
+    mirror(&mut server, "M", "O", more);
+    server.pass(SECOND);
+    let info = server.must("STREAM.INFO.M", "");
+    assert_eq!(info["mirror"]["error"]["err_code"], 10214, "{info}");
+    server.must("CONSUMER.DELETE.O.FEED", "");
+    feed(&mut server, "O", "$JS.M.feed");
+    server.pass(20 * SECOND);
+    assert_eq!(content(&mut server, "M"), content(&mut server, "O"));
+}
+
 #[test]
 fn a_full_stream_takes_the_rest_when_there_is_room() {
     let mut server = Server::new();
@@ -251,17 +312,19 @@ fn run(steps: &[Step]) -> Server {
     server.stream("A", &["a.>"], "");
     server.stream("B", &["b.>"], "");
     server.stream("Q", &["q.>"], r#","retention":"workqueue""#);
+    server.stream("F", &["f.>"], r#","retention":"workqueue""#);
+    feed(&mut server, "F", "$JS.S.feed");
     mirror(&mut server, "M", "A", "");
     sourced(
         &mut server,
         "S",
-        r#"{"name":"A"},{"name":"B"},{"name":"Q"}"#,
+        r#"{"name":"A"},{"name":"B"},{"name":"Q"},{"name":"F","consumer":{"name":"FEED","deliver_subject":"$JS.S.feed"}}"#,
     );
     server.settle();
     for step in steps {
         match step {
             Step::Publish(n) => {
-                let subject = format!("{}.{}", ["a", "b", "q"][usize::from(n % 3)], n % 5);
+                let subject = format!("{}.{}", ["a", "b", "q", "f"][usize::from(n % 4)], n % 5);
                 server.publish_with(&subject, "", &[*n]);
             }
             Step::Delete(n) => {
@@ -313,18 +376,18 @@ proptest! {
         }
         prop_assert!(copied.windows(2).all(|pair| pair[0].0 < pair[1].0));
         let taken = taken(&mut server, "S");
-        for name in ["A", "B", "Q"] {
+        for name in ["A", "B", "Q", "F"] {
             let seqs: Vec<u64> = taken
                 .iter()
-                .filter(|(source, _)| source == name)
+                .filter(|(source, _)| source.split(':').next() == Some(name))
                 .map(|(_, seq)| *seq)
                 .collect();
             prop_assert!(seqs.windows(2).all(|pair| pair[0] < pair[1]), "{name}: {seqs:?}");
-            if name == "Q" {
-                let last = server.state("Q")["last_seq"].as_u64().expect("a number");
+            if name == "Q" || name == "F" {
+                let last = server.state(name)["last_seq"].as_u64().expect("a number");
                 let all: Vec<u64> = (1..=last).collect();
                 prop_assert_eq!(&seqs, &all, "the work queue");
-                prop_assert_eq!(&server.state("Q")["messages"], 0);
+                prop_assert_eq!(&server.state(name)["messages"], 0);
             } else {
                 for message in content(&mut server, name) {
                     prop_assert!(seqs.contains(&message.0), "{name} {} is missing", message.0);

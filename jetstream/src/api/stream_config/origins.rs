@@ -3,7 +3,7 @@
 use menes_protocol::subject;
 
 use super::{check_mapping, invalid, is_stream_name};
-use crate::api::ApiError;
+use crate::api::{ApiError, name};
 use crate::stream::StreamConfig;
 use crate::stream::config::{StreamSource, SubjectTransform};
 
@@ -56,8 +56,8 @@ fn check_mirror(config: &StreamConfig, mirror: &StreamSource) -> Result<(), ApiE
             ApiError::mirror_with_schedules(),
         ),
         (
-            mirror.consumer.is_some(),
-            not_built("a consumer of a mirror"),
+            !is_consumer_sound(mirror),
+            ApiError::mirror_consumer_invalid(),
         ),
         (
             !mirror.filter_subject.is_empty() && !mirror.subject_transforms.is_empty(),
@@ -102,9 +102,6 @@ fn check_source(source: &StreamSource, before: &[StreamSource]) -> Result<(), Ap
     {
         return Err(ApiError::source_duplicate());
     }
-    if source.consumer.is_some() {
-        return Err(not_built("a consumer of a source"));
-    }
     if !source.filter_subject.is_empty() && !source.subject_transforms.is_empty() {
         return Err(ApiError::source_with_filter_and_transforms());
     }
@@ -126,6 +123,19 @@ fn check_source(source: &StreamSource, before: &[StreamSource]) -> Result<(), Ap
         if overlaps {
             return Err(ApiError::source_filters_overlap());
         }
+    }
+    if !is_consumer_sound(source) {
+        return Err(ApiError::source_consumer_invalid());
+    }
+    let feeds = |other: &StreamSource| {
+        let (ours, theirs) = (source.consumer.as_ref(), other.consumer.as_ref());
+        ours.zip(theirs).is_some_and(|(a, b)| a.name == b.name)
+            && source.name == other.name
+            && source.external.as_ref().map(|way| &way.api)
+                == other.external.as_ref().map(|way| &way.api)
+    };
+    if before.iter().any(feeds) {
+        return Err(ApiError::source_consumer_duplicate());
     }
     Ok(())
 }
@@ -172,6 +182,15 @@ fn all(filter: &str) -> &[u8] {
     }
 }
 
-fn not_built(what: &str) -> ApiError {
-    invalid(format_args!("{what} is not supported by this version"))
+/// Whether the consumer that feeds a copy, if one is named, can: it decides itself where to begin
+/// and what to deliver.
+fn is_consumer_sound(source: &StreamSource) -> bool {
+    let Some(consumer) = &source.consumer else {
+        return true;
+    };
+    name::is_valid(&consumer.name)
+        && subject::is_literal(consumer.deliver_subject.as_bytes())
+        && source.opt_start_seq == 0
+        && source.opt_start_time.is_none()
+        && source.filter_subject.is_empty()
 }

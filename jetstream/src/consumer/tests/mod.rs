@@ -411,6 +411,13 @@ impl World {
         .expect("a fake stream never fails");
     }
 
+    /// Answers a question of flow control.
+    pub(super) fn confirm(&mut self, subject: &str, last: Option<u64>) -> bool {
+        self.turn(|consumer, turn| {
+            consumer.flow_confirmed(subject.as_bytes(), last.map(StreamSeq), turn)
+        })
+    }
+
     pub(super) fn ack(&mut self, seq: u64) {
         self.ack_with(seq, "+ACK", "");
     }

@@ -305,7 +305,9 @@ impl Model {
             AckPolicy::Explicit => {
                 self.live.open.remove(&seq);
             }
-            AckPolicy::All => self.live.open.retain(|other, _| *other > seq),
+            AckPolicy::All | AckPolicy::FlowControl => {
+                self.live.open.retain(|other, _| *other > seq)
+            }
         }
     }
 

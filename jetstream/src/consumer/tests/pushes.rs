@@ -79,10 +79,56 @@ fn flow_control_asks_waits_and_goes_on() {
             .contains(&format!("Nats-Consumer-Stalled: {reply}\r\n")),
         "{sent:?}"
     );
-    assert!(!world.consumer.flow_confirmed(b"$JS.FC.S.C.none"));
-    assert!(world.consumer.flow_confirmed(reply.as_bytes()));
+    assert!(!world.confirm("$JS.FC.S.C.none", None));
+    assert!(world.confirm(&reply, None));
     world.deliver();
     assert!(world.sent().len() >= 8, "the window doubled");
+}
+
+#[test]
+fn answers_to_flow_control_settle_what_they_name() {
+    let config = ConsumerConfig {
+        ack_policy: AckPolicy::FlowControl,
+        ack_wait: 0,
+        max_ack_pending: 3,
+        flow_control: true,
+        idle_heartbeat: 1_000_000_000,
+        ..push_config()
+    };
+    let mut world = World::new(config);
+    for _ in 0..5 {
+        world.publish("a", "x");
+    }
+    world.deliver();
+    let sent = world.sent();
+    let shown: Vec<_> = sent.iter().map(|s| s.status().to_owned()).collect();
+    assert_eq!(shown, ["", "", "", "100 FlowControl Request"]);
+    // Neither an ack nor time settles or repeats anything.
+    world.ack(1);
+    world.advance(100 * SECOND);
+    world.deliver();
+    assert!(
+        world
+            .sent()
+            .iter()
+            .all(|s| s.status() == "100 Idle Heartbeat")
+    );
+    assert_eq!(world.info().num_ack_pending, 3);
+    assert!(world.confirm(&sent[3].reply, Some(2)));
+    world.deliver();
+    let sent = world.sent();
+    let shown: Vec<_> = sent.iter().map(|s| s.status().to_owned()).collect();
+    assert_eq!(shown, ["", "", "100 FlowControl Request"]);
+    assert_eq!(world.info().ack_floor.stream_seq, 2);
+    // What was not sent is not settled.
+    assert!(world.confirm(&sent[2].reply, Some(9)));
+    world.deliver();
+    let sent = world.sent();
+    assert_eq!(sent[0].status(), "100 FlowControl Request");
+    assert!(world.confirm(&sent[0].reply, Some(5)));
+    assert_eq!(world.info().num_ack_pending, 0);
+    world.advance(SECOND);
+    assert_eq!(world.sent()[0].status(), "100 Idle Heartbeat");
 }
 
 #[test]

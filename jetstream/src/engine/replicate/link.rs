@@ -44,7 +44,7 @@ pub(crate) struct Link {
     transforms: Vec<Transform>,
     /// Number of its subscription, new for every consumer.
     pub(super) listener: u64,
-    /// Name of the consumer, which is also the last token of its subjects.
+    /// Name of the consumer that was asked for, and the last token of the subjects of this side.
     pub(super) consumer: String,
     pub(super) phase: Phase,
     /// When something is due.
@@ -56,6 +56,8 @@ pub(crate) struct Link {
     pub(super) proposed: u64,
     /// Last delivery of the consumer.
     pub(super) delivered: u64,
+    /// Sequence of the origin that it brought, 0 for none.
+    pub(super) brought: u64,
     /// Records on their way through the log.
     pub(super) in_flight: u64,
     pub(super) lag: u64,
@@ -130,6 +132,7 @@ impl Link {
             acks: false,
             proposed: 0,
             delivered: 0,
+            brought: 0,
             in_flight: 0,
             lag: 0,
             heard: None,
@@ -140,6 +143,9 @@ impl Link {
 
     /// Subject where the origin's messages arrive, on this side.
     pub(super) fn deliver_subject(&self) -> String {
+        if let Some(durable) = &self.source.consumer {
+            return durable.deliver_subject.clone();
+        }
         let kind = if self.is_mirror { 'M' } else { 'S' };
         match &self.source.external {
             Some(external) if !external.deliver.is_empty() => {
@@ -161,9 +167,36 @@ impl Link {
         }
     }
 
-    /// The request for a consumer that begins behind `position`: subject and body.
+    /// Whether a consumer that was made for it feeds it.
+    pub(super) fn is_fed(&self) -> bool {
+        self.source.consumer.is_some()
+    }
+
+    /// Why an answer about the consumer that feeds it will not do.
+    pub(super) fn unfit(&self, policy: AckPolicy) -> Option<ApiError> {
+        let is_unfit = self.is_fed() && policy != AckPolicy::FlowControl;
+        is_unfit.then(|| {
+            if self.is_mirror {
+                ApiError::mirror_consumer_requires_flow_control_ack()
+            } else {
+                ApiError::source_consumer_requires_flow_control_ack()
+            }
+        })
+    }
+
+    /// The request for a consumer that begins behind `position`, or for the one that feeds it to
+    /// begin behind what it settled: subject and body.
     pub(super) fn request(&self, position: StreamSeq) -> (String, Vec<u8>) {
         let source = &self.source;
+        if let Some(durable) = &source.consumer {
+            let subject = format!(
+                "{}.CONSUMER.RESET.{}.{}",
+                self.api(),
+                source.name,
+                durable.name
+            );
+            return (subject, Vec::new());
+        }
         let filters: Vec<&str> = source
             .subject_transforms
             .iter()
@@ -229,7 +262,8 @@ impl Link {
     /// The request to remove its consumer, if there may be one.
     pub(super) fn removal(&self) -> Option<String> {
         let (api, name, consumer) = (self.api(), &self.source.name, &self.consumer);
-        (!consumer.is_empty()).then(|| format!("{api}.CONSUMER.DELETE.{name}.{consumer}"))
+        (!consumer.is_empty() && !self.is_fed())
+            .then(|| format!("{api}.CONSUMER.DELETE.{name}.{consumer}"))
     }
 
     /// Gives up the consumer and asks for another one later.
@@ -309,6 +343,10 @@ impl Link {
         if let Some(external) = &source.external {
             name.push(':');
             name.push_str(&short_hash(&external.api));
+        }
+        if let Some(durable) = &source.consumer {
+            name.push_str(":C=");
+            name.push_str(&short_hash(&durable.name));
         }
         let or_all = |text: &str| if text.is_empty() { ">" } else { text }.to_owned();
         if source.subject_transforms.is_empty() {

@@ -35,6 +35,7 @@ use super::{Application, Change, Engine, StreamGroup};
 use crate::api::ApiError;
 use crate::api::response::SourceInfo;
 use crate::consumer::AckToken;
+use crate::consumer::config::AckPolicy;
 use crate::ids::{AccountName, GroupId, StreamSeq};
 use crate::ports::{Entry, LogStore, Outbox, StateStore};
 use crate::record::{self, Tag};
@@ -69,6 +70,22 @@ struct Answer {
     error: Option<ApiError>,
     #[serde(default)]
     num_pending: u64,
+    #[serde(default)]
+    config: Settings,
+    #[serde(default)]
+    delivered: Delivered,
+}
+
+#[derive(Default, Deserialize)]
+struct Settings {
+    #[serde(default)]
+    ack_policy: AckPolicy,
+}
+
+#[derive(Default, Deserialize)]
+struct Delivered {
+    #[serde(default)]
+    stream_seq: u64,
 }
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
@@ -134,6 +151,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return Err(Some(error));
         }
         if let Some(link) = self.link(group, id) {
+            if let Some(error) = link.unfit(answer.config.ack_policy) {
+                return Err(Some(error));
+            }
+            if link.is_fed() && link.phase == Phase::Asking {
+                // What it settled is here, or was wanted by nobody.
+                link.brought = answer.delivered.stream_seq;
+            }
             link.error = None;
             // Messages may have come before the answer.
             if link.phase == Phase::Asking {
@@ -159,6 +183,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(link) = self.link(group, id) else {
             return Ok(());
         };
+        if link.is_early() {
+            return Ok(());
+        }
         link.is_alive(now);
         if !message.reply.is_empty() {
             link.flow = message.reply.to_vec();
@@ -188,8 +215,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return;
         }
         let question = std::mem::take(&mut link.flow);
+        let header = format!(
+            "NATS/1.0\r\nNats-Last-Consumer: {}\r\nNats-Last-Stream: {}\r\n\r\n",
+            link.delivered, link.brought
+        );
         if let Some(target) = self.groups.get(&group) {
-            send(&target.account, &question, b"", b"", out);
+            send(&target.account, &question, header.as_bytes(), b"", out);
         }
     }
 
@@ -208,6 +239,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(link) = self.link(group, id) else {
             return Ok(());
         };
+        if link.is_early() || !link.is_delivered_by(&token) {
+            return Ok(());
+        }
         link.is_alive(now);
         let delivery = token.consumer_seq.0;
         if delivery <= link.delivered {
@@ -219,6 +253,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         link.delivered = delivery;
         link.lag = token.pending;
         let seq = token.stream_seq;
+        link.brought = seq.0;
         let is_known = seq.0 <= link.proposed;
         if is_known && !link.acks {
             return Ok(());
@@ -438,10 +473,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let position = position(link, stream);
         link.consumer = name;
         link.listener = listener;
-        link.acks = removes;
+        link.acks = removes && !link.is_fed();
         link.phase = Phase::Asking;
         link.proposed = position.0;
         link.delivered = 0;
+        link.brought = 0;
         link.due = now.plus(link::ANSWER);
         self.listeners.by_number.insert(listener, (group, id));
         self.changes.push(Change::Listen {
@@ -573,6 +609,18 @@ pub(super) struct Request {
 }
 
 impl Link {
+    /// Whether what comes was sent before its consumer began again.
+    fn is_early(&self) -> bool {
+        self.is_fed() && self.phase == Phase::Asking
+    }
+
+    /// Whether it is its own consumer that delivers.
+    fn is_delivered_by(&self, token: &AckToken<'_>) -> bool {
+        let consumer = self.source.consumer.as_ref();
+        let consumer = consumer.map_or(&self.consumer, |durable| &durable.name);
+        token.stream == self.source.name.as_bytes() && token.consumer == consumer.as_bytes()
+    }
+
     fn is_of(&self, tag: Tag) -> bool {
         match tag {
             Tag::Mirror { .. } => self.is_mirror,
