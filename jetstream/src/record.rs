@@ -69,6 +69,8 @@ pub enum Tag {
         batch: u64,
         /// Nothing behind a refused message of the batch is stored.
         is_strict: bool,
+        /// Its body is the new sum of a counter.
+        is_counted: bool,
     },
     /// It is stored with the others of its block or not at all.
     Batch {
@@ -92,7 +94,14 @@ impl Tag {
             Self::Source { id, previous, seq } => (3, Some([id, previous, seq])),
             Self::Batch { index, total } => (4, Some([index, total, 0])),
             Self::Counter => (5, None),
-            Self::Fast { batch, is_strict } => (7, Some([batch, u64::from(is_strict), 0])),
+            Self::Fast {
+                batch,
+                is_strict,
+                is_counted,
+            } => {
+                let numbers = [batch, u64::from(is_strict), u64::from(is_counted)];
+                (7, Some(numbers))
+            }
             Self::Schedule { seq, due } => (6, Some([seq, due.0.cast_unsigned(), 0])),
         };
         out.put_u8(if numbers.is_some() { 1 + 3 * 8 } else { 1 });
@@ -144,6 +153,7 @@ impl Tag {
                 let tag = Self::Fast {
                     batch: number(0)?,
                     is_strict: number(1)? != 0,
+                    is_counted: number(2)? != 0,
                 };
                 (tag, 3)
             }
@@ -511,6 +521,12 @@ mod tests {
             Tag::Fast {
                 batch: 1,
                 is_strict: true,
+                is_counted: false,
+            },
+            Tag::Fast {
+                batch: 2,
+                is_strict: false,
+                is_counted: true,
             },
         ];
         let mut builder = BlockBuilder::tagged(Timestamp(1000));

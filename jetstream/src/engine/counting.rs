@@ -23,6 +23,8 @@ pub(super) struct Counts {
     queue: VecDeque<Waiting>,
     /// Increments that have to be counted again, ahead of the others.
     again: Vec<Waiting>,
+    /// It had its turn last, and lets fast batches go first if any wait.
+    went_last: bool,
 }
 
 impl Counts {
@@ -67,7 +69,7 @@ pub(super) struct Increment {
 }
 
 /// The counters of a stream, as they will be when what was counted is applied.
-type Totals = BTreeMap<Vec<u8>, Result<Counter, Broken>>;
+pub(super) type Totals = BTreeMap<Vec<u8>, Result<Counter, Broken>>;
 
 impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// Takes a client's message for a stream of counters.
@@ -111,17 +113,20 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// Counts what waits in streams that have nothing on its way.
     pub(super) fn count(&mut self, now: Timestamp, out: &mut dyn Outbox) {
         for group in std::mem::take(&mut self.counting) {
-            let is_on_its_way = self.sealed.iter().any(|(entry, context)| {
-                entry.group == group || self.concerned(entry, context) == Some(group)
-            });
+            let is_idle = self.is_idle(group);
             let Some(target) = self.groups.get_mut(&group) else {
                 continue;
             };
-            let is_idle = target.waiting == 0 && target.builder.is_none() && !is_on_its_way;
             if !is_idle && self.poisoned.is_none() {
                 self.counting.insert(group);
                 continue;
             }
+            let is_waited_for = target.fast.waits() && self.poisoned.is_none();
+            if std::mem::take(&mut target.counts.went_last) && is_waited_for {
+                self.counting.insert(group);
+                continue;
+            }
+            target.counts.went_last = true;
             let again = std::mem::take(&mut target.counts.again);
             for waiting in again.into_iter().rev() {
                 target.counts.queue.push_front(waiting);
@@ -145,6 +150,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.counting.insert(group);
             }
         }
+    }
+
+    /// Whether nothing of a stream is on its way.
+    pub(super) fn is_idle(&self, group: GroupId) -> bool {
+        let is_on_its_way = self.sealed.iter().any(|(entry, context)| {
+            entry.group == group || self.concerned(entry, context) == Some(group)
+        });
+        let target = self.groups.get(&group);
+        !is_on_its_way
+            && target.is_none_or(|target| target.waiting == 0 && target.builder.is_none())
     }
 
     fn count_one(
@@ -205,7 +220,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     }
 
     /// A message with its sum; `None` when there is none.
-    fn counted(
+    pub(super) fn counted(
         &mut self,
         group: GroupId,
         message: &Increment,
@@ -244,9 +259,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let Some(target) = self.groups.get_mut(&entry.group) else {
             return;
         };
-        let spans = record::records(&entry.payload).into_iter().flatten();
-        for (span, (reply, outcome)) in spans.zip(replies.iter().zip(outcomes)) {
-            if *outcome != PublishOutcome::Outdated {
+        let Some(mut records) = record::records(&entry.payload) else {
+            return;
+        };
+        for (reply, outcome) in replies.iter().zip(outcomes) {
+            let Some(span) = records.next() else {
+                return;
+            };
+            // Batches see to theirs.
+            if *outcome != PublishOutcome::Outdated || records.tag() != Tag::Counter {
                 continue;
             }
             let increment = Increment {

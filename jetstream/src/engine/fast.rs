@@ -17,13 +17,14 @@ use std::time::Duration;
 use menes_protocol::headers::{HeaderBlock, HeaderBuilder};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::counting::{Increment, Totals};
 use super::gather::Record;
 use super::request::send;
 use super::{Application, Engine, Publish, StreamGroup, next_random};
 use crate::api::request::{REQUIRED_LEVEL_HEADER, check_required_level};
 use crate::api::{self, ApiError, json};
 use crate::ids::GroupId;
-use crate::ports::{Entry, LogStore, Outbox, StateStore};
+use crate::ports::{Entry, LogStore, Outbox, StateStore, StoreError};
 use crate::record::{self, Tag};
 use crate::stream::PublishOutcome;
 use crate::time::Timestamp;
@@ -136,6 +137,8 @@ struct Waiting {
     subject: Vec<u8>,
     header: Vec<u8>,
     payload: Vec<u8>,
+    /// It was on its way already, and is to be counted again.
+    is_prepared: bool,
 }
 
 /// An unfinished batch.
@@ -181,6 +184,11 @@ impl FastBatches {
             *room = 0;
         }
         self.queue.pop_front()
+    }
+
+    /// Whether messages wait for their turn.
+    pub(super) fn waits(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     pub(super) fn due(&self) -> Option<Timestamp> {
@@ -274,7 +282,12 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         message: Publish<'_>,
         out: &mut dyn Outbox,
     ) -> Result<(), ApiError> {
-        let open: usize = self.groups.values().map(|target| target.fast.len()).sum();
+        // Looked at where one more begins.
+        let begins = Step::parse(message.reply).is_some_and(|step| step.seq == 1);
+        let open = match begins {
+            true => self.groups.values().map(|target| target.fast.len()).sum(),
+            false => 0_usize,
+        };
         let Some(target) = self.groups.get_mut(&group) else {
             return Err(ApiError::stream_not_found());
         };
@@ -348,6 +361,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 subject: message.subject.to_vec(),
                 header,
                 payload: message.payload.to_vec(),
+                is_prepared: false,
             });
             self.fast.insert(group);
         }
@@ -455,24 +469,32 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
     /// Proposes what waits in streams that have none of it on its way.
     pub(super) fn propose_fast(&mut self, now: Timestamp, out: &mut dyn Outbox) {
         for group in std::mem::take(&mut self.fast) {
+            let is_idle = self.is_idle(group);
             let Some(target) = self.groups.get_mut(&group) else {
                 continue;
             };
-            if target.fast.in_flight > 0 && self.poisoned.is_none() {
+            // A sum follows from everything before it.
+            let waits = target.fast.in_flight > 0 || (target.stream.counts() && !is_idle);
+            if waits && self.poisoned.is_none() {
                 self.fast.insert(group);
                 continue;
             }
             // All of it has to be one entry.
             self.seal_publishes(group);
             let mut room = self.options.max_entry_bytes;
+            let mut totals = Totals::new();
             while let Some(next) = self
                 .groups
                 .get_mut(&group)
                 .and_then(|target| target.fast.take(&mut room))
             {
-                if let Some(error) = self.propose_one_fast(group, now, &next) {
-                    let outcome = PublishOutcome::Refused(error);
-                    self.settle_fast(group, &next.reply, &outcome, out);
+                match self.propose_one_fast(group, now, &next, &mut totals) {
+                    Ok(None) => {}
+                    Ok(Some(error)) => {
+                        let outcome = PublishOutcome::Refused(error);
+                        self.settle_fast(group, &next.reply, &outcome, out);
+                    }
+                    Err(error) => self.poison(error),
                 }
             }
             if let Some(target) = self.groups.get(&group)
@@ -489,37 +511,60 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         group: GroupId,
         now: Timestamp,
         message: &Waiting,
-    ) -> Option<ApiError> {
-        let target = self.groups.get_mut(&group)?;
+        totals: &mut Totals,
+    ) -> Result<Option<ApiError>, StoreError> {
+        let Some(target) = self.groups.get_mut(&group) else {
+            return Ok(None);
+        };
         let Some(step) = Step::parse(&message.reply) else {
-            return Some(ApiError::batch_pattern_invalid());
+            return Ok(Some(ApiError::batch_pattern_invalid()));
         };
         if !target.fast.open.contains_key(step.id) {
-            return Some(ApiError::batch_id_unknown());
+            return Ok(Some(ApiError::batch_id_unknown()));
         }
         let random = &mut self.random;
-        let incoming = target
-            .stream
-            .prepare(&message.subject, &message.header, || {
-                next_random(random) as u32
-            });
+        let mut increment = Increment {
+            tag: Tag::Client,
+            subject: message.subject.clone(),
+            header: message.header.clone(),
+            payload: message.payload.clone(),
+        };
+        if !message.is_prepared {
+            let incoming = target
+                .stream
+                .prepare(&message.subject, &message.header, || {
+                    next_random(random) as u32
+                });
+            increment.subject = incoming.subject.into_owned();
+            increment.header = incoming.header.into_owned();
+        }
+        let counted = match target.stream.counts() {
+            // Where there is no sum, applying it tells why.
+            true => self.counted(group, &increment, totals)?,
+            false => None,
+        };
+        let (header, payload) = match &counted {
+            Some(counted) => (&counted.header[..], &counted.payload[..]),
+            None => (&increment.header[..], &increment.payload[..]),
+        };
         let record = Record {
             tag: Tag::Fast {
                 batch: xxh3_64(step.id),
                 is_strict: !step.gaps_are_fine,
+                is_counted: counted.is_some(),
             },
             reply: &message.reply,
-            subject: &incoming.subject,
-            header: &incoming.header,
-            payload: &message.payload,
+            subject: &increment.subject,
+            header,
+            payload,
         };
-        match self.gather(group, now, record) {
-            Ok(()) => {
-                self.groups.get_mut(&group)?.fast.in_flight += 1;
-                None
-            }
-            Err(error) => Some(error),
+        let result = self.gather(group, now, record);
+        if result.is_ok()
+            && let Some(target) = self.groups.get_mut(&group)
+        {
+            target.fast.in_flight += 1;
         }
+        Ok(result.err())
     }
 
     /// What became of the messages in an entry.
@@ -534,10 +579,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return;
         };
         let mut is_any = false;
+        let mut again = Vec::new();
         for (place, reply) in replies.enumerate() {
-            if records.next().is_none() {
+            let Some(span) = records.next() else {
                 break;
-            }
+            };
             let Tag::Fast { .. } = records.tag() else {
                 continue;
             };
@@ -545,7 +591,27 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             if let Some(target) = self.groups.get_mut(&entry.group) {
                 target.fast.in_flight = target.fast.in_flight.saturating_sub(1);
             }
-            self.settle_fast(entry.group, reply, &outcome(place), out);
+            let outcome = outcome(place);
+            if outcome == PublishOutcome::Outdated {
+                again.push(Waiting {
+                    reply: reply.to_vec(),
+                    subject: span.subject(&entry.payload).to_vec(),
+                    header: span.header(&entry.payload).to_vec(),
+                    // An increment has no body; what is here is the sum.
+                    payload: Vec::new(),
+                    is_prepared: true,
+                });
+                continue;
+            }
+            self.settle_fast(entry.group, reply, &outcome, out);
+        }
+        if !again.is_empty()
+            && let Some(target) = self.groups.get_mut(&entry.group)
+        {
+            for waiting in again.into_iter().rev() {
+                target.fast.queue.push_front(waiting);
+            }
+            self.fast.insert(entry.group);
         }
         if is_any {
             self.schedule_batches(entry.group);

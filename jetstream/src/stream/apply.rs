@@ -66,8 +66,10 @@ impl Stream {
         edit.open_block(at, index, declared, block);
         // Fast batches that ended in this block with a refused message.
         let mut ended = BTreeSet::new();
-        // Counters of which an increment in this block has to be counted again.
+        // Counters of which an increment in this block has to be counted again, and fast batches of
+        // which one has to.
         let mut outdated: BTreeSet<&[u8]> = BTreeSet::new();
+        let mut postponed = BTreeSet::new();
         let mut ordinal = 0;
         let is_batch = is_batch(block);
         let refused = if is_batch {
@@ -91,7 +93,9 @@ impl Stream {
                     PublishOutcome::Refused(ApiError::batch_id_unknown())
                 }
                 // Those behind it would overtake it.
-                None if proposed.tag == Tag::Counter && outdated.contains(proposed.subject()) => {
+                None if proposed.is_counted() && outdated.contains(proposed.subject())
+                    || proposed.batch().is_some_and(|id| postponed.contains(&id)) =>
+                {
                     edit.pass_over(ordinal);
                     PublishOutcome::Outdated
                 }
@@ -99,10 +103,11 @@ impl Stream {
             };
             if outcome == PublishOutcome::Outdated {
                 outdated.insert(proposed.subject());
-            }
-            if let Tag::Fast {
+                postponed.extend(proposed.batch());
+            } else if let Tag::Fast {
                 batch,
                 is_strict: true,
+                ..
             } = proposed.tag
                 && outcome.is_refusal()
             {
@@ -152,7 +157,25 @@ impl<'b> Proposed<'b> {
     }
     /// Whether its batch ended before it.
     fn is_behind(&self, ended: &BTreeSet<u64>) -> bool {
-        matches!(self.tag, Tag::Fast { batch, is_strict: true } if ended.contains(&batch))
+        matches!(self.tag, Tag::Fast { batch, is_strict: true, .. } if ended.contains(&batch))
+    }
+    /// Whether it is a client's increment with the sum that was found for it.
+    fn is_counted(&self) -> bool {
+        matches!(
+            self.tag,
+            Tag::Counter
+                | Tag::Fast {
+                    is_counted: true,
+                    ..
+                }
+        )
+    }
+    /// The fast batch that it belongs to.
+    fn batch(&self) -> Option<u64> {
+        match self.tag {
+            Tag::Fast { batch, .. } => Some(batch),
+            _ => None,
+        }
     }
 }
 
@@ -417,7 +440,7 @@ impl Edit<'_, '_, '_> {
             Some(ApiError::counter_increment_invalid())
         } else if !self.stream.limits.counter {
             Some(ApiError::counter_disabled())
-        } else if record.tag == Tag::Counter {
+        } else if record.is_counted() {
             None
         } else if !record.payload().is_empty() {
             Some(ApiError::counter_with_payload())
@@ -449,13 +472,11 @@ impl Edit<'_, '_, '_> {
         };
         let follows = counter.leads_to(directives.increment, record.payload());
         match record.tag {
-            Tag::Counter if follows => Ok(None),
+            _ if record.is_counted() && follows => Ok(None),
             Tag::Source { .. } if follows => Ok(None),
             Tag::Source { .. } if counter::sum_of(record.payload()).is_err() => {
                 refuse(ApiError::counter_broken())
             }
-            // Fast batches of counters are not counted.
-            Tag::Fast { .. } => refuse(ApiError::batch_disabled()),
             Tag::Source { .. } => refuse(ApiError::expected_sequence_does_not_match()),
             _ => Ok(Some(PublishOutcome::Outdated)),
         }
