@@ -232,6 +232,8 @@ pub struct Stream {
     next_ttl: Option<Timestamp>,
     /// When the first schedule is due.
     next_schedule: Option<Timestamp>,
+    /// The first and last sequence that may be schedules from before they were switched on.
+    unscheduled: Option<(u64, u64)>,
     /// Messages below it have no age limit although the stream has one.
     ageless_below: u64,
     dedup: Option<Box<Dedup>>,
@@ -373,6 +375,9 @@ impl Stream {
             stream.oldest = block.first_time;
         }
         stream.next_ttl = ttl::next(rows, group)?;
+        if stream.limits.schedules {
+            stream.load_unscheduled(rows)?;
+        }
         stream.load_next_schedule(rows)?;
         stream.origins = Origins::load(rows, group)?;
         Ok(stream)
@@ -396,6 +401,7 @@ impl Stream {
             oldest: NEVER,
             next_ttl: None,
             next_schedule: None,
+            unscheduled: None,
             ageless_below: 0,
             dedup: None,
             origins: Origins::default(),

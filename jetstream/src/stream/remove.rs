@@ -178,6 +178,7 @@ impl Stream {
         }
         if self.next_schedule.take().is_some() {
             schedules::delete_all(self.group, cx.txn);
+            self.unscheduled = None;
         }
         let mut edit = Edit::new(self, cx, removed);
         edit.forget();
@@ -305,6 +306,7 @@ impl Stream {
         if limits.duplicate_window != self.limits.duplicate_window {
             self.settle_duplicates(limits.duplicate_window.is_some(), cx)?;
         }
+        let schedules_begin = limits.schedules && !self.limits.schedules;
         let per_subject_lowered = limits.per_subject < self.limits.per_subject;
         self.config = config;
         self.limits = limits;
@@ -315,6 +317,9 @@ impl Stream {
         }
         if per_subject_lowered {
             edit.evict_per_subject()?;
+        }
+        if schedules_begin {
+            edit.look_for_schedules();
         }
         edit.finish()?;
         self.advance(now, cx, removed)
@@ -377,6 +382,7 @@ impl Stream {
         self.oldest = NEVER;
         self.next_ttl = None;
         self.next_schedule = None;
+        self.unscheduled = None;
         self.dedup = None;
         self.recent.clear();
         self.memory.clear();

@@ -27,11 +27,16 @@ use crate::txn::Txn;
 
 const BY_TIME: &[u8] = b"schedule-due/";
 const BY_SUBJECT: &[u8] = b"schedule/";
+const UNSCHEDULED: &[u8] = b"schedule-scan/";
 const PURGE: &str = "purge";
 /// Stands for a time zone that is named and has no name.
 pub(super) const NAMELESS_ZONE: &[u8] = b" ";
 /// Schedules looked at in one go.
 const MAX_DUE: usize = super::few_in_tests(1024);
+/// Blocks looked through for schedules in one go.
+const MAX_BLOCKS: usize = super::few_in_tests(64);
+/// How the field of a header that makes a message a schedule begins.
+const FIELD: &[u8] = b"Nats-Schedule:";
 
 /// A message that a schedule produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +88,7 @@ pub(super) fn is_schedule(header: &[u8]) -> bool {
 impl Stream {
     /// Makes a schedule replace the one before it on its subject.
     pub(super) fn schedule_rolls_up(&self, header: &[u8]) -> Option<Bytes> {
-        if !self.limits.schedules || memchr::memmem::find(header, b"Nats-Schedule:").is_none() {
+        if !self.limits.schedules || memchr::memmem::find(header, FIELD).is_none() {
             return None;
         }
         let block = HeaderBlock::parse(header).ok()?;
@@ -183,7 +188,25 @@ impl Stream {
         self.next_schedule
     }
 
+    /// Reads what has to be looked through for schedules.
+    pub(super) fn load_unscheduled(&mut self, rows: Rows<'_>) -> Result<(), StoreError> {
+        let key = prefix(UNSCHEDULED, self.group);
+        let Some(value) = rows.get(Table::Meta, &key)? else {
+            return Ok(());
+        };
+        let (numbers, _) = value.as_chunks::<8>();
+        let [from, to] = numbers else {
+            return Err(corrupt(self.group, "where schedules are looked for"));
+        };
+        self.unscheduled = Some((u64::from_be_bytes(*from), u64::from_be_bytes(*to)));
+        Ok(())
+    }
+
     pub(super) fn load_next_schedule(&mut self, rows: Rows<'_>) -> Result<(), StoreError> {
+        if self.unscheduled.is_some() {
+            self.next_schedule = Some(Timestamp::ZERO);
+            return Ok(());
+        }
         let prefix = prefix(BY_TIME, self.group);
         let found = rows.seek(Table::Meta, &prefix, Seek::AtOrAfter)?;
         self.next_schedule = found
@@ -213,7 +236,7 @@ impl Stream {
         }
         due.sort_unstable_by_key(|(seq, _, _)| *seq);
         let mut produced = Vec::new();
-        let mut is_stale = false;
+        let mut is_stale = self.unscheduled.is_some();
         for (_, at, message) in due {
             let made = match &message {
                 Some(message) => self.produce(message, at, now, view)?,
@@ -427,7 +450,78 @@ impl Edit<'_, '_, '_> {
                 self.cx.txn.delete(Table::Meta, key);
             }
         }
+        self.find_schedules()?;
         self.stream.load_next_schedule(Rows::Txn(self.cx.txn))
+    }
+
+    /// Begins to look for schedules that were stored when they were not switched on: copies of
+    /// another stream's.
+    pub(super) fn look_for_schedules(&mut self) {
+        let counters = &self.stream.counters;
+        let all = (counters.first, counters.last);
+        self.set_unscheduled((counters.messages > 0).then_some(all));
+    }
+
+    fn set_unscheduled(&mut self, unscheduled: Option<(u64, u64)>) {
+        let key = prefix(UNSCHEDULED, self.stream.group);
+        match unscheduled {
+            Some((from, to)) => {
+                let value = [from.to_be_bytes(), to.to_be_bytes()].concat();
+                self.cx.txn.put(Table::Meta, key, value);
+                self.stream.next_schedule = Some(Timestamp::ZERO);
+            }
+            None => self.cx.txn.delete(Table::Meta, key),
+        }
+        self.stream.unscheduled = unscheduled;
+    }
+
+    /// Looks through some more blocks for schedules from before they were switched on.
+    fn find_schedules(&mut self) -> Result<(), StoreError> {
+        let Some((mut from, to)) = self.stream.unscheduled else {
+            return Ok(());
+        };
+        for _ in 0..MAX_BLOCKS {
+            let rows = Rows::Txn(self.cx.txn);
+            let next = self.stream.next_live(rows, self.cx.cache, from)?;
+            let Some((slot, first)) = next.filter(|(_, first)| *first <= to) else {
+                self.set_unscheduled(None);
+                return Ok(());
+            };
+            from = self.cx.cache.block(slot).end();
+            match self.stream.load_data(self.cx.log, self.cx.cache, slot) {
+                Err(error) if error.kind == StoreErrorKind::Corrupt => continue,
+                loaded => loaded?,
+            }
+            let data = self.cx.cache.data(slot);
+            if data.is_some_and(|(bytes, _)| memchr::memmem::find(bytes, FIELD).is_some()) {
+                self.schedule_stored(first, from)?;
+            }
+        }
+        self.set_unscheduled(Some((from, to)));
+        Ok(())
+    }
+
+    /// Makes schedules of the messages from one sequence to another that are the last ones of
+    /// their subjects.
+    fn schedule_stored(&mut self, from: u64, to: u64) -> Result<(), StoreError> {
+        let now = self.stream.counters.log_time;
+        for seq in from..to {
+            let message = self.stream.message(StreamSeq(seq), &mut self.cx.view())?;
+            let Some(message) = message else {
+                continue;
+            };
+            let Ok(directives) = Directives::parse(message.header()) else {
+                continue;
+            };
+            let Ok(Some(first)) = occurrence(&directives, message.time(), now) else {
+                continue;
+            };
+            let number = self.subject(&message.block, message.subject())?;
+            if self.subject_last(number)? == seq {
+                self.set_schedule(message.subject(), Some((seq, first.at)))?;
+            }
+        }
+        Ok(())
     }
 
     fn schedule_of(&self, subject: &[u8]) -> Result<Option<(u64, Timestamp)>, StoreError> {
@@ -477,7 +571,7 @@ impl Edit<'_, '_, '_> {
 
 /// Deletes every row of a group.
 pub(super) fn delete_all(group: GroupId, txn: &mut Txn<'_>) {
-    for kind in [BY_TIME, BY_SUBJECT] {
+    for kind in [BY_TIME, BY_SUBJECT, UNSCHEDULED] {
         let prefix = prefix(kind, group);
         txn.delete_range(Table::Meta, prefix.clone(), behind_prefix(prefix));
     }
