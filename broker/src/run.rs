@@ -15,6 +15,7 @@ mod reload;
 mod signals;
 mod store_dir;
 
+use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,7 +37,7 @@ use crate::listener;
 use crate::logging::{FATAL, LogOptions, Logging};
 use crate::management;
 use crate::monitoring::{self, Monitor};
-use crate::server::{Server, ServerHandle};
+use crate::server::{Server, ServerHandle, Shared};
 use crate::streams::{Streams, StreamsError, StreamsHandle, StreamsOptions};
 use crate::system::{self, Reload, RunningSystem};
 use crate::tls::{Prepared, Tls, TlsError};
@@ -124,18 +125,16 @@ fn start_logging(options: &LogOptions) -> Result<Logging, RunError> {
 
 fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     let mut settings = asked.clone();
-    if let Some(streams) = &mut settings.jetstream {
-        store_dir::prepare(streams)?;
-        settings.server.jetstream = true;
-        settings.server.domain.clone_from(&streams.domain);
-        settings.server.ocsp.folder = streams.store_dir.as_deref().and_then(beside);
-    }
+    prepare_streams(&mut settings)?;
     settings.server.ports.extend(settings.memphis_port);
 
-    let streams = settings.jetstream.as_ref().map(|_| Streams::default());
-    let hooks = streams.as_ref().map(Streams::hooks).unwrap_or_default();
-    let status = streams.as_ref().map(|streams| Arc::clone(streams.status()));
-    let mut server = Server::new(settings.server.clone(), hooks);
+    // Also where there are none: a reload may switch them on.
+    let engine = Streams::default();
+    if settings.jetstream.is_none() {
+        engine.stay_off();
+    }
+    let status = Some(Arc::clone(engine.status()));
+    let mut server = Server::new(settings.server.clone(), engine.hooks());
     announce::start(&server, &settings);
 
     server.bind()?;
@@ -179,9 +178,9 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         }
         None => None,
     };
-    let mut streams = match (&settings.jetstream, streams) {
-        (Some(_), Some(streams)) => Some(start_streams(&settings, &asked, streams, &server)?),
-        _ => None,
+    let mut streams = match &settings.jetstream {
+        Some(_) => Some(start_streams(&settings, &asked, &engine, &server.shared())?),
+        None => None,
     };
     if let Some(streams) = &mut streams
         && let Some(password) = streams.take_first_password()?
@@ -242,6 +241,10 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     }
     announce::listeners(&addresses);
     let ports_file = write_ports_file(&settings, &addresses);
+    let running_streams = RunningStreams {
+        engine,
+        handle: RefCell::new(streams),
+    };
     runtime.block_on(async {
         tracing::info!("Server is ready");
         if settings.greets {
@@ -252,6 +255,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
             monitor: &reloaded_documents,
             logging: &logging,
             http_tls: &http_tls,
+            streams: &running_streams,
         };
         supervise(&running, &system, asked, reloads, signals).await;
         tracing::info!("Initiating Shutdown...");
@@ -260,7 +264,7 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
         drop(api);
         server.stop_accepting();
         system.shut_down();
-        if let Some(streams) = streams {
+        if let Some(streams) = running_streams.handle.take() {
             // Before the connections go: what is in flight is still answered.
             tracing::info!("Initiating JetStream Shutdown...");
             streams.stop();
@@ -291,11 +295,22 @@ fn bind_http(
     Ok((listener, tls.map(Tls::fixed)))
 }
 
+/// Makes the folder of the streams, if there are any, and tells the server of them.
+fn prepare_streams(settings: &mut Settings) -> Result<(), RunError> {
+    if let Some(streams) = &mut settings.jetstream {
+        store_dir::prepare(streams)?;
+        settings.server.jetstream = true;
+        settings.server.domain.clone_from(&streams.domain);
+        settings.server.ocsp.folder = streams.store_dir.as_deref().and_then(beside);
+    }
+    Ok(())
+}
+
 fn start_streams(
     settings: &Settings,
     asked: &Settings,
-    streams: Streams,
-    server: &Server,
+    streams: &Streams,
+    server: &Arc<Shared>,
 ) -> Result<StreamsHandle, RunError> {
     let jetstream = settings.jetstream.clone().unwrap_or_default();
     announce::streams(&jetstream);
@@ -363,6 +378,13 @@ struct Running<'a> {
     monitor: &'a Monitor,
     logging: &'a Logging,
     http_tls: &'a HttpTls,
+    streams: &'a RunningStreams,
+}
+
+/// The engine, which a reload may start and stop.
+struct RunningStreams {
+    engine: Streams,
+    handle: RefCell<Option<StreamsHandle>>,
 }
 
 /// TLS of the listeners for HTTP that have some of their own.

@@ -474,6 +474,10 @@ impl Shared {
         all
     }
 
+    pub(crate) fn shared_accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.accounts)
+    }
+
     pub(crate) fn add_counters(&self) -> Arc<Counters> {
         let counters = Arc::new(Counters::default());
         self.counters.lock().push(Arc::clone(&counters));
@@ -588,12 +592,6 @@ impl Server {
     /// As [`Server::listen`].
     pub fn start(options: Options) -> Result<ServerHandle, StartError> {
         Self::new(options, Hooks::default()).listen()
-    }
-
-    /// Its accounts, to be kept by a thread of its own.
-    #[must_use]
-    pub(crate) fn shared_accounts(&self) -> Arc<Accounts> {
-        Arc::clone(&self.shared.accounts)
     }
 
     /// Its id, as in INFO.
@@ -787,6 +785,10 @@ impl ServerHandle {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
     }
 
     /// What it was started with.

@@ -107,6 +107,9 @@ pub struct ServerOptions {
     pub config: Option<String>,
     /// Further command-line arguments.
     pub arguments: Vec<String>,
+    /// Whether Menes shows the face of nats-server alone, and the configuration says whether there
+    /// is JetStream.
+    pub is_plain: bool,
     /// Where the data goes, in place of a folder that goes with the server value.
     pub data: Option<PathBuf>,
 }
@@ -120,6 +123,7 @@ impl Default for ServerOptions {
             websocket: false,
             config: None,
             arguments: Vec::new(),
+            is_plain: false,
             data: None,
         }
     }
@@ -431,7 +435,11 @@ impl TestServer {
                 "-m",
                 &self.wanted("monitoring"),
             ])
-            .arg("-js")
+            .args(if self.options.is_plain {
+                &[][..]
+            } else {
+                &["-js"][..]
+            })
             .arg("-sd")
             .arg(self.data_path())
             .arg("--ports_file_dir")
@@ -453,6 +461,12 @@ impl TestServer {
     fn menes_command(&self) -> Result<Command> {
         let mut command = Command::new(menes_binary()?);
         let login = self.login();
+        if self.options.is_plain {
+            let path = self.config_path();
+            fs::write(&path, self.reference_config())?;
+            command.arg("-c").arg(path);
+            return Ok(command);
+        }
         command.arg("serve");
         match &self.options.config {
             Some(text) => {

@@ -61,6 +61,20 @@ fn limits_that_a_reload_changes() -> Result<()> {
 }
 
 #[test]
+fn streams_that_a_reload_switches_on_and_off() -> Result<()> {
+    let options = ServerOptions {
+        is_plain: true,
+        ..ServerOptions::default()
+    };
+    for first in ["jetstream: enabled", "jetstream: disabled"] {
+        let config = format!("{}{first}\n", options.login.section());
+        let options = options.clone().with_config(&config);
+        compare(&Scenario::new("nats-py/jetstream_reload.py"), &options, &[])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn who_brings_nothing_is_the_user_of_those() -> Result<()> {
     const KEY: &str = "UDRXJE7WNMBJ6WHKNZ4DSFUVRBM6CUWLNLAA5ZJV6TGWJXBBCB4GC4P3";
     const HASH: &str = "$2a$04$ODHhyIwvMfwSZvqGVFzbTOZGXRYjaLQMqJ/6fJKIGIwRT8ZWEdUIC";
@@ -137,6 +151,11 @@ fn nats_py_origins() -> Result<()> {
 }
 
 #[test]
+fn nats_py_feeding() -> Result<()> {
+    same("nats-py/feeding.py")
+}
+
+#[test]
 fn nats_py_advisories() -> Result<()> {
     same("nats-py/advisories.py")
 }
@@ -152,6 +171,11 @@ fn nats_py_fast_batches() -> Result<()> {
 }
 
 #[test]
+fn nats_py_fast_counters() -> Result<()> {
+    same("nats-py/fast_counters.py")
+}
+
+#[test]
 fn nats_py_counters() -> Result<()> {
     same("nats-py/counters.py")
 }
@@ -159,6 +183,11 @@ fn nats_py_counters() -> Result<()> {
 #[test]
 fn nats_py_schedules() -> Result<()> {
     same("nats-py/schedules.py")
+}
+
+#[test]
+fn nats_py_late_schedules() -> Result<()> {
+    same("nats-py/late_schedules.py")
 }
 
 #[test]

@@ -121,7 +121,7 @@ pub const ENTRIES: &[Entry] = entries! {
     "ocsp" [] "true, false or map" "auto" RELOADS "Stapling of certificate status: mode auto, always, must or never, and url or urls of responders.";
     "ocsp_cache" [] "map" "none" RELOADS "Part of ocsp; has no effect here.";
     "store_dir" ["storedir"] "path" "./menes-data, or the temporary folder as nats-server" NO "The folder of the streams.";
-    "jetstream" [] "true, false or map" "on with menes serve, else off" NO "Streams.";
+    "jetstream" [] "true, false or map" "on with menes serve, else off" RELOADS "Streams. A reload may switch them on and off where nothing else of the server needs them.";
     "default_js_domain" [] "map" "none" NO "Part of leafnodes; has no effect here.";
     "cluster" [] "map" "none" NO "Not supported by this version.";
     "gateway" [] "map" "none" NO "Not supported by this version.";

@@ -194,7 +194,7 @@ impl Monitor {
             is_system: account.is_system(),
             expired: false,
             complete: true,
-            jetstream_enabled: self.status.is_some() && self.may_have_streams(account),
+            jetstream_enabled: self.streams().is_some() && self.may_have_streams(account),
             leafnode_connections: 0,
             client_connections: account.connections(),
             subscriptions,

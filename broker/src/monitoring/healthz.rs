@@ -203,7 +203,7 @@ impl Monitor {
         if let Some((kind, text)) = asked.mistake() {
             return asked.failure(kind, text);
         }
-        let Some(status) = &self.status else {
+        let Some(status) = self.streams() else {
             return Health::ok();
         };
         let now = status.load();

@@ -261,6 +261,11 @@ impl Monitor {
         }
     }
 
+    /// Figures of the streams, where there are any.
+    pub(super) fn streams(&self) -> Option<&Arc<Status>> {
+        self.status.as_ref().filter(|status| status.is_on())
+    }
+
     /// Shows settings that were read again. What the start made of them stays.
     pub(crate) fn reload(&self, settings: &Settings) {
         let mut fresh = Loaded::of(settings);
@@ -471,7 +476,7 @@ impl Monitor {
 
     /// The latest of the streams, with details.
     async fn details(&self) -> Option<Arc<StreamsStatus>> {
-        let status = self.status.as_ref()?;
+        let status = self.streams()?;
         Some(status.details_for(status.ask_details(), DETAILS_WAIT).await)
     }
 }

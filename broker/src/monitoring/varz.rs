@@ -318,7 +318,7 @@ impl Monitor {
             stale_connection_stats: some(stale),
             stalled_clients: counters.stalls,
             active_servers: 1,
-            jetstream: self.status.is_some().then(|| {
+            jetstream: self.streams().is_some().then(|| {
                 let mut jetstream = self.jetstream();
                 if let Some(config) = &mut jetstream.config {
                     // Where files lie is for those who may read varz.
@@ -431,7 +431,7 @@ impl Monitor {
 
     fn jetstream(&self) -> JetStream {
         let loaded = self.loaded.load();
-        let (Some(settings), Some(status)) = (&loaded.jetstream, &self.status) else {
+        let (Some(settings), Some(status)) = (&loaded.jetstream, self.streams()) else {
             return JetStream::default();
         };
         let mut stats = Stats::of(&status.load().figures);

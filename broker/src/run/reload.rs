@@ -35,6 +35,7 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
         monitor,
         logging,
         http_tls,
+        streams,
     } = *running;
     let (Some(again), Some(_)) = (&settings.again, &settings.config_file) else {
         return Err(
@@ -58,12 +59,45 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
     // What the start made of the settings stays.
     let now = server.options();
     options.ports.clone_from(&now.ports);
-    options.jetstream = now.jetstream;
+    options.jetstream = fresh.jetstream.is_some();
     options.domain.clone_from(&now.domain);
     options.ocsp.folder.clone_from(&now.ocsp.folder);
+    let mut prepared_streams = fresh.clone();
+    let started = match switched(settings, &fresh) {
+        Some(true) => {
+            tracing::info!("Restarting JetStream");
+            let started = super::prepare_streams(&mut prepared_streams).and_then(|()| {
+                super::start_streams(&prepared_streams, &fresh, &streams.engine, &server.shared())
+            });
+            match started {
+                Ok(started) => {
+                    options.domain.clone_from(&prepared_streams.server.domain);
+                    Some(started)
+                }
+                Err(error) => {
+                    apply_log(logging, &log_before)?;
+                    return Err(error.to_string());
+                }
+            }
+        }
+        _ => None,
+    };
     if let Err(error) = server.reload(options) {
+        if let Some(started) = started {
+            started.switch_off();
+        }
         apply_log(logging, &log_before)?;
         return Err(error.to_string());
+    }
+    if let Some(started) = started {
+        streams.handle.replace(Some(started));
+    }
+    if switched(settings, &fresh) == Some(false)
+        && let Some(running) = streams.handle.take()
+    {
+        tracing::info!("Initiating JetStream Shutdown...");
+        running.switch_off();
+        tracing::info!("JetStream Shutdown");
     }
     http_tls.replace(&fresh, prepared);
     if written(&settings.server.auth) != written(&fresh.server.auth) {
@@ -80,8 +114,10 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
     {
         tracing::error!("Could not write pidfile: {error}");
     }
-    monitor.reload(&fresh);
-    server.update_streams(&streams_options(&fresh, monitor.max_memory()));
+    monitor.reload(&prepared_streams);
+    if fresh.jetstream.is_some() {
+        server.update_streams(&streams_options(&fresh, monitor.max_memory()));
+    }
     for warning in &fresh.warnings {
         tracing::warn!("{warning}");
     }
@@ -119,11 +155,13 @@ enum OnChange {
     Refuses,
     /// It refuses the reload in these words.
     RefusesSaying(&'static str),
+    /// Streams are started or stopped, unless something else in the server lives on them.
+    Switches,
     /// A limit of the streams in bytes, logged by this name: it may be raised.
     Grows(&'static str, fn(&JetStreamSettings) -> Option<u64>),
 }
 
-use OnChange::{Grows, Refuses, RefusesSaying, Takes, TakesAs, TakesSilently};
+use OnChange::{Grows, Refuses, RefusesSaying, Switches, Takes, TakesAs, TakesSilently};
 
 fn written(value: &dyn Debug) -> String {
     format!("{value:?}")
@@ -238,7 +276,7 @@ const SETTINGS: &[Setting] = settings! {
     "HTTPPort", Refuses, |s| shown(s.monitor.as_ref().map(|at| at.port));
     "HTTPSPort", Refuses, |s| written(&s.secure_monitor);
     "HTTPBasePath", Refuses, |s| s.http_base_path.clone();
-    "JetStream", Refuses, |s| s.jetstream.is_some().to_string();
+    "JetStream", Switches, |s| s.jetstream.is_some().to_string();
     "JetStreamAccounts", TakesSilently("jetstream accounts"), |s| written(&s.jetstream_accounts);
     "StoreDir", RefusesSaying("config reload not supported for jetstream storage directory"), |s| {
         streams(s, |streams| streams.store_dir.clone())
@@ -286,10 +324,16 @@ const SETTINGS: &[Setting] = settings! {
 
 /// The first setting that differs and may not.
 fn first_refusal(old: &Settings, new: &Settings) -> Option<String> {
+    let is_switched = switched(old, new).is_some();
     SETTINGS.iter().find_map(|setting| {
         let (was, is) = ((setting.value)(old), (setting.value)(new));
         match setting.on_change {
             _ if was == is => None,
+            // Streams that come, or go, are as they are configured.
+            _ if is_switched && is_of_streams(setting.name) => None,
+            Switches => [old, new].into_iter().find_map(needs_streams).map(|why| {
+                format!("config reload not supported for JetStream: {why} cannot do without it")
+            }),
             Takes(_) | TakesSilently(_) | TakesAs(_) => None,
             Refuses => Some(format!(
                 "config reload not supported for {}: old={was}, new={is}",
@@ -302,6 +346,32 @@ fn first_refusal(old: &Settings, new: &Settings) -> Option<String> {
             }
         }
     })
+}
+
+/// Whether streams are switched on, or off, if either.
+fn switched(old: &Settings, new: &Settings) -> Option<bool> {
+    let is_on = new.jetstream.is_some();
+    (old.jetstream.is_some() != is_on).then_some(is_on)
+}
+
+/// Whether a setting is one of the streams, but for whether there are any.
+fn is_of_streams(name: &str) -> bool {
+    name == "StoreDir" || (name.starts_with("JetStream") && name != "JetStream")
+}
+
+/// What of a server lives on streams.
+fn needs_streams(settings: &Settings) -> Option<&'static str> {
+    let parts = [
+        (settings.memphis_port.is_some(), "memphis_port"),
+        (settings.rest.is_some(), "rest_gateway"),
+        (settings.management.is_some(), "management"),
+        (settings.server.operator.is_some(), "operator"),
+        (settings.server.auth.is_closed, "the directory of users"),
+    ];
+    parts
+        .into_iter()
+        .find(|(is_there, _)| *is_there)
+        .map(|(_, name)| name)
 }
 
 /// Why a limit of the streams cannot become another one.
@@ -327,6 +397,7 @@ fn changes(old: &Settings, new: &Settings) -> Vec<String> {
     let mut changes: Vec<String> = SETTINGS
         .iter()
         .filter(differs)
+        .filter(|setting| switched(old, new).is_none() || !is_of_streams(setting.name))
         .flat_map(|setting| match setting.on_change {
             Takes(name) => vec![format!("{name} = {}", (setting.value)(new))],
             TakesSilently("tls") => vec![format!("tls = {}", enabled(new))],
@@ -336,6 +407,7 @@ fn changes(old: &Settings, new: &Settings) -> Vec<String> {
                 let limit = new.jetstream.as_ref().and_then(limit);
                 vec![format!("{name} = {}", friendly_bytes(limit.unwrap_or(0)))]
             }
+            Switches => vec![setting.name.to_owned()],
             Refuses | RefusesSaying(_) => Vec::new(),
         })
         .collect();

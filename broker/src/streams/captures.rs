@@ -109,6 +109,18 @@ impl Captures {
         }
     }
 
+    /// Gives everything up.
+    pub(super) fn clear(&mut self) {
+        for (group, mut capture) in std::mem::take(&mut self.streams) {
+            capture.wanted.clear();
+            capture.follow(group, false);
+        }
+        let listeners: Vec<u64> = self.listeners.keys().copied().collect();
+        for listener in listeners {
+            self.unlisten(listener);
+        }
+    }
+
     /// An account has JetStream from now on, or not.
     pub(super) fn pause(&mut self, account: &AccountName, is_paused: bool) {
         let changed = if is_paused {

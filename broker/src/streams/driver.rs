@@ -196,6 +196,8 @@ pub(crate) struct Links {
     pub(crate) alarm: Arc<Alarm>,
     /// Ends the thread.
     pub(crate) stop: Arc<AtomicBool>,
+    /// When it ends, clients stay: nothing may be left behind.
+    pub(crate) leaves: Arc<AtomicBool>,
     /// Figures for monitoring.
     pub(crate) status: Arc<Status>,
     /// Who came and went.
@@ -228,6 +230,8 @@ struct Served {
     is_enabled: bool,
     /// To the API, or to what is answered without it.
     subscriptions: Vec<Arc<Subscription>>,
+    /// To what belongs to the stations, whether it is enabled or not.
+    always: Vec<Arc<Subscription>>,
 }
 
 impl<L: LogStore, S: StateStore> Driver<L, S> {
@@ -284,11 +288,13 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         if served.is_some_and(|served| served.is_enabled == is_enabled) {
             return;
         }
+        let mut always = Vec::new();
         match self.served.remove(account.name()) {
             Some(served) => {
                 for subscription in &served.subscriptions {
                     account.unsubscribe(subscription);
                 }
+                always = served.always;
             }
             None => {
                 let own = [menes_stations::api::SUBJECTS];
@@ -297,8 +303,7 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
                         kind: IngestKind::Application,
                         id: 0,
                     };
-                    // Kept for as long as the server runs.
-                    drop(account.subscribe_engine(tag, subject.as_bytes(), None));
+                    always.push(account.subscribe_engine(tag, subject.as_bytes(), None));
                 }
             }
         }
@@ -326,10 +331,25 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
         let served = Served {
             is_enabled,
             subscriptions,
+            always,
         };
         self.served.insert(account.name().clone(), served);
         self.routes.captures.pause(account.name(), !is_enabled);
         self.engine.interest_changed();
+    }
+
+    /// Gives up every subscription. What came until then is not stored, and its publishers are not
+    /// answered.
+    fn unsubscribe(&mut self) {
+        self.routes.captures.clear();
+        for (name, served) in std::mem::take(&mut self.served) {
+            let account = self.routes.accounts.get_or_create(&name);
+            for subscription in served.subscriptions.iter().chain(&served.always) {
+                account.unsubscribe(subscription);
+            }
+        }
+        self.links.queue.take(&mut self.batches);
+        self.batches.clear();
     }
 
     fn follow_limits(&mut self) {
@@ -356,6 +376,9 @@ impl<L: LogStore, S: StateStore> Driver<L, S> {
             }
         }
         self.finish();
+        if self.links.leaves.load(Ordering::Acquire) {
+            self.unsubscribe();
+        }
         self.engine.into_stores()
     }
 

@@ -44,7 +44,7 @@ use self::stations::StationsDriver;
 use self::status::Status;
 use crate::auth::directory::Directory;
 use crate::connection::client::ConnectionObserver;
-use crate::server::{API_LEVEL, Hooks, NATS_VERSION, Server};
+use crate::server::{API_LEVEL, Hooks, NATS_VERSION, Shared};
 
 /// Why the streams cannot start.
 #[derive(Debug, Error)]
@@ -88,8 +88,8 @@ fn cache_bytes(memory_limit: Option<u64>) -> usize {
     usize::try_from(share.clamp(64 << 20, 128 << 20)).unwrap_or(64 << 20)
 }
 
-/// The way from the server to an engine that is about to start. Made first, because the server
-/// wants its hooks, and the engine wants the server.
+/// The way from the server to an engine. Made first, because the server wants its hooks, and the
+/// engine wants the server; it stays when the engine goes, so that another one can start.
 pub struct Streams {
     alarm: Arc<Alarm>,
     queue: Arc<IngestQueue>,
@@ -128,6 +128,12 @@ impl Streams {
         }
     }
 
+    /// For a server that has no streams, so far.
+    pub(crate) fn stay_off(&self) {
+        self.presence.switch(false);
+        self.status.switch(false);
+    }
+
     /// Figures for monitoring; they say "not ready" until the engine runs.
     #[must_use]
     pub fn status(&self) -> &Arc<Status> {
@@ -139,12 +145,14 @@ impl Streams {
     ///
     /// # Errors
     /// For people: what is wrong with the folder and what to do.
-    pub fn start(
-        self,
+    pub(crate) fn start(
+        &self,
         folder: &Path,
-        server: &Server,
+        server: &Arc<Shared>,
         asked: &StreamsOptions,
     ) -> Result<StreamsHandle, StreamsError> {
+        // Left by an engine before this one: its numbers of streams may be others.
+        self.queue.take(&mut Vec::new());
         let wake = Arc::clone(&self.alarm);
         let store = Store::open(
             folder,
@@ -198,16 +206,21 @@ impl Streams {
             .then(|| stations::make_root(&mut engine, clock.now()))
             .flatten();
         let stop = Arc::new(AtomicBool::new(false));
-        let status = self.status;
-        let routes = Routes::new(server.shared_accounts(), server.route_batch());
+        let leaves = Arc::new(AtomicBool::new(false));
+        let status = Arc::clone(&self.status);
+        let counters = server.add_counters();
+        let routes = Routes::new(server.shared_accounts(), server.route_batch(None, counters));
         let links = Links {
-            queue: self.queue,
+            queue: Arc::clone(&self.queue),
             alarm: Arc::clone(&self.alarm),
             stop: Arc::clone(&stop),
+            leaves: Arc::clone(&leaves),
             status: Arc::clone(&status),
-            presence: self.presence,
+            presence: Arc::clone(&self.presence),
         };
         let mut driver = Driver::new(engine, links, clock, routes, server.name().to_owned());
+        self.presence.switch(true);
+        status.switch(true);
         driver.subscribe(asked);
         let thread = thread::Builder::new()
             .name("engine".to_owned())
@@ -219,12 +232,14 @@ impl Streams {
             })
             .map_err(|error| StreamsError(format!("the engine thread cannot start: {error}")))?;
         Ok(StreamsHandle {
-            alarm: self.alarm,
+            alarm: Arc::clone(&self.alarm),
             stop,
+            leaves,
+            presence: Arc::clone(&self.presence),
             status,
             folder: folder.to_owned(),
             thread: Some(thread),
-            directory: self.directory,
+            directory: Arc::clone(&self.directory),
             first_password,
         })
     }
@@ -234,6 +249,9 @@ impl Streams {
 pub struct StreamsHandle {
     alarm: Arc<Alarm>,
     stop: Arc<AtomicBool>,
+    /// Clients stay and have no streams any more.
+    leaves: Arc<AtomicBool>,
+    presence: Arc<Presence>,
     status: Arc<Status>,
     folder: PathBuf,
     thread: Option<JoinHandle<()>>,
@@ -276,6 +294,14 @@ impl StreamsHandle {
     /// Finishes what is in flight, closes the stores, and returns when that is done.
     pub fn stop(mut self) {
         self.end();
+    }
+
+    /// The same for a server that goes on without streams: nobody listens to what belonged to them.
+    pub(crate) fn switch_off(mut self) {
+        self.leaves.store(true, Ordering::Release);
+        self.end();
+        self.presence.switch(false);
+        self.status.switch(false);
     }
 
     fn end(&mut self) {

@@ -1,6 +1,7 @@
 //! Who is connected, for the stations: noted by connection threads, taken by the engine thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -21,6 +22,8 @@ pub(crate) struct PresenceEvent {
 #[derive(Debug)]
 pub(crate) struct Presence {
     events: Mutex<Vec<PresenceEvent>>,
+    /// Somebody takes them.
+    is_on: AtomicBool,
     alarm: Arc<Alarm>,
 }
 
@@ -28,6 +31,7 @@ impl Presence {
     pub(crate) fn new(alarm: Arc<Alarm>) -> Self {
         Self {
             events: Mutex::default(),
+            is_on: AtomicBool::new(true),
             alarm,
         }
     }
@@ -36,7 +40,18 @@ impl Presence {
         std::mem::take(&mut self.events.lock())
     }
 
+    /// Whether somebody takes events from now on.
+    pub(crate) fn switch(&self, is_on: bool) {
+        self.is_on.store(is_on, Ordering::Release);
+        if !is_on {
+            self.events.lock().clear();
+        }
+    }
+
     fn note(&self, client: &ClientInfo, is_open: bool) {
+        if !self.is_on.load(Ordering::Acquire) {
+            return;
+        }
         self.events.lock().push(PresenceEvent {
             client: client.clone(),
             is_open,

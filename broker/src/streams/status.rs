@@ -13,7 +13,7 @@
 //! ```
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use menes_jetstream::engine::{AccountFigures, Application, Engine, Figures};
 use menes_jetstream::ports::{LogPosition, LogStore, StateStore};
 use menes_storage::log::LogMonitor;
 use menes_storage::state::StateMonitor;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// The engine at one moment.
@@ -49,7 +50,9 @@ pub struct Status {
     published: Notify,
     /// Makes the engine thread look.
     wake: OnceLock<Arc<dyn Fn() + Send + Sync>>,
-    stores: OnceLock<(LogMonitor, StateMonitor)>,
+    stores: Mutex<Option<(LogMonitor, StateMonitor)>>,
+    /// There are no streams now, and none that are about to come.
+    is_off: AtomicBool,
 }
 
 impl fmt::Debug for Status {
@@ -71,13 +74,27 @@ impl Status {
 
     /// Tells of the damage in these stores, too.
     pub(crate) fn watch(&self, log: LogMonitor, state: StateMonitor) {
-        // There is one store in the life of a server.
-        drop(self.stores.set((log, state)));
+        *self.stores.lock() = Some((log, state));
+    }
+
+    /// Streams are switched on, or off: what was known of them is forgotten.
+    pub(crate) fn switch(&self, is_on: bool) {
+        self.is_off.store(!is_on, Ordering::Release);
+        if !is_on {
+            *self.stores.lock() = None;
+            self.latest.store(Arc::default());
+        }
+    }
+
+    /// Whether there are streams, be it that they are still recovered.
+    pub(crate) fn is_on(&self) -> bool {
+        !self.is_off.load(Ordering::Acquire)
     }
 
     /// What is damaged, for people; `None` as far as nobody knows of anything.
     fn damage(&self) -> Option<String> {
-        let (log, state) = self.stores.get()?;
+        let stores = self.stores.lock();
+        let (log, state) = stores.as_ref()?;
         describe(&log.damage()).or_else(|| state.damage())
     }
 
@@ -126,8 +143,9 @@ impl Status {
     }
 
     /// What the log tells of itself, once there is one.
-    pub(crate) fn log(&self) -> Option<&LogMonitor> {
-        self.stores.get().map(|(log, _)| log)
+    pub(crate) fn log(&self) -> Option<LogMonitor> {
+        let stores = self.stores.lock();
+        stores.as_ref().map(|(log, _)| log.clone())
     }
 
     /// Publishes details that answer this ticket.

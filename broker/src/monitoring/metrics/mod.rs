@@ -119,7 +119,7 @@ struct Streams {
 
 impl Metrics {
     async fn page(&self, names: &[NameSet]) -> Page {
-        let streams = match &self.monitor.status {
+        let streams = match self.monitor.streams() {
             None => None,
             Some(status) => {
                 let ticket = status.ask_details();

@@ -44,8 +44,8 @@ pub(super) fn families(
         families.extend(totals(streams));
         families.extend(details(streams, settings));
     }
-    if let Some(log) = monitor.status.as_ref().and_then(|status| status.log()) {
-        families.extend(log_families(log));
+    if let Some(log) = monitor.streams().and_then(|status| status.log()) {
+        families.extend(log_families(&log));
     }
     families
 }

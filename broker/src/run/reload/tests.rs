@@ -268,6 +268,12 @@ fn every_setting_changes_as_the_table_says() {
                 assert!(refusal.starts_with(&start), "{refusal}");
             }
             RefusesSaying(words) => assert_eq!(refusal.as_deref(), Some(words)),
+            Switches => {
+                assert_eq!(refusal, None, "{name}");
+                for (old, new) in [(&old, &new), (&new, &old)] {
+                    assert_eq!(changes(old, new), [*name]);
+                }
+            }
             TakesAs(words) => assert!(!words(&old, &new).is_empty(), "{name}"),
             Takes(logged) | TakesSilently(logged) | Grows(logged, _) => {
                 assert_eq!(refusal, None, "{name}");
@@ -279,6 +285,24 @@ fn every_setting_changes_as_the_table_says() {
             }
         }
     }
+}
+
+#[test]
+fn streams_that_are_switched_on_are_as_they_are_configured() {
+    let folder = TempDir::new().expect("a folder");
+    let without = read(folder.path(), "");
+    let with = "jetstream { store_dir: /a, max_mem: 5, domain: a, key: b }";
+    let mut with = read(folder.path(), with);
+    assert_eq!(first_refusal(&without, &with), None);
+    assert_eq!(first_refusal(&with, &without), None);
+    assert_eq!(changes(&without, &with), ["JetStream"]);
+    with.server.auth.is_closed = true;
+    assert_eq!(
+        first_refusal(&with, &without).as_deref(),
+        Some(
+            "config reload not supported for JetStream: the directory of users cannot do without it"
+        )
+    );
 }
 
 #[test]
