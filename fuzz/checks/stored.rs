@@ -15,7 +15,10 @@ pub(crate) fn keys(data: &[u8]) {
 
 /// A compressed payload, and what comes of compressing it.
 pub(crate) fn packed(data: &[u8]) {
-    for payload in [readers::packed(data), Some(data.to_vec())].into_iter().flatten() {
+    for payload in [readers::packed(data), Some(data.to_vec())]
+        .into_iter()
+        .flatten()
+    {
         if let Some(packed) = readers::pack(&payload) {
             assert!(packed.len() < payload.len());
             assert_eq!(readers::packed(&packed), Some(payload));

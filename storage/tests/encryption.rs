@@ -270,10 +270,15 @@ fn damage_to_an_encrypted_state_is_reported_and_never_read_as_something_else() {
     let mut reported = 0;
     let whole = contents(path);
     // Every so many bytes of all files; by default a few that stand for the others.
-    let step: Option<usize> = std::env::var("MENES_SWEEP_STEP").ok().and_then(|step| step.parse().ok());
+    let step: Option<usize> = std::env::var("MENES_SWEEP_STEP")
+        .ok()
+        .and_then(|step| step.parse().ok());
     let is_read = |name: &str| {
         let name = name.rsplit('/').next().unwrap_or_default();
-        step.is_some() || name.ends_with(".sst") || name == "CURRENT" || name.starts_with("MANIFEST")
+        step.is_some()
+            || name.ends_with(".sst")
+            || name == "CURRENT"
+            || name.starts_with("MANIFEST")
     };
     let files = whole
         .iter()
