@@ -40,6 +40,9 @@ impl Consumer {
 
     fn deliver_burst(&mut self, turn: &mut Turn<'_>, burst: usize) -> Result<bool, StoreError> {
         self.begin_turn(turn.now);
+        if self.expects_reset() {
+            return Ok(false);
+        }
         let is_push = self.config.is_push();
         if is_push {
             if !self.check_interest(turn) {

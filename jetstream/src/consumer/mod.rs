@@ -199,6 +199,8 @@ pub struct Consumer {
     suspects_after: Timestamp,
     /// With ack policy `all`: everything up to here is settled or settling.
     settling_through: u64,
+    /// Resets on their way through the log.
+    resets_expected: u32,
     count: PendingCount,
     /// Nothing is left to hand out for the first time.
     is_caught_up: bool,
@@ -286,6 +288,7 @@ impl Consumer {
             suspects: Vec::new(),
             suspects_after: Timestamp::ZERO,
             settling_through: 0,
+            resets_expected: 0,
             count: PendingCount {
                 messages: 0,
                 through: 0,
@@ -565,8 +568,26 @@ impl Consumer {
         self.sample_percent = percent.min(100);
     }
 
+    /// A reset is on its way through the log. Until it is applied nothing is handed out and nothing
+    /// proposed: what would be settled or recorded then is of the time before it.
+    pub fn expect_reset(&mut self) {
+        self.resets_expected += 1;
+    }
+
+    /// A reset did not reach the log and never will.
+    pub fn reset_lost(&mut self, now: Timestamp) {
+        self.resets_expected = self.resets_expected.saturating_sub(1);
+        self.proposals_lost(now);
+    }
+
+    /// Whether it waits for a reset. Where there is no log, what happened before is applied already.
+    fn expects_reset(&self) -> bool {
+        self.is_logged && self.resets_expected > 0
+    }
+
     /// Begins again at `start`, forgetting every delivery and ack.
     pub fn reset(&mut self, start: StreamSeq) {
+        self.resets_expected = self.resets_expected.saturating_sub(1);
         let mut state = State::starting_after(start.before());
         state.dirty_chunks = std::mem::take(&mut self.state.dirty_chunks);
         for delivery in self.state.pending.iter() {
@@ -835,6 +856,9 @@ impl Consumer {
     }
 
     fn log(&mut self, change: Change, reply: &[u8], turn: &mut Turn<'_>) {
+        if self.expects_reset() {
+            return;
+        }
         let event = ConsumerEvent::new(self.id, change);
         if self.is_logged {
             let reply = (!reply.is_empty()).then(|| reply.to_vec());
@@ -848,6 +872,9 @@ impl Consumer {
     /// Proposes the deliveries that were sent and not proposed yet. Called by itself when other
     /// events follow or when they get old; the owner may call it earlier.
     pub fn flush(&mut self, turn: &mut Turn<'_>) {
+        if self.expects_reset() {
+            return;
+        }
         for change in std::mem::take(&mut self.unlogged) {
             if self.is_logged {
                 self.in_flight.push_back(change.clone());

@@ -264,6 +264,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return;
         };
         let payload = serde_json::to_vec(&command).expect("a command is plain data");
+        if let StreamCommand::ResetConsumer { name, .. } = &command
+            && let Some(consumer) = target.consumers.get_mut(name)
+        {
+            consumer.expect_reset();
+        }
         let entry = Entry {
             group,
             index: target.next_index,
@@ -655,6 +660,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 {
                     target.advancing = false;
                     self.set_timer(entry.group, STREAM_TIMER, Some(now.plus(EXPIRY_RETRY)));
+                }
+                if let StreamCommand::ResetConsumer { name, .. } = &*command
+                    && let Some(target) = self.groups.get_mut(&entry.group)
+                    && let Some(consumer) = target.consumers.get_mut(name)
+                {
+                    consumer.reset_lost(now);
+                    self.ready.insert((entry.group, consumer.id()));
                 }
                 self.answer(origin, Err(error.clone()), now, out);
             }
