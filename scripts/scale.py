@@ -109,7 +109,8 @@ class Server:
         config = self.folder / "server.conf"
         config.write_text(
             f'listen: "127.0.0.1:-1"\nhttp: "127.0.0.1:-1"\nports_file_dir: "{self.folder}"\n'
-            f'max_pending: 1GB\njetstream {{ store_dir: "{self.folder}/data", max_file: 64GB, max_mem: 8GB }}\n'
+            # Who publishes for minutes on a busy machine answers no pings meanwhile.
+            f'max_pending: 1GB\nping_interval: 3600\njetstream {{ store_dir: "{self.folder}/data", max_file: 64GB, max_mem: 8GB }}\n'
         )
         before = time.monotonic()
         log = (self.folder / "log").open("ab")
