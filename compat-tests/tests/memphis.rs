@@ -195,6 +195,8 @@ fn run_java(scenario: &str) -> Result<()> {
     let server = TestServer::start(ServerOptions::default().with_memphis())?;
     Scenario::new("memphis-java/Scenario.java")
         .argument(scenario)
+        // The SDK waits for threads that sleep for ten seconds each.
+        .limit(Duration::from_secs(180))
         .run(&server)?;
     Ok(())
 }

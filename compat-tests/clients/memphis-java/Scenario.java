@@ -50,7 +50,7 @@ public class Scenario {
 
     static ClientOptions.Builder options() {
         return new ClientOptions.Builder().host(HOST).port(PORT).username(USER).password(PASSWORD)
-            .timeout(Duration.ofSeconds(10)).maxReconnect(-1).reconnectInterval(Duration.ofMillis(100)).maxWaitTime(Duration.ofSeconds(1));
+            .timeout(Duration.ofSeconds(20)).maxReconnect(-1).reconnectInterval(Duration.ofMillis(100)).maxWaitTime(Duration.ofSeconds(1));
     }
 
     static MemphisConnection connect(ClientOptions.Builder options) throws Exception {
@@ -182,7 +182,7 @@ public class Scenario {
     }
 
     public static void main(String[] arguments) throws Exception {
-        Connection nc = Nats.connect(new Options.Builder().server("nats://" + HOST + ":" + PORT).userInfo(USER, PASSWORD).maxReconnects(-1).reconnectWait(Duration.ofMillis(100)).build());
+        Connection nc = Nats.connect(new Options.Builder().server("nats://" + HOST + ":" + PORT).userInfo(USER, PASSWORD).maxReconnects(-1).reconnectWait(Duration.ofMillis(100)).connectionTimeout(Duration.ofSeconds(20)).build());
         MemphisConnection conn = connect(options());
         switch (arguments[0]) {
             case "logins" -> logins(nc);
