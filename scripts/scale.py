@@ -35,12 +35,13 @@ from pathlib import Path
 class Client:
     """Enough of the protocol to ask, and to write faster than a library would."""
 
-    def __init__(self, port):
+    def __init__(self, port, inbox="in"):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=600)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.input = self.socket.makefile("rb", 1 << 20)
         self.input.readline()
-        self.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\nSUB in.* 1\r\nPING\r\n')
+        subscription = b"SUB %s.* 1\r\n" % inbox.encode()
+        self.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\n' + subscription + b"PING\r\n")
         self.until_pong()
 
     def write(self, data):
@@ -246,8 +247,8 @@ def beside(server, scale, what, act):
     done, rates = threading.Event(), []
 
     def publish():
-        publisher = Client(server.port)
-        data = b"PUB new in.x 128\r\n" + b"x" * 128 + b"\r\n"
+        publisher = Client(server.port, "acks")
+        data = b"PUB new acks.x 128\r\n" + b"x" * 128 + b"\r\n"
         while not done.is_set():
             began, sent = time.monotonic(), 0
             while time.monotonic() - began < 0.1:
