@@ -75,6 +75,9 @@ pub enum StreamCommand {
     Advance {
         /// The new log time.
         now: Timestamp,
+        /// About how many messages at most; without it, all that are due.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        most: Option<u32>,
     },
     /// Makes a consumer.
     CreateConsumer {

@@ -23,6 +23,8 @@ pub(super) const STREAM_TIMER: u32 = 0;
 const CONGESTION_WAIT: Duration = Duration::from_millis(5);
 /// How long a consumer that cannot read its stream waits before it tries again.
 const READ_RETRY: Duration = Duration::from_secs(1);
+/// Messages that expire before others get their turn, about: some milliseconds.
+pub(super) const MAX_EXPIRED: u32 = 2048;
 /// Messages handed out before the bytes they took are looked at.
 const MAX_STEP: u64 = 64;
 
@@ -327,7 +329,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return;
         }
         target.advancing = true;
-        self.propose_stream(group, StreamCommand::Advance { now }, Origin::None);
+        let most = Some(MAX_EXPIRED);
+        let command = StreamCommand::Advance { now, most };
+        self.propose_stream(group, command, Origin::None);
     }
 
     fn delete_abandoned(&mut self, group: GroupId, id: u32) {

@@ -27,6 +27,20 @@ use super::{
 /// Subjects purged before their rows are written.
 const SUBJECTS_PER_ROUND: usize = few_in_tests(1024);
 
+/// How many messages may still expire.
+struct Room(u32);
+
+impl Room {
+    fn take(&mut self, messages: u64) {
+        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+        self.0 = self.0.saturating_sub(messages);
+    }
+
+    fn is_used_up(&self) -> bool {
+        self.0 == 0
+    }
+}
+
 impl Stream {
     /// Removes one message, because somebody deleted it or everybody who wanted it settled it.
     /// False when it is not there.
@@ -259,14 +273,16 @@ impl Stream {
         Ok(())
     }
 
-    /// Moves log time on: messages that are too old or whose own time has come go, message ids
-    /// leave the duplicate window.
+    /// Moves log time on: messages that are too old or whose own time has come go, about `most` of
+    /// them, and message ids leave the duplicate window. While more are due,
+    /// [`Stream::next_expiry`] is not later than `now`.
     ///
     /// # Errors
     /// As [`Stream::apply_publish`].
     pub fn advance(
         &mut self,
         now: Timestamp,
+        most: u32,
         cx: &mut Context<'_, '_>,
         removed: &mut Vec<Removed>,
     ) -> Result<(), StoreError> {
@@ -276,8 +292,9 @@ impl Stream {
             dedup.expire(cx.txn, self.group, window, now);
         }
         let mut edit = Edit::new(self, cx, removed);
-        edit.expire_by_age(now)?;
-        edit.expire_by_ttl(now)?;
+        let mut room = Room(most);
+        edit.expire_by_age(now, &mut room)?;
+        edit.expire_by_ttl(now, &mut room)?;
         edit.drop_stale_schedules(now)?;
         edit.finish()?;
         self.next_ttl = match self.next_ttl {
@@ -287,7 +304,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Replaces the configuration; what exceeds its limits goes at once.
+    /// Replaces the configuration; what exceeds its limits goes at once, but of what is too old
+    /// only about `most` messages, as in [`Stream::advance`].
     ///
     /// # Errors
     /// As [`Stream::apply_publish`].
@@ -295,6 +313,7 @@ impl Stream {
         &mut self,
         config: StreamConfig,
         now: Timestamp,
+        most: u32,
         cx: &mut Context<'_, '_>,
         removed: &mut Vec<Removed>,
     ) -> Result<(), StoreError> {
@@ -322,7 +341,7 @@ impl Stream {
             edit.look_for_schedules();
         }
         edit.finish()?;
-        self.advance(now, cx, removed)
+        self.advance(now, most, cx, removed)
     }
 
     /// Forgets for good what has left the duplicate window, before the window changes or goes;
@@ -503,7 +522,7 @@ impl Edit<'_, '_, '_> {
     }
 
     /// Removes messages that are older than the stream allows.
-    fn expire_by_age(&mut self, now: Timestamp) -> Result<(), StoreError> {
+    fn expire_by_age(&mut self, now: Timestamp, room: &mut Room) -> Result<(), StoreError> {
         let Some(age) = self.stream.limits.age else {
             return Ok(());
         };
@@ -512,7 +531,7 @@ impl Edit<'_, '_, '_> {
                 .saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX)),
         );
         if self.stream.limits.ttl {
-            return self.expire_one_by_one(cutoff);
+            return self.expire_one_by_one(cutoff, room);
         }
         let mut below = 0;
         let mut from = self.stream.counters.first;
@@ -523,7 +542,11 @@ impl Edit<'_, '_, '_> {
         {
             let block = self.cx.cache.block(slot);
             oldest = block.first_time;
+            if oldest <= cutoff && room.is_used_up() {
+                break;
+            }
             let end = block.end();
+            room.take(block.live_from(seq));
             if block.last_time <= cutoff {
                 (below, from) = (end, end);
                 continue;
@@ -586,12 +609,19 @@ impl Edit<'_, '_, '_> {
     }
 
     /// As [`Self::expire_by_age`] where single messages may be without an age limit.
-    fn expire_one_by_one(&mut self, cutoff: Timestamp) -> Result<(), StoreError> {
+    fn expire_one_by_one(&mut self, cutoff: Timestamp, room: &mut Room) -> Result<(), StoreError> {
         let mut from = self.stream.counters.first.max(self.stream.ageless_below);
         while let Some((slot, seq)) =
             self.stream
                 .next_live(Rows::Txn(self.cx.txn), self.cx.cache, from)?
         {
+            if room.is_used_up() {
+                // It is due as long as its block may be.
+                let first_time = self.cx.cache.block(slot).first_time;
+                self.wait_for(seq, first_time);
+                return Ok(());
+            }
+            room.take(1);
             self.bound_memory();
             from = seq + 1;
             match self.stream.load_data(self.cx.log, self.cx.cache, slot) {
@@ -688,8 +718,8 @@ impl Edit<'_, '_, '_> {
     }
 
     /// Removes messages whose own time has come.
-    fn expire_by_ttl(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        while self.stream.next_ttl.is_some_and(|next| next <= now) {
+    fn expire_by_ttl(&mut self, now: Timestamp, room: &mut Room) -> Result<(), StoreError> {
+        while !room.is_used_up() && self.stream.next_ttl.is_some_and(|next| next <= now) {
             let due = ttl::due(
                 Rows::Txn(self.cx.txn),
                 self.stream.group,
@@ -700,6 +730,7 @@ impl Edit<'_, '_, '_> {
                 self.cx.txn.delete(Table::Meta, key.clone());
                 self.expire(*seq)?;
             }
+            room.take(due.len() as u64);
             if due.len() < SUBJECTS_PER_ROUND {
                 break;
             }

@@ -1,5 +1,7 @@
 //! Messages on their way into streams.
 
+use menes_jetstream::engine::Options;
+
 use super::server::{SECOND, Server};
 
 #[test]
@@ -189,6 +191,44 @@ fn old_messages_expire_when_their_time_has_come() {
         server.pass(SECOND);
         assert_eq!(server.state("S")["messages"], 0, "{storage}");
         assert_eq!(server.engine().next_deadline(), None, "{storage}");
+    }
+}
+
+#[test]
+fn other_streams_go_on_while_many_messages_expire() {
+    for more in ["", r#","allow_msg_ttl":true"#] {
+        let mut options = Options::default();
+        options.stream_bounds.features.msg_ttl = true;
+        let mut server = Server::with_options(options);
+        server.stream("OLD", &["old.>"], more);
+        server.stream("S", &["s.>"], "");
+        for n in 0..7000 {
+            server.publish(&format!("old.{}", n % 100));
+        }
+        server.settle();
+        server.pass(2 * SECOND);
+        let body = format!(r#"{{"name":"OLD","subjects":["old.>"],"max_age":{SECOND}{more}}}"#);
+        let update = server.request("$JS.API.STREAM.UPDATE.OLD", &body);
+        server.sync();
+        assert!(!server.answer(&update).contains("error"));
+        // With every sync both get further.
+        let mut rounds = 0;
+        while server.engine().in_flight() > 0 {
+            rounds += 1;
+            let inbox = server.publish("s.a");
+            server.sync();
+            let ack = format!(r#""seq":{rounds}"#);
+            assert!(server.answer(&inbox).contains(&ack));
+            if rounds == 2 {
+                // A crash in between changes nothing.
+                server.crash();
+            }
+        }
+        assert!(rounds >= 2, "{rounds}");
+        server.pass(1);
+        assert_eq!(server.state("OLD")["messages"], 0);
+        assert_eq!(server.state("OLD")["first_seq"], 7001);
+        assert_eq!(server.engine().next_deadline(), None);
     }
 }
 

@@ -427,7 +427,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 StreamCommand::DeleteMessage { seq } => {
                     self.delete_message(entry, location, seq)?
                 }
-                StreamCommand::Advance { now } => self.advance(entry, location, now)?,
+                StreamCommand::Advance { now, most } => {
+                    self.advance(entry, location, now, most.unwrap_or(u32::MAX))?
+                }
                 StreamCommand::CreateConsumer {
                     name,
                     config,

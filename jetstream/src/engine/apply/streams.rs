@@ -5,6 +5,7 @@ use crate::api::{ApiError, stream_config};
 use crate::command::{MetaCommand, Purge};
 use crate::consumer::StopReason;
 use crate::engine::advisory::{Action, Event};
+use crate::engine::deliver::MAX_EXPIRED;
 use crate::engine::request::Applied;
 use crate::engine::{Application, Change, Context, Engine, Figures, StreamGroup, ended, meta};
 use crate::ids::{AccountName, StreamSeq};
@@ -321,7 +322,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         target
             .stream
-            .update_config(config, now, &mut cx, &mut removed)?;
+            .update_config(config, now, MAX_EXPIRED, &mut cx, &mut removed)?;
         if retention.0 != retention.1 {
             target.follow_retention(group, &mut cx);
         }
@@ -479,9 +480,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         entry: &Entry,
         location: Option<EntryLocation>,
         now: Timestamp,
+        most: u32,
     ) -> Outcome {
         self.change_stream(entry, location, |stream, cx, removed| {
-            stream.advance(now, cx, removed)
+            stream.advance(now, most, cx, removed)
         })?;
         if let Some(target) = self.groups.get_mut(&entry.group) {
             target.advancing = false;

@@ -92,6 +92,9 @@ enum Operation {
     Update(Box<StreamConfig>, Timestamp),
 }
 
+/// How many messages expire with one operation, about.
+const MAX_EXPIRED: u32 = 3;
+
 impl World {
     fn new(config: StreamConfig) -> Self {
         Self::with_cache(config, BlockCache::default())
@@ -169,11 +172,25 @@ impl World {
     }
 
     fn advance(&mut self) {
-        self.apply(&Operation::Advance(self.time()));
+        let now = self.time();
+        self.apply(&Operation::Advance(now));
+        self.finish_expiry(now);
     }
 
     fn update(&mut self, config: StreamConfig) {
-        self.apply(&Operation::Update(Box::new(config), self.time()));
+        let now = self.time();
+        self.apply(&Operation::Update(Box::new(config), now));
+        self.finish_expiry(now);
+    }
+
+    /// Lets expire what was left for later.
+    fn finish_expiry(&mut self, now: Timestamp) {
+        let mut rounds = 0;
+        while self.stream.next_expiry().is_some_and(|next| next <= now) {
+            self.apply(&Operation::Advance(now));
+            rounds += 1;
+            assert!(rounds < 10_000, "each round gets further");
+        }
     }
 
     fn apply(&mut self, operation: &Operation) -> Vec<PublishOutcome> {
@@ -212,11 +229,11 @@ impl World {
             }
             Operation::Advance(now) => self
                 .stream
-                .advance(now, &mut cx, removed)
+                .advance(now, MAX_EXPIRED, &mut cx, removed)
                 .expect("advances"),
             Operation::Update(config, now) => {
                 self.stream
-                    .update_config(*config, now, &mut cx, removed)
+                    .update_config(*config, now, MAX_EXPIRED, &mut cx, removed)
                     .expect("updates");
             }
         }
