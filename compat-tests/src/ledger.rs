@@ -292,7 +292,8 @@ impl Ledger {
         report(&self.name, &self.violations)
     }
 
-    fn violation(&mut self, line: String) {
+    /// Notes a promise that was broken.
+    pub fn violation(&mut self, line: String) {
         self.violations.push(line);
     }
 }

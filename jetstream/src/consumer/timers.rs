@@ -25,11 +25,20 @@ impl Consumer {
     /// Whatever reading the stream reports.
     pub fn tick(&mut self, turn: &mut Turn<'_>) -> Result<(), StoreError> {
         self.begin_turn(turn.now);
-        self.find_gone(turn)?;
-        self.collect_due(turn)?;
+        // Before a reset nothing is proposed, and what else is due goes with it.
+        let expects_reset = self.expects_reset();
+        if !expects_reset {
+            self.find_gone(turn)?;
+            self.collect_due(turn)?;
+        }
         self.expire_requests(turn);
-        self.expire_pin(turn);
+        if !expects_reset {
+            self.expire_pin(turn);
+        }
         self.beat(turn);
+        if expects_reset {
+            return Ok(());
+        }
         if !self.unlogged.is_empty() && self.unlogged_since.plus(FLUSH_AFTER) <= turn.now {
             self.flush(turn);
         }
@@ -40,6 +49,11 @@ impl Consumer {
     /// happened. May be early, never late.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
+        let requests = self.waiting.wake().map(Timestamp);
+        let anyway = [requests, self.abandoned_at(), self.push_deadline()];
+        if self.expects_reset() {
+            return anyway.into_iter().flatten().min();
+        }
         let flush = (!self.unlogged.is_empty()).then(|| self.unlogged_since.plus(FLUSH_AFTER));
         let someone_waits = self.config.is_push() || !self.waiting.is_empty();
         let ahead = |time: &Timestamp| someone_waits && *time > self.clock;
@@ -48,15 +62,13 @@ impl Consumer {
             self.has_suspects()
                 .then(|| self.suspects_after.max(self.clock)),
             self.deadlines.earliest().map(Timestamp),
-            self.waiting.wake().map(Timestamp),
             flush,
             hold.filter(ahead),
             self.config.pause_until.filter(ahead),
             self.pin_expires(),
-            self.abandoned_at(),
-            self.push_deadline(),
         ]
         .into_iter()
+        .chain(anyway)
         .flatten()
         .min()
     }

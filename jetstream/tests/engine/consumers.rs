@@ -227,6 +227,47 @@ fn a_reset_consumer_begins_again() {
 }
 
 #[test]
+fn time_passes_while_a_reset_is_on_its_way() {
+    // The deliveries of a pinned client, of one that acknowledges late, and those not recorded yet:
+    // all of them have timers.
+    let groups = r#","priority_policy":"pinned_client","priority_groups":["g"],"priority_timeout":1000000000"#;
+    for (more, body) in [
+        ("", r#"{"batch":2,"expires":60000000000}"#),
+        (
+            r#","ack_wait":1000000000"#,
+            r#"{"batch":2,"expires":60000000000}"#,
+        ),
+        (groups, r#"{"batch":2,"expires":60000000000,"group":"g"}"#),
+    ] {
+        for settled in [false, true] {
+            let mut server = Server::new();
+            server.stream("S", &["s.>"], "");
+            server.consumer("S", "C", more);
+            server.store("s.a");
+            server.store("s.b");
+            let inbox = server.request("$JS.API.CONSUMER.MSG.NEXT.S.C", body);
+            if settled {
+                server.settle();
+            } else {
+                server.turn();
+            }
+            assert_eq!(server.received(&inbox).len(), 2, "{more}");
+            let reset = server.request("$JS.API.CONSUMER.RESET.S.C", "");
+            for _ in 0..10 {
+                server.turn();
+                server.now.0 += SECOND / 2;
+            }
+            server.settle();
+            assert!(server.answer(&reset).contains(r#""reset_seq":1"#), "{more}");
+            let inbox = server.request("$JS.API.CONSUMER.MSG.NEXT.S.C", body);
+            server.settle();
+            let again: Vec<_> = server.received(&inbox).iter().map(seq_of).collect();
+            assert_eq!(again, [1, 2], "{more}");
+        }
+    }
+}
+
+#[test]
 fn a_consumer_is_not_reset_to_before_its_start() {
     let mut server = Server::new();
     server.stream("S", &["s.>"], "");
