@@ -292,8 +292,7 @@ impl Ledger {
         report(&self.name, &self.violations)
     }
 
-    /// Notes a promise that was broken.
-    pub fn violation(&mut self, line: String) {
+    fn violation(&mut self, line: String) {
         self.violations.push(line);
     }
 }

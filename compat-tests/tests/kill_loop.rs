@@ -45,8 +45,8 @@ const TICK: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long a consumer waits for what it asked for; a pull request lasts half of it.
 const DELIVERY: Duration = Duration::from_millis(600);
-/// How often a reader begins again where it missed something.
-const MAX_READS: usize = 20;
+/// How often in a row a reader may get nothing.
+const MAX_IN_VAIN: usize = 5;
 /// How long a request may take before it is repeated.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -624,38 +624,38 @@ async fn read(
     let stream = persist(|| async { Ok(js.get_stream(name).await?) }).await?;
     let last = stream.cached_info().state.last_sequence;
     let mut sequences = Vec::new();
-    let mut next = from;
-    let mut again = 0;
-    while next <= last {
-        read_on(&stream, next..=last, |message| {
-            let stored = stored(&message, id_header, ignored)?;
-            // Without acks a message is sent once: what was on its way when the client gave up a
-            // request, or its connection, is asked for again, as ordered consumers do.
-            let is_next = stored.seq == next;
-            if is_next {
-                next += 1;
-                sequences.push(stored.seq);
-                lock(ledger).see(stored);
-            }
-            Ok(is_next)
-        })
-        .await?;
-        again += 1;
-        // What the stream does not hold is missed every time, and is a promise broken.
-        if again > MAX_READS && next <= last {
-            lock(ledger).violation(format!("{name} does not give {next}"));
+    let mut in_vain = 0;
+    loop {
+        let next = sequences.last().map_or(from, |last| last + 1);
+        if next > last {
             break;
         }
+        let before = sequences.len();
+        read_on(&stream, next..=last, |message| {
+            let stored = stored(&message, id_header, ignored)?;
+            sequences.push(stored.seq);
+            lock(ledger).see(stored);
+            Ok(())
+        })
+        .await?;
+        in_vain = if sequences.len() > before {
+            0
+        } else {
+            in_vain + 1
+        };
+        ensure!(in_vain < MAX_IN_VAIN, "{name} gives nothing from {next} on");
     }
     lock(ledger).check_pass(pass, from, last, &sequences);
     Ok(last)
 }
 
-/// Hands over what a consumer of its own gives of a range, until `take` wants no more of it.
+/// Hands over what a consumer of its own gives of a range, up to a request that was not answered in
+/// full: without acks a message is sent once, and what was on its way when the client gave up has to
+/// be asked for by another consumer. Within a request nothing may be missing.
 async fn read_on(
     stream: &stream::Stream,
     range: RangeInclusive<u64>,
-    mut take: impl FnMut(jetstream::Message) -> Result<bool>,
+    mut take: impl FnMut(jetstream::Message) -> Result<()>,
 ) -> Result<()> {
     let config = consumer::pull::Config {
         deliver_policy: DeliverPolicy::ByStartSequence {
@@ -669,20 +669,18 @@ async fn read_on(
     let reader: PullConsumer =
         persist(|| async { Ok(stream.create_consumer(config.clone()).await?) }).await?;
     let mut left = usize::try_from(range.end() - range.start())? + 1;
-    let mut goes_on = true;
-    while goes_on && left > 0 {
-        let batch = reader.batch().max_messages(left.min(500)).expires(PATIENCE);
+    let mut is_whole = true;
+    while is_whole && left > 0 {
+        let asked = left.min(500);
+        let batch = reader.batch().max_messages(asked).expires(PATIENCE);
         let mut messages = batch.messages().await?;
-        let before = left;
+        let mut came = 0;
         while let Some(message) = messages.next().await {
-            let message = message.map_err(|error| anyhow::anyhow!(error))?;
-            left -= 1;
-            if !take(message)? {
-                goes_on = false;
-                break;
-            }
+            take(message.map_err(|error| anyhow::anyhow!(error))?)?;
+            came += 1;
         }
-        goes_on &= left < before;
+        is_whole = came == asked;
+        left -= came;
     }
     stream.delete_consumer(&reader.cached_info().name).await?;
     Ok(())
