@@ -1,6 +1,6 @@
 """How fast memphis-py produces and consumes, for scripts/benchmarks-memphis.py. Prints JSON: of each
-part the seconds for a message, and those of this process's processor time. Usage: rate.py MESSAGES BYTES, with MEMPHIS_HOST, MEMPHIS_PORT, NATS_USER and
-NATS_PASSWORD set."""
+part the seconds for a message, and those of this process's processor time. Usage: rate.py MESSAGES
+BYTES, with MEMPHIS_HOST, MEMPHIS_PORT, NATS_USER and NATS_PASSWORD set."""
 
 import asyncio
 import json

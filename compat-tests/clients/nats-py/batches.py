@@ -1,15 +1,12 @@
 """Batches that are stored as a whole or not at all."""
 
-import json
-
+from api import Api
 from scenario import check, note, run
 
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body):
-        return json.loads((await nc.request("$JS.API." + what, json.dumps(body).encode(), timeout=5)).data)
+    call = Api(nc).call
 
     made = await call("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"], "allow_atomic": True})
     note("stream", made["config"])

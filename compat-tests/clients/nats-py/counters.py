@@ -3,14 +3,13 @@
 import asyncio
 import json
 
+from api import Api
 from scenario import check, note, run
 
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body):
-        return json.loads((await nc.request("$JS.API." + what, json.dumps(body).encode(), timeout=5)).data)
+    call = Api(nc).call
 
     async def add(label, subject, by, payload=b"", **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}

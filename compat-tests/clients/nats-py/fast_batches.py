@@ -1,44 +1,26 @@
 """Batches that are published fast, with acknowledgements every so many messages."""
 
-import asyncio
 import json
 
+from api import Api
+from fast import APPEND, COMMIT, COMMIT_BEFORE, PING, START, Answers
 from scenario import check, note, run
-
-START, APPEND, COMMIT, COMMIT_BEFORE, PING = range(5)
 
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body):
-        return json.loads((await nc.request("$JS.API." + what, json.dumps(body).encode(), timeout=5)).data)
+    call = Api(nc).call
 
     made = await call("STREAM.CREATE.S", {"name": "S", "subjects": ["s.>"], "allow_batched": True})
     note("stream", made["config"])
 
-    inbox = nc.new_inbox()
-    answers = asyncio.Queue()
-
-    async def answered(message):
-        await answers.put(message.data.decode())
-
-    await nc.subscribe(inbox + ".>", cb=answered)
+    answers = await Answers.open(nc, patience=2, pause=0.05)
+    seen = answers.seen
 
     async def send(batch, seq, operation, subject="s.a", flow=2, gap="fail", payload=b"x", **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        reply = f"{inbox}.{batch}.{flow}.{gap}.{seq}.{operation}.$FI"
+        reply = answers.reply(batch, flow, gap, seq, operation)
         await nc.publish(subject, payload, reply=reply, headers=headers or None)
-
-    async def seen(label, count=1):
-        for _ in range(count):
-            try:
-                note(label, await asyncio.wait_for(answers.get(), 2))
-            except asyncio.TimeoutError:
-                note(label, "nothing")
-        await asyncio.sleep(0.05)
-        while not answers.empty():
-            note(label + ", too", answers.get_nowait())
 
     async def state(label):
         note(label, (await js.stream_info("S")).state.messages)
@@ -118,7 +100,7 @@ async def scenario(nc):
     await send("x" * 65, 1, START)
     await seen("long id")
     for parts in ["x.1.ok.0.0", "x.1.ok.2.0", "x.1.ok.1.1", "x.1.ok.1.3", "x.1.ok.1.7", "x.1.no.1.0", "1.ok.1.0"]:
-        await nc.publish("s.a", b"", reply=f"{inbox}.{parts}.$FI" if parts[0] == "x" else f"y.{parts}.$FI")
+        await nc.publish("s.a", b"", reply=f"{answers.inbox}.{parts}.$FI" if parts[0] == "x" else f"y.{parts}.$FI")
         if parts[0] == "x":
             await seen(f"pattern {parts}")
     await send("level", 1, START, Nats_Required_Api_Level="99")
@@ -132,7 +114,7 @@ async def scenario(nc):
         await send("many", seq, START if seq == 1 else APPEND if seq < 500 else COMMIT, flow=50)
     final = None
     while final is None:
-        answer = json.loads(await asyncio.wait_for(answers.get(), 10))
+        answer = json.loads(await answers.next(10))
         final = answer if "stream" in answer else None
     check("all of them", final["count"], 500)
     await state("all of them")

@@ -1,47 +1,29 @@
 """Batches that are published fast, of increments of counters."""
 
-import asyncio
 import json
 
+from api import Api
+from fast import APPEND, COMMIT, COMMIT_BEFORE, START, Answers
 from scenario import check, note, run
-
-START, APPEND, COMMIT, COMMIT_BEFORE, PING = range(5)
 
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body):
-        return json.loads((await nc.request("$JS.API." + what, json.dumps(body).encode(), timeout=5)).data)
+    call = Api(nc).call
 
     made = await call("STREAM.CREATE.C", {
         "name": "C", "subjects": ["c.>"], "allow_batched": True, "allow_msg_counter": True})
     note("stream", made["config"])
 
-    inbox = nc.new_inbox()
-    answers = asyncio.Queue()
-
-    async def answered(message):
-        await answers.put(message.data.decode())
-
-    await nc.subscribe(inbox + ".>", cb=answered)
+    answers = await Answers.open(nc, patience=5, pause=0.1)
+    seen = answers.seen
 
     async def send(batch, seq, operation, by="1", subject="c.a", flow=2, gap="fail", payload=b"", **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if by is not None:
             headers = {"Nats-Incr": by, **headers}
-        reply = f"{inbox}.{batch}.{flow}.{gap}.{seq}.{operation}.$FI"
+        reply = answers.reply(batch, flow, gap, seq, operation)
         await nc.publish(subject, payload, reply=reply, headers=headers or None)
-
-    async def seen(label, count=1):
-        for _ in range(count):
-            try:
-                note(label, await asyncio.wait_for(answers.get(), 5))
-            except asyncio.TimeoutError:
-                note(label, "nothing")
-        await asyncio.sleep(0.1)
-        while not answers.empty():
-            note(label + ", too", answers.get_nowait())
 
     async def last(subject):
         message = await js.get_last_msg("C", subject)
@@ -107,7 +89,7 @@ async def scenario(nc):
         await other
     final = None
     while final is None:
-        answer = json.loads(await asyncio.wait_for(answers.get(), 10))
+        answer = json.loads(await answers.next(10))
         final = answer if "stream" in answer else None
     check("all of them", final["count"], 200)
     check("the sum", json.loads((await js.get_last_msg("C", "c.many")).data)["val"], "20200")

@@ -1,7 +1,6 @@
 """Consumers that were made beforehand feed mirrors and sources."""
 
-import json
-
+from api import Api
 from scenario import eventually, note, run
 
 SECOND = 1_000_000_000
@@ -9,15 +8,8 @@ SECOND = 1_000_000_000
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body=None):
-        data = b"" if body is None else json.dumps(body).encode()
-        return json.loads((await nc.request("$JS.API." + what, data, timeout=5)).data)
-
-    async def create(body):
-        answer = await call("STREAM.CREATE." + body["name"], body)
-        assert "error" not in answer, answer
-        return answer
+    api = Api(nc)
+    call, create, count = api.call, api.create, api.count
 
     async def consumer(stream, name, **config):
         config = {"durable_name": name, "ack_policy": "flow_control", **config}
@@ -26,11 +18,6 @@ async def scenario(nc):
     async def refused(label, answer):
         note(label, answer.get("error"))
         assert "error" in answer, answer
-
-    async def count(stream, messages):
-        async def has():
-            return (await js.stream_info(stream)).state.messages == messages
-        await eventually(f"{messages} messages in {stream}", has, limit=15)
 
     async def settled(stream, name, seq):
         async def has():

@@ -1,33 +1,19 @@
 """JetStream is switched off and on by reloads while a client stays connected."""
 
-import asyncio
 import json
 import os
-import pathlib
-import signal
 import urllib.request
 
 import nats
+import reloading
+from reloading import FILE, said
 from scenario import check, eventually, note, run
-
-FILE = pathlib.Path(os.environ["SCENARIO_DIR"]) / "server.conf"
-LOG = FILE.with_name("server.log")
 
 
 async def reload(old, new):
-    """Puts other words into the configuration; gives what the log says of it."""
-    before = len(LOG.read_text())
-    text = FILE.read_text()
-    assert old in text, old
-    FILE.write_text(text.replace(old, new))
-    os.kill(int(os.environ["SERVER_PID"]), signal.SIGHUP)
-    fresh = []
-
-    async def is_done():
-        fresh[:] = LOG.read_text()[before:].splitlines()
-        return any("eload server configuration" in line or "eloaded server configuration" in line for line in fresh)
-    await eventually("a reload", is_done, limit=30)
-    wanted = [line.split("] ", 2)[2] for line in fresh if "eloaded: JetStream" in line or "Failed" in line or "Shutdown" in line]
+    """Puts other words into the configuration; notes what the log says of it."""
+    fresh, _ = await reloading.reload(old, new)
+    wanted = [said(line) for line in fresh if "eloaded: JetStream" in line or "Failed" in line or "Shutdown" in line]
     note(f"reload to {new}", sorted(wanted))
 
 

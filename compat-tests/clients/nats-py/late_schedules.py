@@ -1,27 +1,15 @@
 """Schedules that were stored when a stream had none: copies in a mirror that becomes a stream."""
 
-import asyncio
-import json
 from datetime import datetime, timedelta, timezone
 
+from api import Api
 from scenario import eventually, note, run
 
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body):
-        return json.loads((await nc.request("$JS.API." + what, json.dumps(body).encode(), timeout=5)).data)
-
-    async def create(body):
-        answer = await call("STREAM.CREATE." + body["name"], body)
-        assert "error" not in answer, answer
-        return answer
-
-    async def count(stream, messages):
-        async def has():
-            return (await js.stream_info(stream)).state.messages == messages
-        await eventually(f"{messages} messages in {stream}", has)
+    api = Api(nc)
+    call, create, count = api.call, api.create, api.count
 
     async def produced(subject):
         async def has():
@@ -56,7 +44,6 @@ async def scenario(nc):
     note("done with", (await call("STREAM.MSG.GET.M", {"last_by_subj": "s.one"})).get("error"))
     waits = await js.get_last_msg("M", "s.three")
     note("waits", [waits.data, dict(waits.headers)])
-    await asyncio.sleep(0)
 
 
 run(scenario)

@@ -1,32 +1,19 @@
 """What accounts and the server may use of JetStream changes while clients stay connected."""
 
-import asyncio
 import json
 import os
-import pathlib
-import signal
 import urllib.request
 
 import nats
+import reloading
+from reloading import FILE, said
 from scenario import note, normalise, run
-
-FILE = pathlib.Path(os.environ["SCENARIO_DIR"]) / "server.conf"
-LOG = FILE.with_name("server.log")
 
 
 async def reload(old, new):
-    """Puts other words into the configuration; gives what the log says of it."""
-    before = len(LOG.read_text())
-    text = FILE.read_text()
-    assert old in text, old
-    FILE.write_text(text.replace(old, new))
-    os.kill(int(os.environ["SERVER_PID"]), signal.SIGHUP)
-    while True:
-        await asyncio.sleep(0.05)
-        fresh = LOG.read_text()[before:].splitlines()
-        if any("eload server configuration" in line or "eloaded server configuration" in line for line in fresh):
-            break
-    wanted = [line.split("] ", 2)[2] for line in fresh if "JetStream max_" in line or "Failed" in line]
+    """Puts other words into the configuration; notes what the log says of it."""
+    fresh, text = await reloading.reload(old, new)
+    wanted = [said(line) for line in fresh if "JetStream max_" in line or "Failed" in line]
     note(f"reload to {new}", [line.replace("Failed to reload server configuration: ", "") for line in wanted])
     if any("not supported" in line for line in wanted):
         FILE.write_text(text)

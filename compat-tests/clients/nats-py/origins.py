@@ -1,32 +1,20 @@
 """Mirrors and sources."""
 
 import asyncio
-import json
 
-from scenario import check, eventually, note, run
+from api import Api
+from scenario import check, note, run
 
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body=None):
-        data = b"" if body is None else json.dumps(body).encode()
-        return json.loads((await nc.request("$JS.API." + what, data, timeout=5)).data)
-
-    async def create(body):
-        answer = await call("STREAM.CREATE." + body["name"], body)
-        assert "error" not in answer, answer
-        return answer
+    api = Api(nc)
+    call, create, count = api.call, api.create, api.count
 
     async def refused(label, body):
         answer = await call("STREAM.CREATE." + body["name"], body)
         note(label, answer.get("error"))
         assert "error" in answer, answer
-
-    async def count(stream, messages):
-        async def has():
-            return (await js.stream_info(stream)).state.messages == messages
-        await eventually(f"{messages} messages in {stream}", has, limit=12)
 
     async def content(stream):
         info = await js.stream_info(stream)

@@ -5,14 +5,13 @@ import json
 import time
 from datetime import datetime, timedelta, timezone
 
+from api import Api
 from scenario import check, note, run
 
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body):
-        return json.loads((await nc.request("$JS.API." + what, json.dumps(body).encode(), timeout=5)).data)
+    call = Api(nc).call
 
     async def schedule(label, pattern, target="s.out", subject="s.plan", payload=b"hello", **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -1,17 +1,15 @@
 """Messages under other subjects: transforms, republishing, and markers of what expired."""
 
 import asyncio
-import json
 
 from nats.js import api
+from api import Api
 from scenario import check, eventually, note, run
 
 
 async def scenario(nc):
     js = nc.jetstream()
-
-    async def call(what, body):
-        return json.loads((await nc.request("$JS.API." + what, json.dumps(body).encode(), timeout=5)).data)
+    call = Api(nc).call
 
     async def refused(label, body):
         answer = await call("STREAM.CREATE." + body["name"], body)
