@@ -1,8 +1,9 @@
 //! Requests that come again: the same `Idempotency-Key` is done once.
 //!
 //! What a POST with a key was answered is kept for a day, and given to whoever repeats it. Nothing
-//! is kept of what failed: that may be tried again; and nothing of what holds a secret. All of it is forgotten when the server ends;
-//! messages are not doubled even then, as the key is their id as well.
+//! is kept of what failed: that may be tried again; and nothing of what holds a secret. All of it is
+//! forgotten when the server ends; messages are not doubled even then, as the key is their id as
+//! well.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -515,9 +515,10 @@ fn show(
                 milliseconds(figures.latency.max()),
             ))?;
         }
+        let replicas = &made["replicas"];
         let place = match load.storage {
-            Storage::File => "stored on 1 of 1",
-            Storage::Memory => "in memory on 1 of 1",
+            Storage::File => format!("stored on {replicas} of {replicas}"),
+            Storage::Memory => format!("in memory on {replicas} of {replicas}"),
         };
         output.line(&format!(
             "{place} before each acknowledgement · station {name} removed"

@@ -1,8 +1,8 @@
 //! A stream comes back from a backup, piece by piece.
 //!
 //! The stream is made at once, but captures nothing and is not seen until the backup is read to its
-//! end; then one command makes it a stream like any other. A restore that fails, is given up or is interrupted by
-//! a restart removes it again.
+//! end; then one command makes it a stream like any other. A restore that fails, is given up or is
+//! interrupted by a restart removes it again.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -2,7 +2,8 @@
 //!
 //! A password is AES-GCM of the text, with the nonce before it and the tag behind it, in
 //! hexadecimal or base64. The key is the text that Memphis's brokers had as
-//! `ENCRYPTION_SECRET_KEY`. The tag says whether a key is the right one.
+//! `ENCRYPTION_SECRET_KEY`. The tag says whether a key is the right one, and is what tells if this
+//! reading of the form is wrong: it was never held against a Memphis that ran.
 
 use std::collections::BTreeMap;
 
