@@ -18,7 +18,7 @@ use super::block::{Block, MAX_GAPS};
 use super::cache::SlotId;
 use super::codec::{corrupt, group_end, group_start, less};
 use super::counters::Counters;
-use super::dedup::HashedMap;
+use super::hashed::HashedMap;
 use super::rows::Rows;
 use super::runs::Runs;
 use super::subject::{SubjectRow, listed_subject, listed_subjects, read_seqs, seek_seqs, seq_key};

@@ -43,6 +43,7 @@ mod dedup;
 mod directives;
 mod edit;
 mod filters;
+mod hashed;
 mod incoming;
 mod markers;
 mod origins;

@@ -11,9 +11,9 @@ use crate::ids::GroupId;
 use crate::ports::{Seek, StoreError, Table};
 
 use super::codec::{Reader, behind_prefix, corrupt, group_end, group_start, put_varint};
-use super::dedup::HashedMap;
 use super::few_in_tests;
 use super::filters::Filters;
+use super::hashed::HashedMap;
 use super::rows::Rows;
 use super::runs::Runs;
 
