@@ -8,6 +8,7 @@
 //! keeps another to play the disk.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -212,6 +213,12 @@ impl LogState {
     }
 }
 
+/// The part of a payload, when it is that long.
+fn part(payload: &Bytes, range: &Range<u32>) -> Option<Bytes> {
+    let range = range.start as usize..range.end as usize;
+    (range.start <= range.end && range.end <= payload.len()).then(|| payload.slice(range))
+}
+
 impl LogStore for MemoryLog {
     fn append(&mut self, entries: &[Entry]) -> Result<Appended, StoreError> {
         let mut state = self.state();
@@ -279,6 +286,17 @@ impl LogStore for MemoryLog {
                 ),
             )),
         }
+    }
+
+    fn read_part(
+        &self,
+        location: EntryLocation,
+        group: GroupId,
+        index: u64,
+        range: Range<u32>,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let payload = self.read(location, group, index)?;
+        Ok(part(&payload, &range))
     }
 
     fn replay(

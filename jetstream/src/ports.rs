@@ -4,6 +4,8 @@
 //! them in memory with faults. Every call is synchronous and returns at once or reads a disk; none
 //! waits for another machine.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -147,6 +149,20 @@ pub trait LogStore {
         group: GroupId,
         index: u64,
     ) -> Result<Bytes, StoreError>;
+
+    /// Bytes of the payload of the entry at `location`, of which nothing is verified: the caller
+    /// knows a checksum of them. `None`, or other bytes, where the payload does not lie there as it
+    /// is, so that all of the entry has to be read.
+    ///
+    /// # Errors
+    /// `Io` when the operating system refuses.
+    fn read_part(
+        &self,
+        location: EntryLocation,
+        group: GroupId,
+        index: u64,
+        range: Range<u32>,
+    ) -> Result<Option<Bytes>, StoreError>;
 
     /// Visits every durable entry after the one at `from`, in order. `from` is the position of the
     /// last entry applied; the default position means from the very first entry on. Called before

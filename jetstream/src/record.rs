@@ -391,7 +391,35 @@ pub fn records(block: &[u8]) -> Option<Records<'_>> {
     })
 }
 
-impl Records<'_> {
+impl<'a> Records<'a> {
+    /// Records that follow each other somewhere in a block with this base and these tags, as many
+    /// as there are in `bytes`.
+    pub(crate) fn part(bytes: &'a [u8], base: i64, is_tagged: bool) -> Self {
+        Self {
+            block: bytes,
+            base,
+            at: 0,
+            left: u32::MAX,
+            is_tagged,
+            tag: Tag::Client,
+        }
+    }
+
+    /// What times are counted from.
+    pub(crate) fn base(&self) -> i64 {
+        self.base
+    }
+
+    /// Whether the records carry tags.
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.is_tagged
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn position(&self) -> usize {
+        self.at
+    }
+
     /// How many records the block says it has from here on.
     #[must_use]
     pub fn declared(&self) -> u32 {
@@ -450,9 +478,9 @@ impl Iterator for Records<'_> {
 pub struct StoredMessage {
     /// Sequence in the stream.
     pub seq: crate::StreamSeq,
-    /// The whole block, shared.
+    /// The block, or a part of it, shared.
     pub block: Bytes,
-    /// Where in the block.
+    /// Where in those bytes.
     pub span: RecordSpan,
 }
 

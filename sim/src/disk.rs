@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -287,6 +288,18 @@ impl LogStore for SimLog {
                 format!("no entry {index} of group {group} at {location:?}"),
             )),
         }
+    }
+
+    fn read_part(
+        &self,
+        location: EntryLocation,
+        group: GroupId,
+        index: u64,
+        range: Range<u32>,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let payload = self.read(location, group, index)?;
+        let range = range.start as usize..range.end as usize;
+        Ok((range.end <= payload.len()).then(|| payload.slice(range)))
     }
 
     fn replay(

@@ -2,7 +2,7 @@
 
 use crate::ids::GroupId;
 use crate::ports::{EntryLocation, LogPosition};
-use crate::record::{RecordSpan, Tag, records};
+use crate::record::{RecordSpan, Records, Tag, records};
 use crate::time::Timestamp;
 
 use super::bits::Bits;
@@ -192,27 +192,82 @@ impl Block {
     pub(super) fn spans(&self, bytes: &[u8]) -> Option<Vec<RecordSpan>> {
         // No more than the bytes can hold, whatever the row says.
         let mut spans = Vec::with_capacity((self.seqs as usize).min(bytes.len() / 8));
-        let mut time = self.first_time;
-        let mut seen = 0;
-        let mut records = records(bytes)?;
-        while let Some(mut span) = records.next() {
-            seen += 1;
-            if self.skipped.contains(seen - 1) {
-                continue;
-            }
-            time = time.max(span.time);
-            span.time = time;
-            if let Tag::Mirror { seq, .. } = records.tag() {
-                let place = seq.checked_sub(self.first_seq)?;
-                if place > u64::from(self.seqs) {
-                    return None;
-                }
-                let nothing = RecordSpan::nothing(time);
-                spans.resize(spans.len().max(place as usize), nothing);
+        let mut walk = Walk::new(self, records(bytes)?);
+        while let Some((ordinal, span)) = walk.step().ok()? {
+            while spans.len() < ordinal as usize {
+                spans.push(RecordSpan::nothing(span.time));
             }
             spans.push(span);
         }
-        (seen == self.records && spans.len() == self.seqs as usize).then_some(spans)
+        let is_whole = walk.place.records == self.records && walk.place.seqs == self.seqs;
+        is_whole.then_some(spans)
+    }
+}
+
+/// Goes through the records of a block that have sequences.
+pub(super) struct Walk<'a> {
+    block: &'a Block,
+    pub(super) records: Records<'a>,
+    pub(super) place: Place,
+}
+
+/// How far a walk is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Records behind it.
+    records: u32,
+    /// Sequences of the block behind it.
+    pub(super) seqs: u32,
+    /// Time of the last of them.
+    time: Timestamp,
+}
+
+/// A record is not where the row of its block says.
+#[derive(Debug)]
+pub(super) struct Misplaced;
+
+impl<'a> Walk<'a> {
+    /// Through the whole block.
+    pub(super) fn new(block: &'a Block, records: Records<'a>) -> Self {
+        let place = Place {
+            records: 0,
+            seqs: 0,
+            time: block.first_time,
+        };
+        Self::from(block, records, place)
+    }
+
+    /// From a place on, at which `records` begins.
+    pub(super) fn from(block: &'a Block, records: Records<'a>, place: Place) -> Self {
+        Self {
+            block,
+            records,
+            place,
+        }
+    }
+
+    /// The next record that has a sequence, and how many of the block come before that.
+    #[inline]
+    pub(super) fn step(&mut self) -> Result<Option<(u32, RecordSpan)>, Misplaced> {
+        while let Some(mut span) = self.records.next() {
+            self.place.records += 1;
+            if self.block.skipped.contains(self.place.records - 1) {
+                continue;
+            }
+            self.place.time = self.place.time.max(span.time);
+            span.time = self.place.time;
+            let mut ordinal = self.place.seqs;
+            if let Tag::Mirror { seq, .. } = self.records.tag() {
+                let place = seq.checked_sub(self.block.first_seq).ok_or(Misplaced)?;
+                if place > u64::from(self.block.seqs) {
+                    return Err(Misplaced);
+                }
+                ordinal = ordinal.max(place as u32);
+            }
+            self.place.seqs = ordinal + 1;
+            return Ok(Some((ordinal, span)));
+        }
+        Ok(None)
     }
 }
 

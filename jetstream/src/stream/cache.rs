@@ -1,10 +1,12 @@
 //! Recently used blocks, shared by all streams of an engine.
 //!
 //! A slot holds the index row of a block, decoded, and, once somebody read a message of it, its
-//! bytes with the place of every message. Rows are changed in their slot and written to the store
+//! bytes with the place of every message; where single messages were read, how to read the next
+//! one without all of them ([`Pieces`]) stays when the bytes go. Rows are changed in their slot and written to the store
 //! from there, so a slot is never older than the store.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -12,6 +14,7 @@ use crate::ids::{GroupId, StreamSeq};
 use crate::record::{RecordSpan, StoredMessage};
 
 use super::block::Block;
+use super::pieces::Pieces;
 
 /// Bound of a cache made with [`BlockCache::default`].
 pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
@@ -26,7 +29,7 @@ const ROWS_SHARE: usize = 4;
 pub(super) type SlotId = usize;
 
 /// A slot as it was once; tells whether it still is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cursor {
     slot: u32,
     generation: u32,
@@ -46,6 +49,8 @@ pub struct BlockCache {
     /// Where the search for a slot to drop goes on.
     hand: usize,
     generation: u32,
+    /// The block of which a piece was read last.
+    last_piece: Cursor,
 }
 
 #[derive(Debug)]
@@ -60,6 +65,8 @@ struct Slot {
     cost: Cost,
     block: Block,
     data: Option<Data>,
+    /// Empty when pieces of the block are of no use.
+    pieces: Option<Pieces>,
 }
 
 /// Bytes a slot counts for.
@@ -96,6 +103,7 @@ impl BlockCache {
             limit,
             hand: 0,
             generation: 0,
+            last_piece: Cursor::default(),
         }
     }
 
@@ -209,6 +217,45 @@ impl BlockCache {
         })
     }
 
+    /// The bytes of a block to read for one message of it, when nothing but its row is here. `None`
+    /// when a whole block is better: it has no pieces, or the last one read was of the same block,
+    /// so that more will be wanted of it.
+    pub(super) fn piece(&mut self, slot: SlotId, seq: u64) -> Option<Range<u32>> {
+        let cursor = self.cursor(slot);
+        let found = &self.slots[slot];
+        let pieces = found.pieces.as_ref().filter(|_| found.data.is_none())?;
+        let range = pieces.range(found.block.ordinal(seq))?;
+        let is_another = self.last_piece != cursor;
+        self.last_piece = cursor;
+        is_another.then_some(range)
+    }
+
+    /// The message at a sequence, out of the bytes of its [`BlockCache::piece`]. When they are not
+    /// what they were, no more pieces of the block are read.
+    pub(super) fn message_of_piece(
+        &mut self,
+        slot: SlotId,
+        seq: u64,
+        bytes: Option<Bytes>,
+    ) -> Option<StoredMessage> {
+        let slot = &mut self.slots[slot];
+        let pieces = slot.pieces.as_ref()?;
+        let found = bytes.and_then(|bytes| pieces.message(&slot.block, seq, bytes));
+        if found.is_none() {
+            slot.pieces = Some(Pieces::default());
+        }
+        found
+    }
+
+    /// Divides a block that has its bytes into pieces, if that was not tried before.
+    pub(super) fn divide(&mut self, slot: SlotId) {
+        let divided = &mut self.slots[slot];
+        if let (Some(data), None) = (&divided.data, &divided.pieces) {
+            divided.pieces = Some(Pieces::of(&divided.block, &data.bytes));
+            self.account(slot);
+        }
+    }
+
     /// Gives a slot its bytes.
     pub(super) fn attach(&mut self, slot: SlotId, bytes: Bytes, spans: Vec<RecordSpan>) {
         self.slots[slot].data = Some(Data { bytes, spans });
@@ -237,6 +284,7 @@ impl BlockCache {
             cost: Cost::default(),
             block,
             data: None,
+            pieces: None,
         };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -268,6 +316,7 @@ impl BlockCache {
             cost: Cost::default(),
             block: Block::default(),
             data: None,
+            pieces: None,
         };
         self.free.push(slot);
     }
@@ -278,7 +327,9 @@ impl BlockCache {
             data.bytes.len() + data.spans.capacity() * size_of::<RecordSpan>()
         });
         let cost = Cost {
-            row: SLOT_BYTES + slot.block.heap_bytes(),
+            row: SLOT_BYTES
+                + slot.block.heap_bytes()
+                + slot.pieces.as_ref().map_or(0, Pieces::heap_bytes),
             data,
         };
         self.row_bytes = self.row_bytes - slot.cost.row + cost.row;

@@ -52,6 +52,11 @@ impl Filter {
         }
     }
 
+    /// The prefix, where every subject that begins with it matches.
+    pub(super) fn everything_below(&self) -> Option<&[u8]> {
+        (&self.pattern[self.prefix..] == b">").then(|| self.prefix())
+    }
+
     /// What every matching subject begins with.
     pub(super) fn prefix(&self) -> &[u8] {
         &self.pattern[..self.prefix]
@@ -143,6 +148,23 @@ mod tests {
             assert_eq!(
                 Filter::new(pattern.as_bytes()).prefix(),
                 prefix.as_bytes(),
+                "{pattern}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_full_wildcard_behind_the_prefix_takes_everything_below_it() {
+        for (pattern, below) in [
+            ("a.>", Some("a.")),
+            ("a.*", None),
+            ("a.*.>", None),
+            ("a", None),
+        ] {
+            let filter = Filter::new(pattern.as_bytes());
+            assert_eq!(
+                filter.everything_below(),
+                below.map(str::as_bytes),
                 "{pattern}"
             );
         }

@@ -47,6 +47,7 @@ mod hashed;
 mod incoming;
 mod markers;
 mod origins;
+mod pieces;
 mod read;
 mod remove;
 mod rows;

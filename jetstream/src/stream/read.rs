@@ -7,14 +7,14 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use crate::ids::StreamSeq;
-use crate::ports::{Seek, StoreError, StoreErrorKind, Table};
+use crate::ports::{Row, Seek, StoreError, StoreErrorKind, Table};
 use crate::record::StoredMessage;
 use crate::time::Timestamp;
 
 use super::block::Block;
 use super::cache::SlotId;
-use super::codec::{corrupt, group_end};
-use super::filters::Filters;
+use super::codec::{corrupt, group_end, group_start};
+use super::filters::{Filter, Filters};
 use super::runs::Runs;
 use super::subject::{SubjectRow, each_subject, listed_subject, seek_seqs, seq_key};
 use super::{Stream, StreamState, View, few_in_tests};
@@ -48,7 +48,7 @@ impl Stream {
         if !view.cache.block(slot).is_live(seq) {
             return Ok(None);
         }
-        self.read(slot, seq, view).map(Some)
+        self.read_alone(slot, seq, view).map(Some)
     }
 
     /// The subject of the message with a sequence, `None` when there is none. Known also where the
@@ -72,6 +72,33 @@ impl Stream {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// One message, without the rest of its block where that is known to be possible.
+    fn read_alone(
+        &self,
+        slot: SlotId,
+        seq: u64,
+        view: &mut View<'_>,
+    ) -> Result<StoredMessage, StoreError> {
+        let Some(at) = view
+            .cache
+            .block(slot)
+            .at
+            .filter(|_| !view.cache.has_data(slot))
+        else {
+            return self.read(slot, seq, view);
+        };
+        if let Some(piece) = view.cache.piece(slot, seq) {
+            let index = view.cache.block(slot).index;
+            let bytes = view.log.read_part(at, self.group, index, piece)?;
+            if let Some(message) = view.cache.message_of_piece(slot, seq, bytes) {
+                return Ok(message);
+            }
+        }
+        let message = self.read(slot, seq, view)?;
+        view.cache.divide(slot);
+        Ok(message)
     }
 
     fn read(
@@ -382,7 +409,7 @@ impl Stream {
         if from > self.counters.last {
             return Ok(0);
         }
-        if filters.is_all() {
+        if filters.is_all() || self.has_only(filters, view)? {
             return self.count_all(from, view);
         }
         let mut count = 0;
@@ -399,6 +426,22 @@ impl Stream {
             count += self.count_subject(&subject, row, from, view)?;
         }
         Ok(count)
+    }
+
+    /// Whether every subject matches, as far as that is seen from the first and the last of them: in
+    /// the order of names all others begin as both of them do.
+    fn has_only(&self, filters: &Filters, view: &View<'_>) -> Result<bool, StoreError> {
+        let (start, end) = (group_start(self.group), group_end(self.group));
+        for whole in filters.list().iter().filter_map(Filter::everything_below) {
+            let prefix = [start.as_slice(), whole].concat();
+            let is_below = |row: Option<Row>| row.is_some_and(|(key, _)| key.starts_with(&prefix));
+            if is_below(view.rows.seek(Table::Subject, &start, Seek::AtOrAfter)?)
+                && is_below(view.rows.seek(Table::Subject, &end, Seek::AtOrBefore)?)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Messages of one subject at or after `from`, from the nearer end of its rows.

@@ -28,6 +28,7 @@
 )]
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -782,6 +783,29 @@ impl LogStore for SegmentLog {
             Kind::Entry(_) if same => Ok(decoded.payload),
             Kind::Entry(_) | Kind::Mark | Kind::Seal => Err(wrong()),
         }
+    }
+
+    fn read_part(
+        &self,
+        location: EntryLocation,
+        group: GroupId,
+        index: u64,
+        range: Range<u32>,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let EntryLocation { position, len } = location;
+        if let Some(entry) = self.find_in_flight(position) {
+            let same = entry.location == location && entry.group == group && entry.index == index;
+            let range = range.start as usize..range.end as usize;
+            let fits = same && range.start <= range.end && range.end <= entry.payload.len();
+            return Ok(fits.then(|| entry.payload.slice(range)));
+        }
+        let fits = range.start <= range.end && range.end <= len.saturating_sub(ENTRY_HEADER_LEN);
+        if !fits || !self.segments.contains(&position.segment) {
+            return Ok(None);
+        }
+        self.reader
+            .read_part(position, range)
+            .inspect_err(|error| self.shared.fail(error.clone()))
     }
 
     fn replay(

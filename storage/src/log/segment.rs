@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,8 +10,8 @@ use menes_jetstream::ports::{LogPosition, StoreError};
 use parking_lot::Mutex;
 
 use super::format::{
-    Decoded, ENTRY_HEADER_BYTES, EntryHeader, Kind, SEGMENT_HEADER_BYTES, SegmentHeader, StoreId,
-    align,
+    Decoded, ENTRY_HEADER_BYTES, ENTRY_HEADER_LEN, EntryHeader, Kind, SEGMENT_HEADER_BYTES,
+    SegmentHeader, StoreId, align,
 };
 use super::keeper::segment_name;
 use crate::error::{corrupt, io_error};
@@ -221,6 +222,26 @@ impl Reader {
             .filter(|decoded| decoded.header.len == len)
             .and_then(|decoded| self.reveal(position, decoded))
             .ok_or_else(|| self.damaged(position))
+    }
+
+    /// Bytes of the payload of the entry at `position`, as they lie there; `None` when there are
+    /// not as many.
+    pub(super) fn read_part(
+        &self,
+        position: LogPosition,
+        range: Range<u32>,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let begin = u64::from(position.offset + ENTRY_HEADER_LEN) + u64::from(range.start);
+        let len = (range.end - range.start) as usize;
+        let read = || self.file(position.segment)?.read_new(len, begin);
+        match read() {
+            Ok(bytes) => Ok((bytes.len() == len).then(|| Bytes::from(bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => {
+                let path = self.files.path(&segment_name(position.segment));
+                Err(io_error("read", path, &error))
+            }
+        }
     }
 
     /// The entry at `position` with its payload in the clear, unless that cannot be had.

@@ -804,3 +804,53 @@ fn a_stream_that_is_gone_leaves_nothing() {
     }
     assert_eq!(world.cache.bytes(), 0);
 }
+
+#[test]
+fn single_messages_are_read_without_their_blocks() {
+    let mut world = World::with_cache(config(), BlockCache::new(16 << 10));
+    for block in 0..4 {
+        let proposals: Vec<_> = (0..20)
+            .map(|n| plain("a", &format!("{:0200}", block * 20 + n + 1)))
+            .collect();
+        world.publish(&proposals);
+    }
+    let mut read = |seq: u64| {
+        let message = world.message(seq).expect("stored");
+        assert_eq!(message.payload(), format!("{seq:0200}").as_bytes());
+        message.block.len()
+    };
+    // Not all of them fit the cache, so the blocks take turns there.
+    let mut lens = Vec::new();
+    for round in 0..3 {
+        lens = (0..4).map(|block| read(block * 20 + 7 + round)).collect();
+    }
+    let piece = lens.iter().position(|len| *len < 400).expect("a piece");
+    // Where more is wanted of a block it is read whole.
+    let seq = piece as u64 * 20 + 1;
+    let lens: Vec<_> = (seq..seq + 4).map(&mut read).collect();
+    assert!(lens[1..].iter().all(|len| *len > 4000), "{lens:?}");
+}
+
+#[test]
+fn a_count_below_a_prefix_knows_of_subjects_elsewhere() {
+    let mut world = World::new(config());
+    let filters = Filters::new(["k.b.>"]);
+    let mut others = 0;
+    // None, before in the order of names, the prefix without its dot, and behind.
+    for elsewhere in [None, Some("k.a.1"), Some("k.b"), Some("k.c")] {
+        if let Some(subject) = elsewhere {
+            world.publish_one(plain(subject, "x"));
+            others += 1;
+        }
+        world.publish(&[plain("k.b.1", "x"), plain("k.b.2", "x")]);
+        let count = |from: u64, world: &mut World| {
+            world
+                .read(|stream, view| stream.count_matching(StreamSeq(from), &filters, view))
+                .expect("sound")
+        };
+        let all = world.state().messages;
+        assert_eq!(count(1, &mut world), all - others);
+        assert_eq!(count(2, &mut world), all - others - 1);
+        assert_eq!(count(all, &mut world), 1);
+    }
+}
