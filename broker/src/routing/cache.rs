@@ -11,7 +11,8 @@ use crate::account::Account;
 /// A subject has one slot; another subject with the same slot takes it over, entry, buffers and
 /// all, but only when it comes for the second time. Most subjects that come once never come again:
 /// those of replies. Their results are made in one place that stays in the processor's cache, and
-/// of the subject remains a mark. The table grows with its use up to [`MAX_SLOTS`], so its size is
+/// of the subject remains a mark; subjects of inboxes do not even leave that, as looking for it in
+/// a large table costs as much as matching does. The table grows with its use up to [`MAX_SLOTS`], so its size is
 /// bounded whatever is published.
 #[derive(Debug)]
 pub(super) struct RouteCache {
@@ -46,6 +47,8 @@ struct Entry {
 const NEVER: u64 = u64::MAX;
 /// Stands for [`RouteCache::once`].
 const ONCE: usize = usize::MAX;
+/// Where clients have their answers sent, mostly each to a subject of its own.
+const INBOXES: &[u8] = b"_INBOX.";
 const FIRST_SLOTS: usize = 64;
 const MAX_SLOTS: usize = 16 * 1024;
 /// A reused entry gives up room beyond this many subscriptions.
@@ -121,6 +124,12 @@ impl RouteCache {
 
     /// Where the entry for a subject is; it may be new.
     fn find(&mut self, account: &Arc<Account>, literal: &[u8]) -> usize {
+        if literal.starts_with(INBOXES) {
+            if !self.once.is_of(account, literal) {
+                self.once.become_of(0, account, literal);
+            }
+            return ONCE;
+        }
         let hash = self.key.hash(literal) ^ u64::from(account.id()).rotate_right(20);
         if self.slots.is_empty() {
             self.slots.resize_with(FIRST_SLOTS, Slot::default);
@@ -219,6 +228,26 @@ mod tests {
         }
         assert!(cache.slots.len() <= MAX_SLOTS);
         assert!(cache.slots.iter().all(|slot| slot.entry.is_none()));
+    }
+
+    #[test]
+    fn inboxes_take_no_slots_and_follow_the_subscriptions() {
+        let account = Account::for_tests();
+        let mut cache = RouteCache::new();
+        let tag = IngestTag {
+            kind: IngestKind::Application,
+            id: 1,
+        };
+        for _ in 0..3 {
+            assert!(cache.lookup(&account, b"_INBOX.a.1").is_empty());
+            assert!(cache.lookup(&account, b"once").is_empty());
+        }
+        drop(account.subscribe_engine(tag, b"_INBOX.a.*", None));
+        for n in 0..300 {
+            let subject = format!("_INBOX.a.{}", n % 10);
+            assert_eq!(cache.lookup(&account, subject.as_bytes()).plain.len(), 1);
+        }
+        assert_eq!(cache.slots.len(), FIRST_SLOTS);
     }
 
     #[test]
