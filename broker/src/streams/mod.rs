@@ -80,14 +80,6 @@ impl StreamsOptions {
     }
 }
 
-/// Memory for the blocks of messages that were read lately: more where there is much of it, by what
-/// memory streams may take, which is three quarters of the machine's unless the configuration says
-/// otherwise.
-fn cache_bytes(memory_limit: Option<u64>) -> usize {
-    let share = memory_limit.unwrap_or(0) / 64;
-    usize::try_from(share.clamp(64 << 20, 128 << 20)).unwrap_or(64 << 20)
-}
-
 /// The way from the server to an engine. Made first, because the server wants its hooks, and the
 /// engine wants the server; it stays when the engine goes, so that another one can start.
 pub struct Streams {
@@ -184,7 +176,6 @@ impl Streams {
             server_name: server.name().to_owned(),
             domain: asked.domain.clone(),
             limits: asked.limits,
-            cache_bytes: cache_bytes(asked.limits.memory),
             ..Options::default()
         };
         let enforcement = Arc::clone(self.queue.enforcement());

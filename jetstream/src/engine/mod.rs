@@ -72,7 +72,7 @@ use crate::memory::MemoryState;
 use crate::ports::{Entry, EntryLocation, LogStore, Outbox, StateStore, StoreError, Ticket};
 use crate::record::BlockBuilder;
 use crate::stream::config::Storage;
-use crate::stream::{BlockCache, PublishOutcome, Removed, SegmentUse, Stream};
+use crate::stream::{BlockCache, DEFAULT_CACHE_BYTES, PublishOutcome, Removed, SegmentUse, Stream};
 use crate::time::Timestamp;
 use crate::txn::Txn;
 
@@ -150,7 +150,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 64 << 20,
+            cache_bytes: DEFAULT_CACHE_BYTES,
             seed: 1,
             max_entry_bytes: 1 << 20,
             delivery_burst: 1024,
