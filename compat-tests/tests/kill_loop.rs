@@ -261,7 +261,9 @@ impl Loop {
                 self.server.restart()
             })?;
             self.restarts.send_modify(|restarts| *restarts += 1);
-            let from = if kill.is_multiple_of(10) {
+            // All of it less often when there is much of it.
+            let is_whole = kill.is_multiple_of(if kill <= 100 { 10 } else { 100 });
+            let from = if is_whole {
                 1
             } else {
                 self.checked.saturating_sub(100).max(1)
