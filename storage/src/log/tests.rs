@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::faults::{Cut, Fault, Random, SimulatedFiles};
+use super::sidecar::Sidecar;
 use super::*;
 use crate::disk_space::Space;
 use crate::vault::CipherSuite;
@@ -1061,6 +1062,42 @@ fn the_format_is_the_one_that_was_released() {
         &[0; 8],
     ];
     assert_eq!(segment[..152], expected.concat());
+}
+
+/// A log with one segment, in which another large entry has no room, and the index of the next.
+fn log_before_its_second_segment(files: &SimulatedFiles) -> (SegmentLog, u64) {
+    let mut log = open(files, NEVER_IDLE).expect("new");
+    for index in 1..8 {
+        append(&mut log, &[sized(index, 400)]).expect("space");
+        settle(&mut log).expect("healthy");
+    }
+    (log, 8)
+}
+
+#[test]
+fn no_start_looks_for_a_segment_once_the_next_holds_what_was_acknowledged() {
+    let mut acknowledged = 0;
+    for step in 0..20 {
+        let files = SimulatedFiles::default();
+        let (mut log, next) = log_before_its_second_segment(&files);
+        files.die_after(step);
+        let Ok(_) = append(&mut log, &[sized(next, 2000)]) else {
+            continue;
+        };
+        // It may be acknowledged in the moment before the disk dies.
+        drop(settle(&mut log));
+        if log.shared.synced() == log.appended {
+            acknowledged += 1;
+            let file = files
+                .after(Cut::KeepAll)
+                .open(sidecar::NAME)
+                .expect("it is there");
+            let recorded = Sidecar::open(file, StoreId(*b"a store in tests"), 1);
+            let recorded = recorded.expect("memory").expect("sound");
+            assert_eq!(recorded.latest.segment, 2, "step {step}");
+        }
+    }
+    assert!(acknowledged > 5, "some disks live on");
 }
 
 const HEADER_CRC: [u8; 4] = [123, 177, 122, 119];

@@ -101,13 +101,12 @@ impl Writer {
                     if took > SLOW_TURN {
                         tracing::warn!(bytes = batch.bytes(), ?took, "the log device is slow");
                     }
-                    if self.evidence == TailEvidence::BeforeAck {
+                    // The segment before may be given back as soon as this is known to be durable,
+                    // so nothing may look for it any more.
+                    if rolled || self.evidence == TailEvidence::BeforeAck {
                         self.record()?;
                     }
                     shared.publish(batch.ticket);
-                    if rolled {
-                        self.record()?;
-                    }
                     self.look_ahead()?;
                     shared.queue().spare = batch.cleared();
                 }
