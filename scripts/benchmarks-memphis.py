@@ -177,12 +177,17 @@ def rest_rate(options, folder):
                     while len(rest) < length:
                         rest += link.recv(65536)
 
-        before, began = server.cpu(), time.perf_counter()
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            list(pool.map(work, range(8)))
-        took = time.perf_counter() - began
-        count = 8 * rounds * 100
-        yield f"REST, batches of 100, 8 connections: {count / took:,.0f} messages/s, {(server.cpu() - before) / count * 1e6:.1f} us of server CPU each"
+        for connections in (1, 8):
+            rates, used = [], []
+            count = connections * rounds * 100
+            for _ in range(options.runs):
+                before, began = server.cpu(), time.perf_counter()
+                with concurrent.futures.ThreadPoolExecutor(connections) as pool:
+                    list(pool.map(work, range(connections)))
+                rates.append(count / (time.perf_counter() - began))
+                used.append((server.cpu() - before) / count)
+            yield (f"REST, batches of 100, {connections} connection{'s' * (connections > 1)}: {statistics.median(rates):,.0f} messages/s (best {max(rates):,.0f}), "
+                   f"{statistics.median(used) * 1e6:.1f} us of server CPU each; wanted: 20,000/s")
 
 
 class Nats:
@@ -201,12 +206,14 @@ class Nats:
         self.link.sendall(f"PUB $MENES.API.{what} rates.inbox {len(text)}\r\n".encode() + text + b"\r\n")
 
     def answer(self):
+        return json.loads(self.received())
+
+    def received(self):
         while True:
             line = self.file.readline()
             if line.startswith(b"MSG "):
                 length = int(line.split()[-1])
-                payload = self.file.read(length + 2)[:-2]
-                return json.loads(payload)
+                return self.file.read(length + 2)[:-2]
             if line.startswith(b"PING"):
                 self.link.sendall(b"PONG\r\n")
             if line.startswith(b"-ERR") or not line:
@@ -247,13 +254,24 @@ def many_stations(options, folder):
 
 
 def looks(options, server, nats):
-    times = []
+    times, used = [], []
     for _ in range(options.runs * 3):
-        began = time.perf_counter()
+        before, began = server.cpu(), time.perf_counter()
         nats.send("STATION.LIST", {})
-        count = len(nats.answer()["stations"])
+        answer = nats.received()
+        # Until the last byte is here; what the reader makes of it is its own.
         times.append(time.perf_counter() - began)
-    yield f"list of {count:,} stations: {statistics.median(times) * 1e3:.0f} ms"
+        used.append(server.cpu() - before)
+        count = len(json.loads(answer)["stations"])
+    yield (f"STATION.LIST of {count:,} stations, {len(answer) / 1e6:.1f} MB: {statistics.median(times) * 1e3:.0f} ms (best {min(times) * 1e3:.0f}), "
+           f"{statistics.median(used) * 1e3:.0f} ms of server CPU; wanted: 100 ms")
+    times = []
+    for _ in range(options.runs):
+        began = time.perf_counter()
+        subprocess.run([options.menes, "station", "ls", "-o", "name", "-s", f"nats://127.0.0.1:{server.ports['nats']}"], check=True, stdout=subprocess.DEVNULL,
+                       env={**os.environ, **LOGIN})
+        times.append(time.perf_counter() - began)
+    yield f"menes station ls: {statistics.median(times) * 1e3:.0f} ms (best {min(times) * 1e3:.0f})"
     metrics = http.client.HTTPConnection("127.0.0.1", server.ports["metrics"])
     for names in ("menes", "menes", "nats"):
         before, began = server.cpu(), time.perf_counter()
