@@ -215,7 +215,16 @@ fn serve(asked: Settings, logging: Logging) -> Result<(), RunError> {
     };
     let api = match api_listener {
         Some((listener, tls)) => {
-            Some(management::start(listener, shared, tls).map_err(RunError::System)?)
+            let rest = gateway.as_ref().map(|gateway| {
+                let port = gateway.address().port();
+                let scheme = if http_tls.rest.is_some() {
+                    "https"
+                } else {
+                    "http"
+                };
+                (port, format!("{scheme}://localhost:{port}"))
+            });
+            Some(management::start(listener, shared, tls, rest).map_err(RunError::System)?)
         }
         None => None,
     };

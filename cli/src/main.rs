@@ -35,6 +35,7 @@ For a running server, each with --help:
   menes context          servers and credentials under a name
   menes explain CODE     what the code of an error means
   menes import           take over what a Memphis has
+  menes bench            how fast the server is
   menes user, token      who may log in, with what, and to which stations
   menes tenant           stations and users of their own
 
@@ -77,14 +78,20 @@ fn main() -> ExitCode {
                 return say(&format!("menes {version} (speaks NATS {NATS_VERSION})\n"));
             }
             Some(flag) if flag.starts_with('-') => Face::NatsServer,
-            Some(other) => {
-                return fail(&format!(
-                    "menes: unknown command {other:?}, try `menes help`"
-                ));
-            }
+            Some(other) => return unknown(other),
         }
     };
     run(called, &arguments, face)
+}
+
+/// Says which command may have been meant.
+fn unknown(word: &str) -> ExitCode {
+    let others = ["serve", "dev", "config", "version", "mem", "help"];
+    let known = client::COMMANDS.iter().chain(&others).copied();
+    let meant = menes_broker::config::reference::closest_of(word, known);
+    let meant = meant.map_or_else(String::new, |meant| format!(", did you mean {meant}?"));
+    eprintln!("menes: unknown command {word:?}{meant} `menes help` lists them");
+    ExitCode::from(2)
 }
 
 fn mem(arguments: &[String]) -> ExitCode {

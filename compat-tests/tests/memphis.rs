@@ -89,6 +89,11 @@ fn memphis_go_schemas() -> Result<()> {
 }
 
 #[test]
+fn requests_of_every_version() -> Result<()> {
+    run("memphis-py/older_requests.py")
+}
+
+#[test]
 fn rest_gateway() -> Result<()> {
     run("memphis-py/rest.py")
 }
@@ -106,6 +111,11 @@ fn management_api_messages_and_live_views() -> Result<()> {
 #[test]
 fn strangers_over_http() -> Result<()> {
     run("memphis-py/strangers.py")
+}
+
+#[test]
+fn hostile_requests_over_http_and_secrets() -> Result<()> {
+    run("memphis-py/hostile_http.py")
 }
 
 #[test]

@@ -218,7 +218,8 @@ pub fn closest(name: &str) -> Option<&'static str> {
 }
 
 /// The one of `names` that is most like `name`; `None` if none is like it.
-pub(crate) fn closest_of<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+#[must_use]
+pub fn closest_of<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let name = name.to_ascii_lowercase();
     let limit = name.chars().count().div_ceil(2).clamp(1, 3);
     names

@@ -569,8 +569,22 @@ impl Settings {
             .chain(own_secrets);
         if secrets.into_iter().any(|secret| !secret.starts_with('$')) {
             warnings.push("Plaintext passwords detected, use nkeys or bcrypt".to_owned());
+            // nats-server says nothing of it, and what stands in for it does not either.
+            let file = self.config_file.as_deref().filter(|_| self.greets);
+            if let Some(file) = file.filter(|file| is_open_to_others(file)) {
+                let file = file.display();
+                warnings.push(format!(
+                    "Others on this machine can read {file}, which holds passwords: chmod 600 {file}"
+                ));
+            }
         }
         self.warnings.append(&mut warnings);
         Ok(())
     }
+}
+
+/// Whether a file can be read by others than its owner and group.
+fn is_open_to_others(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(file).is_ok_and(|known| known.permissions().mode() & 0o004 != 0)
 }

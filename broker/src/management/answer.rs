@@ -101,6 +101,8 @@ pub(super) struct Problem {
     pub(super) detail: String,
     /// The object as it is now, where a change was meant for what it was.
     pub(super) current: Option<Value>,
+    /// What may be done in place of what was asked for.
+    allow: Option<String>,
 }
 
 impl Problem {
@@ -110,7 +112,14 @@ impl Problem {
             code,
             detail: detail.into(),
             current: None,
+            allow: None,
         }
+    }
+
+    /// Names the methods that there are.
+    pub(super) fn allowing(mut self, methods: String) -> Self {
+        self.allow = Some(methods);
+        self
     }
 
     pub(super) fn body(detail: impl Into<String>) -> Self {
@@ -187,6 +196,9 @@ impl Problem {
         let mut answer = Answer::json(self.status, document);
         if let Some(tag) = etag {
             answer = answer.with(header::ETAG, &format!("\"{tag}\""));
+        }
+        if let Some(methods) = &self.allow {
+            answer = answer.with(header::ALLOW, methods);
         }
         let mut response = answer.respond();
         let fields = response.headers_mut();

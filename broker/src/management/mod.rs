@@ -18,6 +18,7 @@
 //! 2. Everything a stranger sends is bounded.
 
 mod answer;
+mod answers;
 mod ask;
 mod events;
 mod memphis;
@@ -97,13 +98,17 @@ struct Management {
     is_secure: bool,
     /// Where it listens.
     port: u16,
+    /// Where the REST gateway listens, as a URL for this machine; none if it does not.
+    rest: Option<(u16, String)>,
 }
 
-/// Starts the API on a thread of its own. It ends when the result is dropped.
+/// Starts the API on a thread of its own; `rest` is where the gateway listens, if it does. It ends
+/// when the result is dropped.
 pub(crate) fn start(
     listener: std::net::TcpListener,
     shared: Arc<Shared>,
     tls: Option<Arc<Tls>>,
+    rest: Option<(u16, String)>,
 ) -> io::Result<RunningHttp> {
     let address = listener.local_addr()?;
     let pages = Pages::of(&shared.options());
@@ -115,6 +120,7 @@ pub(crate) fn start(
         views: Arc::new(Semaphore::new(events::MAX_VIEWS)),
         is_secure: tls.is_some(),
         port: address.port(),
+        rest,
     });
     let router = Router::new().fallback_service(any(handle).with_state(Arc::clone(&management)));
     let expiry = async move { management.sessions.expire().await };
@@ -175,14 +181,12 @@ impl Management {
         let path = head.uri.path().trim_end_matches('/').to_owned();
         let peer = head.extensions.get::<Peer>();
         let peer = peer.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0);
-        let found = found(&head.method, &path).ok_or_else(|| {
-            let detail = format!("there is no {} {}", head.method, head.uri.path());
-            Problem::new(StatusCode::NOT_FOUND, "E-API-ROUTE", detail)
-        })?;
+        let found = found(&head.method, &path).ok_or_else(|| no_route(&head, &path))?;
         let own = match found.route.shape {
             Shape::Own(own) => Some(own),
             _ => None,
         };
+        is_as_it_is(&head.headers)?;
         // The other methods no page may use without being asked first.
         if head.method == Method::POST {
             is_typed(&head.headers, own == Some(Own::Produce))?;
@@ -428,13 +432,31 @@ impl Management {
     }
 }
 
+/// What a path below the base names; none where it is no path of it.
+fn segments(path: &str) -> Option<Vec<String>> {
+    let rest = path.strip_prefix(BASE)?.strip_prefix('/')?;
+    rest.split('/')
+        .map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned()))
+        .collect()
+}
+
+/// There is nothing at a path, or nothing that is done so.
+fn no_route(head: &Parts, path: &str) -> Problem {
+    let known = segments(path).map(|segments| routes::methods(&segments));
+    let known = known.unwrap_or_default();
+    let detail = format!("there is no {} {}", head.method, head.uri.path());
+    if known.is_empty() {
+        return Problem::new(StatusCode::NOT_FOUND, "E-API-ROUTE", detail);
+    }
+    let known = known.join(", ");
+    let detail = format!("{detail}, but {known}");
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "E-API-ROUTE", detail);
+    problem.allowing(known)
+}
+
 /// The route of a request.
 fn found(method: &Method, path: &str) -> Option<Found> {
-    let rest = path.strip_prefix(BASE)?.strip_prefix('/')?;
-    let segments: Option<Vec<String>> = rest
-        .split('/')
-        .map(|segment| Some(percent_decode_str(segment).decode_utf8().ok()?.into_owned()))
-        .collect();
+    let segments = segments(path);
     let method = if ask::is_read(method) {
         &Method::GET
     } else {
@@ -484,6 +506,19 @@ fn is_typed(headers: &HeaderMap, is_message: bool) -> Result<(), Problem> {
         "E-API-TYPE",
         text,
     ))
+}
+
+/// Bodies are read as they come: nothing is unpacked, so nothing unpacks to more than was sent.
+fn is_as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(header::CONTENT_ENCODING) {
+        None => Ok(()),
+        Some(encoding) if encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Ok(()),
+        Some(_) => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "E-API-TYPE",
+            "send the body without a Content-Encoding",
+        )),
+    }
 }
 
 /// Reads a body that is not too large and does not take too long.

@@ -1,8 +1,10 @@
-//! The OpenAPI document, written from the table of routes.
+//! The OpenAPI document, written from the table of routes and from what answers look like
+//! ([`super::answers`]).
 
 use serde_json::{Map, Value, json};
 
 use super::BASE;
+use super::answers;
 use super::routes::{Field, Own, ROUTES, Route, Shape};
 
 /// The document.
@@ -24,25 +26,34 @@ pub(super) fn document() -> Value {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "basic": {"type": "http", "scheme": "basic"},
             },
+            "schemas": answers::schemas(),
             "responses": {"problem": {
                 "description": "What went wrong (RFC 9457).",
-                "content": {"application/problem+json": {"schema": {
-                    "type": "object", "required": ["code", "status", "detail"],
-                    "properties": {
-                        "type": {"type": "string"}, "title": {"type": "string"},
-                        "status": {"type": "integer"}, "code": {"type": "string"},
-                        "detail": {"type": "string"},
-                    },
-                }}},
+                "content": {"application/problem+json": {"schema": answers::named("Problem")}},
             }},
         },
     })
 }
 
+/// A name for a route: what it asks for, and how often that was asked for before.
+fn operation_id(route: &Route) -> String {
+    let name = route.request.to_lowercase().replace('.', "_");
+    let same = ROUTES.iter().filter(|other| other.request == route.request);
+    // The shortest path is about more than one thing's.
+    let is_wider = same
+        .clone()
+        .any(|other| other.path.len() > route.path.len());
+    if is_wider {
+        format!("{name}_all")
+    } else {
+        name
+    }
+}
+
 fn operation(route: &Route) -> Value {
     let mut operation = json!({
         "summary": route.about,
-        "operationId": route.request.to_lowercase().replace('.', "_"),
+        "operationId": operation_id(route),
     });
     let own = match route.shape {
         Shape::Own(own) => Some(own),
@@ -59,7 +70,8 @@ fn operation(route: &Route) -> Value {
         .collect();
     if route.method == "GET" || own == Some(Own::Produce) {
         parameters.extend(route.fields.iter().map(|field| {
-            json!({"name": field.name, "in": "query", "description": field.about, "schema": schema(field)})
+            json!({"name": field.name, "in": "query", "description": field.about,
+                "required": field.is_needed, "schema": schema(field)})
         }));
     } else if own.is_none() || own == Some(Own::PutStation) {
         parameters.push(
@@ -94,41 +106,71 @@ fn operation(route: &Route) -> Value {
                 (field.name.to_owned(), schema)
             })
             .collect();
-        operation["requestBody"] = json!({"content": {"application/json": {"schema": {
-            "type": "object", "additionalProperties": false, "properties": properties,
-        }}}});
+        let needed = route.fields.iter().filter(|field| field.is_needed);
+        let needed: Vec<&str> = needed.map(|field| field.name).collect();
+        operation["requestBody"] = json!({
+            "required": !needed.is_empty(),
+            "content": {"application/json": {"schema": {
+                "type": "object", "additionalProperties": false, "required": needed,
+                "properties": properties,
+            }}},
+        });
     }
     if !parameters.is_empty() {
         operation["parameters"] = parameters.into();
     }
-    let list = || {
-        json!({"type": "object", "required": ["items"], "properties": {
-            "items": {"type": "array", "items": {"type": "object"}},
-            "next_cursor": {"type": ["string", "null"]},
-            "total": {"type": "integer"},
-        }})
-    };
-    let object = || json!({"type": "object"});
-    let (status, kind, schema) = match (route.shape, own) {
-        (Shape::Done, _) | (_, Some(Own::LogOut | Own::Settle(_))) => ("204", "", Value::Null),
-        (Shape::List(_), _) | (_, Some(Own::Fetch)) => ("200", "application/json", list()),
-        (Shape::Created, _) | (_, Some(Own::LogIn | Own::Produce)) => {
-            ("201", "application/json", object())
+    operation["responses"] = responses(route, own);
+    operation
+}
+
+fn responses(route: &Route, own: Option<Own>) -> Value {
+    let document = |schema: &Value| json!({"application/json": {"schema": schema}});
+    let shown = answers::of(route.request);
+    let list = json!({"type": "object", "required": ["items"], "properties": {
+        "items": {"type": "array", "items": shown},
+        "next_cursor": {"type": ["string", "null"]},
+        "total": {"type": "integer"},
+    }});
+    let (status, content) = match (route.shape, own) {
+        (Shape::Done, _) | (_, Some(Own::LogOut | Own::Settle(_))) => ("204", None),
+        (Shape::List(_), _) | (_, Some(Own::Fetch)) => ("200", Some(document(&list))),
+        (_, Some(Own::Produce)) => {
+            let mut both = document(&shown);
+            both["application/x-ndjson"] = json!({"schema": {"type": "string"}});
+            ("201", Some(both))
         }
+        (Shape::Created, _) | (_, Some(Own::LogIn)) => ("201", Some(document(&shown))),
         (_, Some(Own::Events | Own::Tail)) => {
-            ("200", "text/event-stream", json!({"type": "string"}))
+            let events = json!({"text/event-stream": {"schema": {"type": "string"}}});
+            ("200", Some(events))
         }
-        _ => ("200", "application/json", object()),
+        _ => ("200", Some(document(&shown))),
     };
     let mut answer = json!({"description": "Done."});
-    if !kind.is_empty() {
-        answer["content"] = json!({kind: {"schema": schema}});
+    if let Some(content) = content {
+        answer["content"] = content;
     }
-    operation["responses"] = json!({
+    let mut responses = json!({
         status: answer,
         "default": {"$ref": "#/components/responses/problem"},
     });
-    operation
+    match own {
+        Some(Own::PutStation) => responses["201"] = responses["200"].clone(),
+        // What was stored before under its id is not made again.
+        Some(Own::Produce) => responses["200"] = responses["201"].clone(),
+        _ => {}
+    }
+    let is_rehearsed = route.method != "GET" && (own.is_none() || own == Some(Own::PutStation));
+    if is_rehearsed {
+        let steps = answers::named("Steps");
+        let both = match responses["200"]["content"]["application/json"]["schema"].take() {
+            Value::Null => steps,
+            schema => json!({"anyOf": [schema, steps]}),
+        };
+        responses["200"] = json!({"description": "Done, or with dry_run what would be done.",
+            "content": document(&both)});
+    }
+    responses
 }
 
 fn schema(field: &Field) -> Value {
@@ -137,5 +179,46 @@ fn schema(field: &Field) -> Value {
         "texts" => json!({"type": "array", "items": {"type": "string"}}),
         "size" => json!({"type": ["integer", "string"]}),
         kind => json!({"type": kind}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own_and_says_what_it_answers() {
+        let document = document();
+        let paths = document["paths"].as_object().expect("paths");
+        let mut names = BTreeSet::new();
+        for operation in paths
+            .values()
+            .flat_map(|path| path.as_object().expect("operations").values())
+        {
+            let name = operation["operationId"].as_str().expect("a name");
+            assert!(names.insert(name.to_owned()), "{name} comes twice");
+            let answers = operation["responses"].as_object().expect("answers");
+            let done = answers.iter().find(|(status, _)| status.starts_with('2'));
+            assert!(done.is_some(), "{name}");
+        }
+        assert_eq!(names.len(), ROUTES.len());
+    }
+
+    #[test]
+    fn every_schema_that_is_referred_to_is_there() {
+        let document = document();
+        let text = document.to_string();
+        let schemas = document["components"]["schemas"]
+            .as_object()
+            .expect("schemas");
+        for (_, rest) in text
+            .match_indices("#/components/schemas/")
+            .map(|(at, found)| (at, &text[at + found.len()..]))
+        {
+            let name = rest.split('"').next().expect("an end");
+            assert!(schemas.contains_key(name), "{name}");
+        }
     }
 }

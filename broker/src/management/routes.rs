@@ -77,6 +77,8 @@ pub(super) struct Field {
     /// Its JSON type.
     pub(super) kind: &'static str,
     pub(super) about: &'static str,
+    /// There is no request without it.
+    pub(super) is_needed: bool,
 }
 
 impl Route {
@@ -91,6 +93,14 @@ const fn field(name: &'static str, kind: &'static str, about: &'static str) -> F
         request: name,
         kind,
         about,
+        is_needed: false,
+    }
+}
+
+const fn needed(field: Field) -> Field {
+    Field {
+        is_needed: true,
+        ..field
     }
 }
 
@@ -105,6 +115,7 @@ const fn renamed(
         request,
         kind,
         about,
+        is_needed: false,
     }
 }
 
@@ -143,6 +154,15 @@ impl Found {
             })
             .collect()
     }
+}
+
+/// What else may be done at a path, if there is anything.
+pub(super) fn methods(segments: &[String]) -> Vec<&'static str> {
+    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+    let is_known = |method: &&str| {
+        Method::from_bytes(method.as_bytes()).is_ok_and(|method| find(&method, segments).is_some())
+    };
+    methods.into_iter().filter(is_known).collect()
 }
 
 /// The route of a request.
@@ -232,12 +252,21 @@ const WAIT: Field = field(
     "integer",
     "How long to wait for the first, at most 60000.",
 );
-const ACKS: Field = field("acks", "texts", "The acks of messages that were fetched.");
+const ACKS: Field = needed(field(
+    "acks",
+    "texts",
+    "The acks of messages that were fetched.",
+));
 const CURSOR: Field = renamed("cursor", "after", "string", "Where the last answer ended.");
 const GROUP: Field = field("group", "string", "Only those of this group.");
 const PAYLOAD: Field = field("payload", "string", "Another payload, in base64.");
 const TEXT: Field = field("text", "string", "Another payload, as text.");
 const IDS: Field = field("ids", "array", "Numbers of dead letters; none for all.");
+const EVERY: Field = field(
+    "all",
+    "boolean",
+    "Those of every station; has to be said where there are no ids.",
+);
 
 const TENANT: Field = field(
     "tenant",
@@ -329,7 +358,7 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Logs a user in: a bearer token, and the same as a cookie",
         shape: Shape::Own(Own::LogIn),
         fields: &[
-            field("username", "string", "The user."),
+            needed(field("username", "string", "The user.")),
             field("password", "string", "The password."),
             field(
                 "token",
@@ -368,11 +397,11 @@ pub(super) const ROUTES: &[Route] = &[
         request: "EVENTS",
         about: "Live views as server-sent events: what it is at first, then every change",
         shape: Shape::Own(Own::Events),
-        fields: &[field(
+        fields: &[needed(field(
             "topics",
             "string",
             "overview, stations, station:NAME, groups:NAME, dead-letters, dead-letters:NAME; with commas between.",
-        )],
+        ))],
     },
     Route {
         method: "GET",
@@ -494,10 +523,28 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Dead letters of every station, oldest first",
         shape: Shape::List("dead_letters"),
         fields: &[
+            KIND,
+            GROUP,
             SEARCH,
             renamed("cursor", "after", "integer", "Where the last answer ended."),
             LIMIT,
         ],
+    },
+    Route {
+        method: "POST",
+        path: "/dead-letters/resend",
+        request: "DEAD_LETTER.RESEND",
+        about: "Sends dead letters to the groups that failed, again, whatever their station",
+        shape: Shape::Object,
+        fields: &[IDS, GROUP, PAYLOAD, TEXT, EVERY],
+    },
+    Route {
+        method: "POST",
+        path: "/dead-letters/drop",
+        request: "DEAD_LETTER.DROP",
+        about: "Removes dead letters, whatever their station",
+        shape: Shape::Object,
+        fields: &[IDS, KIND, GROUP, EVERY],
     },
     Route {
         method: "GET",
@@ -522,11 +569,17 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Makes a station",
         shape: Shape::Created,
         fields: fields![station;
-            renamed("name", "station", "string", "Its name."),
+            needed(renamed("name", "station", "string", "Its name.")),
             RETENTION_TYPE,
             RETENTION_VALUE,
             STORAGE,
             field("storage_type", "string", "The same."),
+            renamed(
+                "tiered_storage",
+                "tiered_storage_enabled",
+                "boolean",
+                "Kept as it is said; nothing is moved.",
+            ),
             ID_WINDOW,
             SCHEMA,
         ],
@@ -586,7 +639,7 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Gives a station a schema",
         shape: Shape::Done,
         fields: &[
-            field("name", "string", "The schema."),
+            needed(field("name", "string", "The schema.")),
             field(
                 "enforce",
                 "boolean",
@@ -682,7 +735,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "GROUP.PAUSE",
         about: "Hands out nothing for a time",
         shape: Shape::Done,
-        fields: &[field("seconds", "integer", "For how long.")],
+        fields: &[needed(field("seconds", "integer", "For how long."))],
     },
     Route {
         method: "POST",
@@ -757,9 +810,9 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Makes a schema, or a version of one",
         shape: Shape::Created,
         fields: &[
-            field("name", "string", "Its name."),
-            field("type", "string", "json, protobuf, avro or graphql."),
-            field("content", "string", "The definition."),
+            needed(field("name", "string", "Its name.")),
+            needed(field("type", "string", "json, protobuf, avro or graphql.")),
+            needed(field("content", "string", "The definition.")),
             field(
                 "message",
                 "string",
@@ -787,7 +840,7 @@ pub(super) const ROUTES: &[Route] = &[
         request: "SCHEMA.ACTIVATE",
         about: "Makes a version the one that stations follow",
         shape: Shape::Done,
-        fields: &[field("version", "integer", "Its number.")],
+        fields: &[needed(field("version", "integer", "Its number."))],
     },
     Route {
         method: "DELETE",
@@ -825,12 +878,12 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Makes a user; a token is told this once",
         shape: Shape::Created,
         fields: fields![user;
-            renamed(
+            needed(renamed(
                 "name",
                 "user",
                 "string",
                 "1 to 60 of a-z, 0-9, _, -, and the dot.",
-            ),
+            )),
             field("type", "string", "application (the default) or management."),
             PASSWORD,
             PASSWORD_HASH,
@@ -908,12 +961,12 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Makes a tenant; for root",
         shape: Shape::Created,
         fields: &[
-            renamed(
+            needed(renamed(
                 "name",
                 "tenant",
                 "string",
                 "1 to 60 of a-z, 0-9, _, -, and the dot.",
-            ),
+            )),
             DESCRIPTION,
         ],
     },

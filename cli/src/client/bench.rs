@@ -47,6 +47,10 @@ pub(super) enum Command {
         #[arg(long, value_name = "COUNT", default_value_t = 100,
               value_parser = clap::value_parser!(u32).range(1..=100_000))]
         in_flight: u32,
+        /// So many messages, in place of a time
+        #[arg(long, value_name = "COUNT", conflicts_with = "time",
+              value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+        count: Option<u64>,
     },
     /// Messages taken by a group and acknowledged; they are produced first
     #[command(after_help = "Examples:\n  menes bench consume --count 1000000 --size 256")]
@@ -269,12 +273,18 @@ async fn measured(
 ) -> Outcome<(Figures, Duration)> {
     let time = clients.load.time;
     match command {
-        Command::Produce { in_flight, .. } => {
+        Command::Produce {
+            in_flight, count, ..
+        } => {
             let in_flight = *in_flight as usize;
             let end = Instant::now() + time;
+            let each = count.map(|count| count.div_ceil(u64::from(clients.load.clients)));
             clients
                 .each(|number, server, track| async move {
-                    let goes_on = move |_: u64| Instant::now() < end;
+                    let goes_on = move |sent: u64| match each {
+                        Some(each) => sent < each,
+                        None => Instant::now() < end,
+                    };
                     producing(number, &server, &track, in_flight, goes_on).await
                 })
                 .await

@@ -25,8 +25,8 @@ pub(super) enum Command {
     },
     /// List the members of every group of a station
     Members {
-        /// The station
-        station: String,
+        /// The station; all of them without one
+        station: Option<String>,
     },
     /// Let a group go on elsewhere
     Reset {
@@ -113,24 +113,23 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             })
         }
         Command::Members { station } => {
-            let answer = server
-                .ask("GROUP.LIST", json!({ "station": station }))
-                .await?;
-            let groups = answer["groups"].as_array().into_iter().flatten();
-            let members: Vec<Value> = groups
-                .flat_map(|group| {
-                    let members = group["members"].as_array().into_iter().flatten();
-                    members.map(|member| {
+            let mut members = Vec::new();
+            for name in server.named_stations(station.as_deref()).await? {
+                let answer = server.ask("GROUP.LIST", json!({ "station": name })).await?;
+                for group in answer["groups"].as_array().into_iter().flatten() {
+                    for member in group["members"].as_array().into_iter().flatten() {
                         let mut member = member.clone();
+                        member["station"] = name.as_str().into();
                         member["group"] = group["group"].clone();
-                        member
-                    })
-                })
-                .collect();
-            let headings = ["MEMBER", "GROUP", "USER", "SDK", "ACTIVE"];
+                        members.push(member);
+                    }
+                }
+            }
+            let headings = ["MEMBER", "STATION", "GROUP", "USER", "SDK", "ACTIVE"];
             output.table(&members.into(), &headings, |one| {
                 vec![
                     cell(&one["name"]),
+                    cell(&one["station"]),
                     cell(&one["group"]),
                     cell(&one["user"]),
                     cell(&one["sdk"]),

@@ -17,8 +17,8 @@ use super::{Outcome, Trouble};
 pub(super) enum Command {
     /// List dead letters, oldest first
     Ls {
-        /// The station
-        station: String,
+        /// The station; all of them without one
+        station: Option<String>,
         #[command(flatten)]
         which: Which,
         /// How many
@@ -31,9 +31,13 @@ pub(super) enum Command {
         id: u64,
     },
     /// Send dead letters to the groups that failed, again
+    #[command(
+        after_help = "Examples:\n  menes dls resend payments 12 13\n  menes dls resend payments --all --group ledger\n  menes dls resend --all"
+    )]
     Resend {
-        /// The station
-        station: String,
+        /// The station; with --all, every station without one
+        #[arg(required_unless_present = "all")]
+        station: Option<String>,
         /// Their numbers
         ids: Vec<u64>,
         /// All of them
@@ -59,18 +63,25 @@ pub(super) enum Command {
     },
     /// Remove dead letters
     Drop {
-        /// The station
-        station: String,
+        /// The station; with --all, every station without one
+        #[arg(required_unless_present = "all")]
+        station: Option<String>,
         /// Their numbers
         ids: Vec<u64>,
         /// All of them
         #[arg(long, conflicts_with = "ids")]
         all: bool,
+        /// Only those of this kind: poison or schema
+        #[arg(long, requires = "all")]
+        kind: Option<String>,
+        /// Only those of this group
+        #[arg(long, requires = "all")]
+        group: Option<String>,
     },
     /// Write dead letters to a file, one JSON object to a line
     Export {
-        /// The station
-        station: String,
+        /// The station; all of them without one
+        station: Option<String>,
         #[command(flatten)]
         which: Which,
         /// The file; standard output without one
@@ -99,7 +110,7 @@ const PAGE: usize = 100;
 /// Calls `take` with every dead letter that is meant, up to `limit`. False when there are more.
 async fn each(
     server: &Server,
-    station: &str,
+    station: Option<&str>,
     which: &Which,
     limit: usize,
     mut take: impl FnMut(Value) -> Outcome,
@@ -174,23 +185,32 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             limit,
         } => {
             let mut letters = Vec::new();
-            let is_all = each(server, &station, &which, limit.max(1), |letter| {
+            let is_all = each(server, station.as_deref(), &which, limit.max(1), |letter| {
                 letters.push(letter);
                 Ok(())
             })
             .await?;
             let last = letters.last().map(|letter| cell(&letter["id"]));
             let count = letters.len();
-            let headings = ["ID", "WHEN", "GROUP", "TRIES", "WHY", "PAYLOAD"];
+            // Whose they are is said where it is not known.
+            let mut headings = vec!["ID", "STATION", "WHEN", "GROUP", "TRIES", "WHY", "PAYLOAD"];
+            if station.is_some() {
+                headings.remove(1);
+            }
             output.table(&Value::from(letters), &headings, |letter| {
-                vec![
+                let mut row = vec![
                     cell(&letter["id"]),
+                    cell(&letter["station"]),
                     clock(&letter["time_failed"]),
                     cell(&letter["group"]),
                     cell(&letter["deliveries"]),
                     why(letter),
                     beginning(&String::from_utf8_lossy(&payload_of(letter)), 30),
-                ]
+                ];
+                if station.is_some() {
+                    row.remove(1);
+                }
+                row
             })?;
             let much = if is_all {
                 "in all"
@@ -198,8 +218,10 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
                 "shown, there are more: --limit"
             };
             if let Some(last) = last {
+                let all =
+                    station.map_or_else(|| "--all".to_owned(), |name| format!("{name} --all"));
                 output.remark(&format!(
-                    "{count} {much} · resend all: menes dls resend {station} --all · look at one: menes dls show {last}"
+                    "{count} {much} · resend all: menes dls resend {all} · look at one: menes dls show {last}"
                 ));
             }
             Ok(())
@@ -220,7 +242,7 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             group,
         } => {
             named(&ids, all)?;
-            let body = json!({"station": station, "ids": ids, "group": group});
+            let body = json!({"station": station, "ids": ids, "group": group, "all": all});
             let answer = server.ask("DEAD_LETTER.RESEND", body).await?;
             output.done(&format!("sent again: {}", cell(&answer["resent"])), &answer)
         }
@@ -248,10 +270,22 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
                 &answer,
             )
         }
-        Command::Drop { station, ids, all } => {
+        Command::Drop {
+            station,
+            ids,
+            all,
+            kind,
+            group,
+        } => {
             named(&ids, all)?;
-            output.sure(&format!("remove dead letters of station {station}"))?;
-            let body = json!({"station": station, "ids": ids});
+            let whose = station.as_deref().map_or_else(
+                || "of every station".to_owned(),
+                |name| format!("of station {name}"),
+            );
+            output.sure(&format!("remove dead letters {whose}"))?;
+            let body = json!({
+                "station": station, "ids": ids, "kind": kind, "group": group, "all": all,
+            });
             let answer = server.ask("DEAD_LETTER.DROP", body).await?;
             output.done("dropped", &answer)
         }
@@ -259,7 +293,7 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             station,
             which,
             file,
-        } => export(server, output, &station, &which, file).await,
+        } => export(server, output, station.as_deref(), &which, file).await,
     }
 }
 
@@ -290,7 +324,7 @@ fn named(ids: &[u64], all: bool) -> Outcome {
 async fn export(
     server: &Server,
     output: &Output,
-    station: &str,
+    station: Option<&str>,
     which: &Which,
     file: Option<PathBuf>,
 ) -> Outcome {

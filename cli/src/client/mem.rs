@@ -71,9 +71,8 @@ pub(super) fn meaning(arguments: &[String]) -> Result<Meaning, String> {
             "mem init is gone: the SDKs are unchanged, and their README has an example to begin with",
         ),
         ["function" | "func", ..] => Meaning::Gone("there are no functions here"),
-        ["bench" | "benchmark", ..] => Meaning::Gone(
-            "mem bench is gone: measure with `nats bench`, which works here, on the stream STATION$1",
-        ),
+        ["bench" | "benchmark", "producer" | "produce", rest @ ..] => bench("produce", rest)?,
+        ["bench" | "benchmark", "consumer" | "consume", rest @ ..] => bench("consume", rest)?,
         _ => Meaning::Ours(arguments.to_vec()),
     })
 }
@@ -156,7 +155,62 @@ fn station(words: &[&str]) -> Result<Meaning, String> {
     Ok(Meaning::Ours(made))
 }
 
-/// A list of what a station has.
+/// `mem bench`: on a station of its own, which goes afterwards, so the names that the old tool took
+/// say nothing here.
+fn bench(what: &str, words: &[&str]) -> Result<Meaning, String> {
+    let is_sync = words.contains(&"--sync-produce");
+    let words: Vec<&str> = words
+        .iter()
+        .copied()
+        .filter(|word| *word != "--sync-produce")
+        .collect();
+    let options = options(
+        &words,
+        &[
+            "--message-size",
+            "--count",
+            "--concurrency",
+            "--host",
+            "--user",
+            "--password",
+            "--account-id",
+            "--station",
+            "--partition-key",
+            "--partition-number",
+            "--producer-name",
+            "--consumer-name",
+            "--group",
+            "--batch-size",
+            "--batch-max-wait-time",
+        ],
+    )?;
+    let value = |index: usize| options.values[index].as_deref();
+    let mut made = vec!["bench".to_owned(), what.to_owned()];
+    let mut add = |flag: &str, value: &str| made.extend([flag.to_owned(), value.to_owned()]);
+    add("--size", value(0).unwrap_or("128"));
+    add("--count", value(1).unwrap_or("1"));
+    add("--clients", value(2).unwrap_or("1"));
+    if is_sync {
+        add("--in-flight", "1");
+    }
+    if let Some(host) = value(3) {
+        add("--server", &url(host));
+    }
+    if let Some(user) = value(4) {
+        let user = match value(6).filter(|id| *id != "1") {
+            Some(id) => format!("{user}${id}"),
+            None => user.to_owned(),
+        };
+        add("--user", &user);
+    }
+    if let Some(password) = value(5) {
+        add("--password", password);
+    }
+    made.extend(options.rest);
+    Ok(Meaning::Ours(made))
+}
+
+/// A list of what a station has, or every station.
 fn of_station(command: [&str; 2], words: &[&str]) -> Result<Meaning, String> {
     // Whether they are connected is a column here.
     let words: Vec<&str> = words
@@ -168,9 +222,6 @@ fn of_station(command: [&str; 2], words: &[&str]) -> Result<Meaning, String> {
     let mut made = command.map(str::to_owned).to_vec();
     made.extend(options.values.into_iter().flatten());
     made.extend(options.rest);
-    if made.len() == command.len() {
-        return Err("which station? -s STATION".to_owned());
-    }
     Ok(Meaning::Ours(made))
 }
 
@@ -231,12 +282,20 @@ mod tests {
                 "station create a -rt odd",
                 "error: retention type \"odd\": time, messages or bytes",
             ),
-            ("producer ls", "error: which station? -s STATION"),
+            ("producer ls", "station producers"),
+            (
+                "bench producer --message-size 1024 --count=5 --concurrency 2 --sync-produce --station x --host h --user u --password p --account-id 2",
+                "bench produce --size 1024 --count 5 --clients 2 --in-flight 1 --server nats://h:6666 --user u$2 --password p",
+            ),
+            (
+                "benchmark consume --batch-size 10",
+                "bench consume --size 128 --count 1 --clients 1",
+            ),
             ("connect -u a", "error: mem connect needs -p PASSWORD"),
         ] {
             assert_eq!(meant(old), new, "{old}");
         }
-        assert!(meant("init").contains("gone") && meant("bench producer").contains("nats bench"));
+        assert!(meant("init").contains("gone"));
         let words = ["connect", "-u", "a", "-p", "b", "-s", "h"].map(str::to_owned);
         assert!(matches!(meaning(&words), Ok(Meaning::Connect { .. })));
     }

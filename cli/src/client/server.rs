@@ -177,6 +177,20 @@ impl Server {
         self.call(&format!("$MENES.API.{what}"), &body).await
     }
 
+    /// The station that is named, or all of them; streams of NATS clients are none.
+    pub(super) async fn named_stations(&self, name: Option<&str>) -> Outcome<Vec<String>> {
+        if let Some(name) = name {
+            return Ok(vec![name.to_owned()]);
+        }
+        let list = self.ask("STATION.LIST", serde_json::json!({})).await?;
+        let stations = list["stations"].as_array().into_iter().flatten();
+        let own = stations.filter(|station| station["is_native"] != false);
+        Ok(own
+            .filter_map(|station| station["name"].as_str())
+            .map(str::to_owned)
+            .collect())
+    }
+
     /// A request with a JSON body and a JSON answer that may hold an error.
     pub(super) async fn call(&self, subject: &str, body: &Value) -> Outcome<Value> {
         let answer = self

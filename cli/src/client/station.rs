@@ -68,8 +68,8 @@ pub(super) enum Command {
     },
     /// List who writes to a station
     Producers {
-        /// Its name
-        station: String,
+        /// Its name; all of them without one
+        station: Option<String>,
     },
     /// Show a message
     Get {
@@ -282,13 +282,22 @@ pub(super) async fn run(server: &Server, output: &Output, command: Command) -> O
             output.done(&format!("removed station {station}"), &answer)
         }
         Command::Producers { station } => {
-            let answer = server
-                .ask("PRODUCER.LIST", json!({ "station": station }))
-                .await?;
-            let headings = ["PRODUCER", "USER", "SDK", "ACTIVE", "SINCE"];
-            output.table(&answer["producers"], &headings, |one| {
+            let mut producers = Vec::new();
+            for name in server.named_stations(station.as_deref()).await? {
+                let body = json!({ "station": name });
+                let mut answer = server.ask("PRODUCER.LIST", body).await?;
+                if let Value::Array(some) = answer["producers"].take() {
+                    producers.extend(some.into_iter().map(|mut one| {
+                        one["station"] = name.as_str().into();
+                        one
+                    }));
+                }
+            }
+            let headings = ["PRODUCER", "STATION", "USER", "SDK", "ACTIVE", "SINCE"];
+            output.table(&Value::from(producers), &headings, |one| {
                 vec![
                     cell(&one["name"]),
+                    cell(&one["station"]),
                     cell(&one["user"]),
                     cell(&one["sdk"]),
                     if one["is_active"] == true {

@@ -2,10 +2,13 @@
 
 import asyncio
 import base64
+import functools
 import http.client
 import json
 import os
 import urllib.parse
+
+from described import BASE, Document
 
 API = urllib.parse.urlparse(os.environ["MANAGEMENT_URL"])
 REST = urllib.parse.urlparse(os.environ["REST_URL"])
@@ -42,10 +45,18 @@ def exchange(url, method, path, body=None, headers=None, kind=None, authorizatio
     return response.status, text, fields
 
 
+@functools.cache
+def document():
+    """The document of the management API, a valid one."""
+    return Document(exchange(API, "GET", f"{BASE}/openapi.json")[1])
+
+
 def send(method, path, body=None, headers=None, kind="application/json", authorization=BASIC):
-    """A request of the management API."""
+    """A request of the management API, answered as its document says."""
     kind = kind if body is not None or method == "POST" else None
-    return exchange(API, method, f"/api/v1{path}", body, headers, kind, authorization)
+    answer = exchange(API, method, BASE + path, body, headers, kind, authorization)
+    document().hold(method, BASE + path, body, kind, *answer)
+    return answer
 
 
 async def call(*arguments, **named):

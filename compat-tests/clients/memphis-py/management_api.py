@@ -186,8 +186,11 @@ async def schemas(memphis, nc, js):
 
 
 async def strangers():
-    for method, path in (("GET", ""), ("GET", "/x"), ("PUT", "/stations"), ("GET", "/stations/a/b"), ("DELETE", "/stations"), ("GET", "/stations/%ff")):
+    for method, path in (("GET", ""), ("GET", "/x"), ("GET", "/stations/a/b"), ("GET", "/stations/%ff")):
         await refused(f"{method} {path}", 404, "E-API-ROUTE", method, path)
+    for method, path, allowed in (("PUT", "/stations", "GET, POST"), ("DELETE", "/stations", "GET, POST"), ("TRACE", "/status", "GET")):
+        await refused(f"{method} {path}", 405, "E-API-ROUTE", method, path)
+        check("what there is", (await exchanges.call(method, path))[2]["allow"], allowed)
     await refused("a form", 415, "E-API-TYPE", "POST", "/stations", "name=a", kind="application/x-www-form-urlencoded")
     await refused("text", 415, "E-API-TYPE", "POST", "/stations", "{}", kind="text/plain")
     await refused("too large", 413, "E-API-SIZE", "POST", "/stations", b" " * ((2 << 20) + 1))

@@ -153,6 +153,14 @@ async def groups(js):
         return [letter["station"] for letter in page["items"]] == ["jobs"]
 
     await eventually("a dead letter, over all stations", letters)
+    _, page, _ = await call("GET", "/dead-letters?kind=schema")
+    check("of one kind", page["items"], [])
+    _, page, _ = await call("GET", "/dead-letters?group=g")
+    check("of one group", [letter["station"] for letter in page["items"]], ["jobs"])
+    check("resent, whatever the station", (await call("POST", "/dead-letters/resend", {"all": True}))[:2], (200, {"resent": 1}))
+    await refused("everything by mistake", 422, "E-API-REFUSED", "POST", "/dead-letters/drop", {})
+    check("another kind", (await call("POST", "/dead-letters/drop", {"all": True, "kind": "schema"}))[:2], (200, {"dropped": 0}))
+    check("by its number", (await call("POST", "/dead-letters/drop", {"ids": [page["items"][0]["id"]]}))[:2], (200, {"dropped": 1}))
 
     async def settled():
         _, group, _ = await call("GET", path)

@@ -2,7 +2,9 @@
 does is looked at with memphis-py, nats-py, and the broker's own API."""
 
 
-from exchanges import PASSWORD, USER
+import os
+
+from exchanges import API, PASSWORD, REST, USER
 from memphis_routes import call, done, refused, use
 from scenario import check, eventually, run, texts
 
@@ -146,6 +148,8 @@ async def schemas(js):
 async def others():
     config = await done("settings", "GET", "configurations/getClusterConfig", None)
     check("dead letters are kept", config["dls_retention"], 3)
+    check("where the other faces are", [config["rest_gw_host"], config["rest_gw_port"], config["ui_host"], config["ws_host"]],
+          [f"http://localhost:{REST.port}", REST.port, f"http://localhost:{API.port}", "localhost:" + os.environ["WS_URL"].rsplit(":", 1)[1]])
     changed = await done("for longer", "PUT", "configurations/editClusterConfig", {**config, "dls_retention": 5})
     check("now", changed["dls_retention"], 5)
     await refused("too long", 406, "PUT", "configurations/editClusterConfig", {"dls_retention": 5000})

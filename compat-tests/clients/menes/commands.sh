@@ -195,6 +195,32 @@ done
 wait "$subscriber"
 check "what came" "$(cat "$SCENARIO_DIR/resent")" '{"amount":1,"id":772}'
 check "it stays" "$(menes dls ls payments -o name)" "$id"
+
+# Dead letters of every station
+menes produce refunds '{"id": 1}' >/dev/null 2>&1
+menes schema create refund --type json '{"required":["amount"]}' >/dev/null
+menes schema attach refund refunds >/dev/null
+fails "a violation" 1 menes produce refunds '{"id": 2}'
+for _ in {1..100}; do [ "$(menes dls ls refunds -o json)" != "[]" ] && break; sleep 0.1; done
+said=$(menes dls ls 2>&1)
+grep -qE '^ID +STATION +WHEN +GROUP +TRIES +WHY +PAYLOAD$' <<<"$said"
+grep -qE '^[0-9]+ +payments +[0-9:.]+ +ledger +2 +not acknowledged in time' <<<"$said"
+grep -q '^2 in all · resend all: menes dls resend --all · look at one: menes dls show [0-9]*$' <<<"$said"
+check "of one kind" "$(menes dls ls --kind schema -o json | field 0 station)" refunds
+check "of one group" "$(menes dls ls --group ledger -o name)" "$id"
+check "searched" "$(menes dls ls --search '"id": 2' -o json | field 0 station)" refunds
+check "exported" "$(menes dls export | wc -l | tr -d ' ')" 2
+check "resent, whatever the station" "$(menes dls resend --all -o json | field resent)" 1
+fails "which" 2 menes dls resend
+fails "which" 2 menes dls drop
+fails "not asked" 2 menes dls drop --all
+fails "everything by mistake" 1 nats_error '$MENES.API.DEAD_LETTER.DROP' '{}'
+check "only those" "$(menes dls drop --all --kind schema --yes -o json | field dropped)" 1
+check "the other stays" "$(menes dls ls -o name)" "$id"
+check "dropped, whatever the station" "$(menes dls drop --all --yes -o json | field dropped)" 1
+check "none" "$(menes dls ls -o json)" "[]"
+menes station rm refunds --yes >/dev/null
+menes schema rm refund -y >/dev/null
 fails "a payload for many" 1 nats_error '$MENES.API.DEAD_LETTER.RESEND' '{"station":"payments","text":"x"}'
 menes station rm payments --yes >/dev/null
 
@@ -208,6 +234,7 @@ said=$(menes bench roundtrip --size 1KiB --clients 2 --for 1s)
 grep -qE '^sent      [0-9,]+ messages   [0-9.]+( k)? msg/s   [0-9.]+ [KM]?i?B/s$' <<<"$said"
 grep -qE '^latency   50 % [0-9.]+ ms · 99 % [0-9.]+ ms · 99\.9 % [0-9.]+ ms · max [0-9.]+ ms$' <<<"$said"
 grep -qE '^stored on 1 of 1 before each acknowledgement · station bench-[0-9a-f]{8} removed$' <<<"$said"
+check "so many" "$(menes bench produce --size 100 --clients 2 --count 300 -o json | field messages)" 300
 check "produced" "$(menes bench produce --size 100 --clients 2 --in-flight 50 --for 1s -o json | field failures)" 0
 check "consumed" "$(menes bench consume --count 2000 --clients 2 --storage memory -o json | field messages)" 2000
 check "nothing is left" "$(menes station ls -o name | grep -c bench || true)" 0
@@ -223,6 +250,7 @@ fails "there already" 6 menes station create orders
 fails "no confirmation" 2 menes station rm orders
 fails "no such command" 2 menes station frobnicate
 fails "no such flag" 2 menes produce orders x --nonsense
+check "did you mean" "$(menes staton ls 2>&1 || true)" 'menes: unknown command "staton", did you mean station? `menes help` lists them'
 fails "bad name" 2 menes produce 'a b' x
 fails "no such file" 3 menes produce orders @/no/such/file
 fails "wrong password" 4 menes station ls --password wrong
@@ -272,6 +300,11 @@ check "switches" "$(menes station show old -o json | field dead_letters)" '{"poi
 grep -q '^name  *old$' <<<"$(mem station info old)"
 check "nobody" "$(mem producer ls -s old -o json)" "[]"
 check "no member" "$(mem consumer ls -s old -o json)" "[]"
+menes consume orders --group measured -n 1 >/dev/null 2>&1
+check "of every station" "$(mem producer ls -o json) $(mem consumer ls -o json | field 0 station)" "[] orders"
+menes group rm orders measured -y >/dev/null
+check "measured" "$(mem bench producer --message-size 128 --count 50 --concurrency 2 --sync-produce -o json | field messages)" 50
+check "measured" "$(mem benchmark consume --count 50 -o json | field messages)" 50
 mem station del old >/dev/null
 fails "deleted" 3 mem station info old
 check "what it lacked" "$(mem dls ls orders -o json)" "[]"

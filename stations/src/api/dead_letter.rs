@@ -10,7 +10,7 @@ use crate::lock::Hold;
 use crate::name::{GroupName, StationName};
 use crate::sdk::body::Body;
 use crate::sdk::{Opened, Refused, Request};
-use crate::task::{Plan, Step};
+use crate::task::{Context, Message, Plan, Step};
 
 /// Most dead letters looked at for one request.
 const MAX_SCAN: usize = 1_000;
@@ -36,7 +36,8 @@ pub(super) fn open(verb: &str, body: &Body, request: &Request<'_>) -> Result<Ope
 /// Which dead letters are meant.
 #[derive(Clone)]
 struct Selection {
-    station: StationName,
+    /// None for every station that the user may deal with.
+    station: Option<StationName>,
     kind: Option<Kind>,
     group: Option<GroupName>,
     ids: Vec<u64>,
@@ -55,7 +56,11 @@ impl Selection {
             return Err(Refused(format!("at most {MAX_IDS} ids at a time")));
         }
         Ok(Self {
-            station: station_of(body)?,
+            station: if body.has("station") {
+                Some(station_of(body)?)
+            } else {
+                None
+            },
             kind,
             group: if body.has("group") {
                 Some(group_of(body)?)
@@ -66,15 +71,65 @@ impl Selection {
         })
     }
 
+    /// Subjects among which they are; [`Selection::holds`] says which of them are meant.
     fn filter(&self) -> String {
-        match &self.group {
-            Some(group) => dead_letter::group_filter(&self.station, group),
-            None => dead_letter::filter(&self.station, self.kind),
+        match (&self.station, &self.group) {
+            (None, _) => format!("{STREAM}.>"),
+            (Some(station), Some(group)) => dead_letter::group_filter(station, group),
+            (Some(station), None) => dead_letter::filter(station, self.kind),
+        }
+    }
+
+    /// Refuses what could mean everything by mistake.
+    fn said(&self, body: &Body) -> Result<(), Refused> {
+        if self.station.is_some() || !self.ids.is_empty() || body.flag("all")? {
+            return Ok(());
+        }
+        let text = "which ones? a station, ids, or all: true for those of every station";
+        Err(Refused(text.to_owned()))
+    }
+
+    /// Refuses a station that does not exist.
+    fn ready(&self, cx: &Context<'_>) -> Result<(), String> {
+        match &self.station {
+            None => Ok(()),
+            Some(station) => ready(cx, station).map(drop),
+        }
+    }
+
+    fn may_write(&self, request: &Request<'_>) -> Result<(), Refused> {
+        match &self.station {
+            None => Ok(()),
+            Some(station) => super::may_write(request, station),
         }
     }
 
     fn listing(&self, from: u64) -> Plan {
-        listing(self.filter(), from)
+        let mut plan = Plan::default();
+        plan.step(Step::List {
+            stream: STREAM.to_owned(),
+            filter: self.filter(),
+            from,
+            limit: MAX_SCAN,
+        });
+        plan
+    }
+
+    /// What to look at next: the ids, once, or everything from `from` on.
+    fn looking(&self, from: u64) -> Plan {
+        if self.ids.is_empty() {
+            self.listing(from)
+        } else {
+            self.reading()
+        }
+    }
+
+    /// Where to look on after `found`, if there may be more.
+    fn next(&self, found: &[Message]) -> Option<u64> {
+        match (self.ids.is_empty(), found.last()) {
+            (true, Some(last)) if found.len() == MAX_SCAN => Some(last.seq + 1),
+            _ => None,
+        }
     }
 
     fn reading(&self) -> Plan {
@@ -85,9 +140,11 @@ impl Selection {
         plan
     }
 
-    /// Whether a dead letter that was found by its id is meant.
+    /// Whether a dead letter that was found is meant.
     fn holds(&self, letter: &DeadLetter) -> bool {
-        letter.station == self.station
+        self.station
+            .as_ref()
+            .is_none_or(|station| letter.station == *station)
             && self.kind.is_none_or(|kind| letter.kind == kind)
             && self.group.as_ref().is_none_or(|group| {
                 letter
@@ -98,17 +155,6 @@ impl Selection {
     }
 }
 
-fn listing(filter: String, from: u64) -> Plan {
-    let mut plan = Plan::default();
-    plan.step(Step::List {
-        stream: STREAM.to_owned(),
-        filter,
-        from,
-        limit: MAX_SCAN,
-    });
-    plan
-}
-
 fn read(id: u64) -> Step {
     Step::Read {
         stream: STREAM.to_owned(),
@@ -117,14 +163,10 @@ fn read(id: u64) -> Step {
 }
 
 fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
-    // Without a station, those of every station that the user may read.
-    let selection = if body.has("station") {
-        let selection = Selection::read(body)?;
-        super::may_read(request, &selection.station)?;
-        Some(selection)
-    } else {
-        None
-    };
+    let selection = Selection::read(body)?;
+    if let Some(station) = &selection.station {
+        super::may_read(request, station)?;
+    }
     let access = request.client.access.clone();
     let search = body.text("search")?.to_lowercase();
     let after = u64::try_from(body.number("after")?).unwrap_or(0);
@@ -134,14 +176,9 @@ fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     };
     let mut asked = false;
     Ok(course(Vec::new(), move |cx, results| {
-        if let Some(selection) = &selection {
-            ready(cx, &selection.station)?;
-        }
+        selection.ready(cx)?;
         if !std::mem::replace(&mut asked, true) {
-            let filter = selection
-                .as_ref()
-                .map_or_else(|| format!("{STREAM}.>"), Selection::filter);
-            return Ok(Turn::Run(listing(filter, after.saturating_add(1))));
+            return Ok(Turn::Run(selection.listing(after.saturating_add(1))));
         }
         let scanned = messages(results);
         let mut seen = after;
@@ -154,7 +191,8 @@ fn list(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
             let letter = DeadLetter::parse(message);
             found.extend(letter.filter(|letter| {
                 mentions(letter, &search)
-                    && (selection.is_some() || access.may_read(&letter.station))
+                    && selection.holds(letter)
+                    && access.may_read(&letter.station)
             }));
         }
         let is_end = scanned.len() < MAX_SCAN && scanned.last().is_none_or(|m| m.seq == seen);
@@ -242,7 +280,9 @@ fn resend(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
         kind: Some(Kind::Poison),
         ..Selection::read(body)?
     };
-    super::may_write(request, &selection.station)?;
+    selection.said(body)?;
+    selection.may_write(request)?;
+    let access = request.client.access.clone();
     let payload = payload_of(body)?;
     if payload.is_some() && selection.ids.len() != 1 {
         let text = "another payload is for one dead letter: ids has to have one";
@@ -251,22 +291,25 @@ fn resend(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let mut from = Some(1);
     let mut resent = 0_u64;
     let mut reading = false;
-    let lock = station_lock(&selection.station, Hold::Shared);
+    let lock = match &selection.station {
+        Some(station) => station_lock(station, Hold::Shared),
+        None => Vec::new(),
+    };
     Ok(course(lock, move |cx, results| {
-        ready(cx, &selection.station)?;
+        selection.ready(cx)?;
         if std::mem::replace(&mut reading, false) {
             let found = messages(results);
-            from = match (selection.ids.is_empty(), found.last()) {
-                (true, Some(last)) if found.len() == MAX_SCAN => Some(last.seq + 1),
-                _ => None,
-            };
+            from = selection.next(&found);
             let mut plan = Plan::default();
             for letter in found.iter().filter_map(DeadLetter::parse) {
-                if selection.holds(&letter) {
+                if selection.holds(&letter)
+                    && access.may_write(&letter.station)
+                    && ready(cx, &letter.station).is_ok()
+                {
                     resent += 1;
                     if let Some(payload) = &payload {
                         plan.step(Step::CheckMessage {
-                            station: selection.station.clone(),
+                            station: letter.station.clone(),
                             payload: payload.clone(),
                         });
                     }
@@ -283,11 +326,7 @@ fn resend(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
             return Ok(Turn::Done(json!({ "resent": resent })));
         };
         reading = true;
-        Ok(Turn::Run(if selection.ids.is_empty() {
-            selection.listing(next)
-        } else {
-            selection.reading()
-        }))
+        Ok(Turn::Run(selection.looking(next)))
     }))
 }
 
@@ -339,36 +378,50 @@ fn edit(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
 
 fn discard(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let selection = Selection::read(body)?;
-    super::may_write(request, &selection.station)?;
+    selection.said(body)?;
+    selection.may_write(request)?;
+    let access = request.client.access.clone();
+    // No group fails what violates a schema.
+    let is_nothing = selection.kind == Some(Kind::Schema) && selection.group.is_some();
+    let is_purge = selection.station.is_some() && selection.ids.is_empty() && !is_nothing;
+    let mut from = Some(1);
+    let mut dropped = 0;
+    let mut reading = false;
     let mut turn = 0;
-    let mut dropped = None;
     Ok(course(Vec::new(), move |cx, results| {
-        ready(cx, &selection.station)?;
+        selection.ready(cx)?;
         turn += 1;
-        let mut plan = Plan::default();
-        match turn {
-            1 if selection.ids.is_empty() => {
-                turn = 2;
-                plan.step(dead_letter::purge(selection.filter()));
+        if is_purge {
+            if turn > 1 {
+                return Ok(Turn::Done(json!({ "dropped": null })));
             }
-            1 => plan = selection.reading(),
-            2 => {
-                let found = messages(results);
-                let meant = found.iter().filter_map(DeadLetter::parse);
-                for letter in meant.filter(|letter| selection.holds(letter)) {
-                    plan.step(Step::DeleteMessage {
-                        stream: STREAM.to_owned(),
-                        seq: letter.id,
-                    });
-                }
-                dropped = Some(plan.len());
-                if plan.is_empty() {
-                    return Ok(Turn::Done(json!({ "dropped": 0 })));
-                }
-            }
-            _ => return Ok(Turn::Done(json!({ "dropped": dropped }))),
+            let mut plan = Plan::default();
+            plan.step(dead_letter::purge(selection.filter()));
+            return Ok(Turn::Run(plan));
         }
-        Ok(Turn::Run(plan))
+        if std::mem::replace(&mut reading, false) {
+            let found = messages(results);
+            from = selection.next(&found);
+            let mut plan = Plan::default();
+            let letters = found.iter().filter_map(DeadLetter::parse);
+            for letter in letters
+                .filter(|letter| selection.holds(letter) && access.may_write(&letter.station))
+            {
+                plan.step(Step::DeleteMessage {
+                    stream: STREAM.to_owned(),
+                    seq: letter.id,
+                });
+            }
+            dropped += plan.len();
+            if !plan.is_empty() {
+                return Ok(Turn::Run(plan));
+            }
+        }
+        let Some(next) = from.take() else {
+            return Ok(Turn::Done(json!({ "dropped": dropped })));
+        };
+        reading = true;
+        Ok(Turn::Run(selection.looking(next)))
     }))
 }
 

@@ -44,14 +44,22 @@ impl Call<'_> {
         let hours = self.dead_letter_hours().await?;
         let shared = self.management.sessions.shared();
         let max_payload = shared.options().limits.max_payload;
+        let rest = self.management.rest.as_ref();
+        let (rest_port, rest) = rest.map_or((0, ""), |(port, url)| (*port, url.as_str()));
+        let websocket = shared.websocket_address();
+        let scheme = if self.management.is_secure {
+            "https"
+        } else {
+            "http"
+        };
         Ok(json!({
             "dls_retention": hours,
             "logs_retention": 0,
             "broker_host": "localhost",
-            "ui_host": format!("http://localhost:{}", self.management.port),
-            "rest_gw_host": "http://localhost:4444",
-            "rest_gw_port": 4444,
-            "ws_host": "localhost:7770",
+            "ui_host": format!("{scheme}://localhost:{}", self.management.port),
+            "rest_gw_host": rest,
+            "rest_gw_port": rest_port,
+            "ws_host": websocket.map_or_else(String::new, |at| format!("localhost:{}", at.port())),
             "tiered_storage_time_sec": 0,
             "max_msg_size_mb": max_payload / (1024 * 1024),
             "gc_producer_consumer_retention_hours": 0,
