@@ -1,7 +1,8 @@
 //! The HTTP request that becomes a WebSocket.
 //!
 //! One request, checked in a fixed order, answered with 101 or with a refusal and the end of the
-//! connection. There is one path, `/`; nothing else is served here.
+//! connection. The path does not matter, but for those of other protocols: a proxy in front may serve
+//! the server anywhere.
 
 use std::{io, net::IpAddr};
 
@@ -289,14 +290,13 @@ fn check(bytes: &[u8], config: &Config) -> Result<(HttpRequest, String), Refusal
         Ok(None) | Err(_) => return Err(Refusal::bad("not a HTTP/1.1 request")),
     };
     match request.uri().path() {
-        "/" => {}
         path if path.ends_with("/mqtt") => {
             return Err(not_found("mqtt websocket endpoint not enabled"));
         }
         path if path.ends_with("/leafnode") => {
             return Err(not_found("leafnode websocket endpoint not enabled"));
         }
-        _ => return Err(not_found("not found")),
+        _ => {}
     }
     let headers = request.headers();
     let host = single(headers, header::HOST).filter(|host| !host.is_empty());
@@ -561,16 +561,21 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_path() {
-        let path = |path: &str| refused(&GOOD.replace("GET /", &format!("GET {path}")));
-        assert_eq!(
-            path("/mqtt"),
-            (404, "mqtt websocket endpoint not enabled".to_owned())
-        );
-        assert_eq!(path("/leafnode").0, 404);
-        assert_eq!(path("/a/leafnode").0, 404);
-        for unknown in ["/x", "//", "/../", "/%2e", "/index.html", "/mqtt/"] {
-            assert_eq!(path(unknown), (404, "not found".to_owned()), "{unknown}");
+    fn any_path_will_do_but_those_of_other_protocols() {
+        let at = |path: &str| GOOD.replace("GET /", &format!("GET {path}"));
+        for path in ["/mqtt", "/nats/mqtt"] {
+            let expected = (404, "mqtt websocket endpoint not enabled".to_owned());
+            assert_eq!(refused(&at(path)), expected, "{path}");
+        }
+        for path in ["/leafnode", "/a/leafnode"] {
+            assert_eq!(refused(&at(path)).0, 404, "{path}");
+        }
+        for path in ["/nats", "/a/b?c=d", "//", "/mqtt/", "/leafnodes"] {
+            let request = at(path);
+            assert!(
+                check(request.as_bytes(), &Config::default()).is_ok(),
+                "{path}"
+            );
         }
     }
 

@@ -42,6 +42,8 @@ const withCookie = (Cookie) => (url) => ({
   encrypted: false,
 });
 
+const withPath = (path) => () => ({ socket: new WebSocket(process.env.WS_URL + path), encrypted: false });
+
 for (const [label, login] of Object.entries(LOGINS)) {
   const options = { ...plain, ...login };
   note(`tcp, ${label}`, await outcome(tcpConnect({ servers: process.env.NATS_URL, ...options })));
@@ -50,4 +52,9 @@ for (const [label, login] of Object.entries(LOGINS)) {
 for (const [label, cookie] of Object.entries(COOKIES)) {
   const options = { ...plain, servers: process.env.WS_URL, wsFactory: withCookie(cookie) };
   note(`cookies, ${label}`, await outcome(wsconnect(options)));
+}
+// Behind a proxy a server may be found at any path.
+const web = { ...plain, user: "web", pass: "secret" };
+for (const path of ["/nats", "/a/b?c=d"]) {
+  note(`at ${path}`, await outcome(wsconnect({ ...web, wsFactory: withPath(path), servers: process.env.WS_URL })));
 }
