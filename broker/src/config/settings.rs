@@ -511,8 +511,28 @@ impl Settings {
         Ok(())
     }
 
+    /// Accounts of which a service is asked must be there.
+    fn validate_callout(&self) -> Result<(), String> {
+        let callout = self.server.auth.callout.as_ref();
+        let allowed = callout
+            .into_iter()
+            .flat_map(|callout| &callout.allowed_accounts);
+        let is_there = |name: &String| {
+            let mut accounts = self.server.accounts.iter();
+            name == AccountName::global().as_str()
+                || accounts.any(|account| account.name.as_str() == name)
+        };
+        match allowed.into_iter().find(|name| !is_there(name)) {
+            Some(name) => Err(format!(
+                "auth_callout allowed account {name:?} not found in configured accounts"
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn validate_users(&mut self) -> Result<(), String> {
         self.validate_operator()?;
+        self.validate_callout()?;
         let auth = &self.server.auth;
         let mut names = HashSet::new();
         for user in &auth.users {

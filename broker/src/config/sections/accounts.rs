@@ -119,6 +119,11 @@ fn account<'n>(field: &'n Field, settings: &mut Settings) -> Result<Draft<'n>, C
     {
         return Err(wrong(node, "Can not have a token and accounts"));
     }
+    if let Some(node) = users_node.filter(|_| !users.is_empty())
+        && settings.server.auth.users.iter().any(|user| user.is_single)
+    {
+        return Err(wrong(node, SINGLE_AND_ACCOUNTS));
+    }
     for user in &mut users {
         if user.permissions.is_none() {
             let defaults = &draft.description.default_permissions;
@@ -128,6 +133,9 @@ fn account<'n>(field: &'n Field, settings: &mut Settings) -> Result<Draft<'n>, C
     settings.server.auth.users.append(&mut users);
     Ok(draft)
 }
+
+/// One user for everybody, and users of accounts: nobody could say who is meant.
+pub(super) const SINGLE_AND_ACCOUNTS: &str = "Can not have a single user/pass and accounts";
 
 fn limits(node: &Node) -> Result<AccountLimits, ConfigError> {
     let mut limits = AccountLimits::default();
@@ -165,7 +173,14 @@ fn trace(field: &Field) -> Result<Option<TraceDestination>, ConfigError> {
         Value::Map(map) => {
             for inner in &map.fields {
                 match key(inner).as_str() {
-                    "dest" => subject = text(&inner.node)?,
+                    "dest" => {
+                        let Value::String(text) = &inner.node.value else {
+                            let found = inner.node.value.kind();
+                            let what = format!("Field \"dest\" should be a string, got {found}");
+                            return Err(wrong(&inner.node, &what));
+                        };
+                        subject.clone_from(text);
+                    }
                     "sampling" => sampling = Some(percent(&inner.node)?),
                     _ if inner.referred => {}
                     _ => {
@@ -179,7 +194,14 @@ fn trace(field: &Field) -> Result<Option<TraceDestination>, ConfigError> {
                 }
             }
         }
-        _ => subject = text(node)?,
+        Value::String(text) => subject.clone_from(text),
+        other => {
+            let (key, found) = (&field.key, other.kind());
+            let what = format!(
+                "Expected account message trace {key:?} to be a string or a map/struct, got {found}"
+            );
+            return Err(wrong(node, &what));
+        }
     }
     if subject.is_empty() {
         return Ok(None);

@@ -1,12 +1,18 @@
 //! `authorization`: who may connect, outside of accounts.
 
+use std::time::Duration;
+
 use menes_auth::key::KeyKind;
 
 use super::super::grammar::{ConfigError, Node, Value};
 use super::super::options::{CalloutOptions, UserOptions};
 use super::super::settings::Settings;
+use super::accounts::SINGLE_AND_ACCOUNTS;
 use super::users::{permissions, user};
 use super::values::{boolean, duration, expected, key, list, map, text, texts, unknown, wrong};
+
+/// Whoever gives clients longer to log in probably means something else.
+const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), ConfigError> {
     let map = map(node)?;
@@ -19,7 +25,19 @@ pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), 
             "user" | "username" => single.user = text(node)?,
             "pass" | "password" => single.password = text(node)?,
             "token" => settings.server.auth.token = Some(text(node)?),
-            "timeout" => settings.auth_timeout = Some(duration(node)?),
+            "timeout" => {
+                let timeout = duration(node)?;
+                if timeout > LONG_TIMEOUT {
+                    settings.warnings.push(format!(
+                        "{}: a timeout of {} seconds is high, consider keeping it under {} \
+                         seconds; a duration is written in quotes, as \"1m\"",
+                        field.place,
+                        timeout.as_secs(),
+                        LONG_TIMEOUT.as_secs(),
+                    ));
+                }
+                settings.auth_timeout = Some(timeout);
+            }
             "users" => {
                 for node in list(node)? {
                     users.push(user(node, None)?);
@@ -35,7 +53,14 @@ pub(super) fn authorization(node: &Node, settings: &mut Settings) -> Result<(), 
             _ => unknown(field)?,
         }
     }
+    if settings.server.auth.token.is_some() && !users.is_empty() {
+        return Err(wrong(node, "Can not have a token and a users array"));
+    }
     if !single.user.is_empty() {
+        let mut others = settings.server.auth.users.iter();
+        if others.any(|user| user.account.is_some()) {
+            return Err(wrong(node, SINGLE_AND_ACCOUNTS));
+        }
         if settings.server.auth.token.is_some() {
             return Err(wrong(node, "Cannot have a user/pass and token"));
         }

@@ -34,7 +34,7 @@ use self::values::{
     address, boolean, duration, integer, key, limit, not_built, port, size, text, unknown, wrong,
 };
 use self::websocket::websocket;
-use super::grammar::{ConfigError, Field, Map, Node};
+use super::grammar::{ConfigError, Field, Map, Node, Value};
 use super::options::{Limits, WriteTimeout};
 use super::settings::{Address, Settings};
 use crate::account::description::AccountDescription;
@@ -75,9 +75,20 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), Vec<Config
         .collect();
     if let Some(folder) = store_dir
         && let Some(jetstream) = &mut settings.jetstream
-        && jetstream.store_dir.is_none()
     {
-        jetstream.store_dir = Some(folder);
+        let own = map
+            .get("jetstream")
+            .and_then(|field| match &field.node.value {
+                Value::Map(map) => ["store_dir", "store", "storedir"]
+                    .iter()
+                    .find_map(|key| map.get(key)),
+                _ => None,
+            });
+        if let Some(own) = own {
+            errors.push(wrong(&own.node, "Duplicate 'store_dir' configuration"));
+        } else if jetstream.store_dir.is_none() {
+            jetstream.store_dir = Some(folder);
+        }
     }
     errors.extend(operator.finish(settings).err());
     if errors.is_empty() {
@@ -163,18 +174,24 @@ fn top(
         "max_sub_tokens" | "max_subscription_tokens" => {
             server.limits.max_sub_tokens = limit(node)?;
         }
-        "max_control_line" => server.limits.max_control_line = size(node)?,
-        "max_payload" => server.limits.max_payload = size(node)?,
+        "max_control_line" => server.limits.max_control_line = message_size(field)?,
+        "max_payload" => server.limits.max_payload = message_size(field)?,
         "max_pending" => server.limits.max_pending = size(node)?,
         "no_fast_producer_stall" => {
             server.limits.no_fast_producer_stall = boolean(node)?;
         }
-        "ping_interval" => server.timing.ping_interval = duration(node)?,
+        "ping_interval" => {
+            server.timing.ping_interval = duration(node)?;
+            settings.warnings.extend(bare_duration(field));
+        }
         "ping_max" => {
             server.timing.ping_max = u32::try_from(integer(node)?)
                 .map_err(|_| wrong(node, "ping_max must be 0 or more"))?;
         }
-        "write_deadline" => server.timing.write_deadline = duration(node)?,
+        "write_deadline" => {
+            server.timing.write_deadline = duration(node)?;
+            settings.warnings.extend(bare_duration(field));
+        }
         "no_header_support" => server.no_header_support = boolean(node)?,
         "no_auth_user" => server.auth.no_auth_user = Some(text(node)?),
         "authorization" => authorization(node, settings)?,
@@ -200,6 +217,25 @@ fn top(
         _ => unknown(field)?,
     }
     Ok(())
+}
+
+/// A number of bytes that sizes on the wire can have.
+fn message_size(field: &Field) -> Result<usize, ConfigError> {
+    let size = size(&field.node)?;
+    if i32::try_from(size).is_err() {
+        let what = format!("{} value is too big", key(field));
+        return Err(wrong(&field.node, &what));
+    }
+    Ok(size)
+}
+
+/// What to say about a duration that is but a number.
+fn bare_duration(field: &Field) -> Option<String> {
+    let is_bare = matches!(field.node.value, Value::Integer(_) | Value::Float(_));
+    let (place, key) = (&field.place, &field.key);
+    is_bare.then(|| {
+        format!("{place}: invalid use of field {key:?}: {key} should be converted to a duration")
+    })
 }
 
 /// What is done about a socket that takes nothing in time. Clients are closed unless it is said

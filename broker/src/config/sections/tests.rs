@@ -199,3 +199,95 @@ fn durations_are_those_of_go() {
         assert_eq!(parse_duration(text), None, "{text}");
     }
 }
+
+/// What would make a rule that does not hold, or leave open who is meant.
+#[test]
+fn contradictions_are_refused_as_by_nats_server() {
+    let users = "users: [{user: a, password: b}]";
+    let permit = |rules: &str| {
+        format!("authorization {{ users: [{{user: u, password: p, permissions: {{ {rules} }}}}] }}")
+    };
+    let cases = [
+        (
+            permit("publish: { deny: [\"a b\"] }"),
+            "subject \"a b\" is not a valid subject",
+        ),
+        (
+            permit("publish: \"a..b\""),
+            "subject \"a..b\" is not a valid subject",
+        ),
+        (
+            permit("subscribe: [\"a b c\"]"),
+            "subject \"a b c\" is not a valid subject",
+        ),
+        (
+            permit("subscribe: [\"a. b\"]"),
+            "subject \"a. b\" contains an invalid subject",
+        ),
+        (
+            format!("authorization {{ token: t, {users} }}"),
+            "Can not have a token and a users array",
+        ),
+        (
+            format!("authorization {{ user: u, password: p }}\naccounts {{ A {{ {users} }} }}"),
+            "Can not have a single user/pass and accounts",
+        ),
+        (
+            format!("accounts {{ A {{ {users} }} }}\nauthorization {{ user: u, password: p }}"),
+            "Can not have a single user/pass and accounts",
+        ),
+        (
+            "accounts { A { trace_dest: 123 } }".to_owned(),
+            "Expected account message trace \"trace_dest\" to be a string or a map/struct, got a \
+             whole number",
+        ),
+        (
+            "accounts { A { msg_trace: {dest: 123} } }".to_owned(),
+            "Field \"dest\" should be a string, got a whole number",
+        ),
+        (
+            "store_dir: a\njetstream { store_dir: b }".to_owned(),
+            "Duplicate 'store_dir' configuration",
+        ),
+        (
+            "max_control_line: 3000000000".to_owned(),
+            "max_control_line value is too big",
+        ),
+        (
+            "max_payload: 3000000000".to_owned(),
+            "max_payload value is too big",
+        ),
+    ];
+    for (text, expected) in cases {
+        let refusal = read(&text).expect_err(&text);
+        assert!(refusal.ends_with(expected), "{text}: {refusal}");
+    }
+    for text in [
+        permit("subscribe: { allow: [\"a q\", \"b.> *\"], deny: \"c d\" }"),
+        permit("publish: [], subscribe: \">\""),
+        "store_dir: a\njetstream { max_mem: 5 }".to_owned(),
+    ] {
+        read(&text).expect(&text);
+    }
+}
+
+#[test]
+fn numbers_for_durations_are_taken_with_a_warning() {
+    let warnings = |text: &str| read(text).expect("valid").warnings;
+    assert_eq!(
+        warnings("ping_interval: 5"),
+        [
+            "t.conf:1:1: invalid use of field \"ping_interval\": ping_interval should be converted \
+             to a duration"
+        ]
+    );
+    assert_eq!(warnings("write_deadline: 5").len(), 1);
+    assert_eq!(warnings("authorization { timeout: 1m }").len(), 1);
+    for text in [
+        "ping_interval: 5s",
+        "write_deadline: \"5s\"",
+        "authorization { timeout: 5 }",
+    ] {
+        assert!(warnings(text).is_empty(), "{text}");
+    }
+}

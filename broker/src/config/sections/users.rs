@@ -2,6 +2,7 @@
 
 use menes_auth::admission::ConnectionType;
 use menes_auth::key::KeyKind;
+use menes_protocol::subject;
 
 use super::super::grammar::{ConfigError, Node, Value};
 use super::super::options::{PermissionOptions, SubjectRules, UserOptions};
@@ -65,8 +66,8 @@ pub(super) fn permissions(node: &Node) -> Result<PermissionOptions, ConfigError>
     for field in &map(node)?.fields {
         let node = &field.node;
         match key(field).as_str() {
-            "publish" | "pub" | "import" => options.publish = rules(node)?,
-            "subscribe" | "sub" | "export" => options.subscribe = rules(node)?,
+            "publish" | "pub" | "import" => options.publish = rules(node, false)?,
+            "subscribe" | "sub" | "export" => options.subscribe = rules(node, true)?,
             "allow_responses" | "publish_allow_responses" => options.responses = responses(node)?,
             _ => unknown(field)?,
         }
@@ -74,22 +75,49 @@ pub(super) fn permissions(node: &Node) -> Result<PermissionOptions, ConfigError>
     Ok(options)
 }
 
-pub(super) fn rules(node: &Node) -> Result<SubjectRules, ConfigError> {
+/// Subjects that are allowed and denied; for subscriptions perhaps with a queue behind each.
+fn rules(node: &Node, with_queues: bool) -> Result<SubjectRules, ConfigError> {
     let Value::Map(map) = &node.value else {
         return Ok(SubjectRules {
-            allow: Some(texts(node)?),
+            allow: Some(subjects(node, with_queues)?),
             deny: Vec::new(),
         });
     };
     let mut rules = SubjectRules::default();
     for field in &map.fields {
+        let node = &field.node;
         match key(field).as_str() {
-            "allow" => rules.allow = Some(texts(&field.node)?),
-            "deny" => rules.deny = texts(&field.node)?,
+            "allow" => rules.allow = Some(subjects(node, with_queues)?),
+            "deny" => rules.deny = subjects(node, with_queues)?,
             _ => unknown(field)?,
         }
     }
     Ok(rules)
+}
+
+/// One subject or a list. One that nothing can match would be a rule that does not hold.
+fn subjects(node: &Node, with_queues: bool) -> Result<Vec<String>, ConfigError> {
+    let given = texts(node)?;
+    for text in &given {
+        let parts: Vec<&str> = text.split_ascii_whitespace().collect();
+        let subject = match parts.as_slice() {
+            [subject] => Some(*subject),
+            [subject, _queue] if with_queues => Some(*subject),
+            _ => None,
+        };
+        match subject {
+            Some(subject) if subject::is_valid(subject.as_bytes()) => {}
+            Some(_) if parts.len() == 2 => {
+                let what = format!("subject {text:?} contains an invalid subject");
+                return Err(wrong(node, &what));
+            }
+            _ => {
+                let what = format!("subject {text:?} is not a valid subject");
+                return Err(wrong(node, &what));
+            }
+        }
+    }
+    Ok(given)
 }
 
 pub(super) fn responses(node: &Node) -> Result<Option<ResponseLimits>, ConfigError> {
