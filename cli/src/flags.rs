@@ -1,5 +1,6 @@
 //! Arguments, in the notation of nats-server: one or two dashes, `-x v` and `-x=v` alike.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -36,6 +37,17 @@ const ALIASES: &[(&str, &str)] = &[
     ("v", "version"),
     ("h", "help"),
 ];
+
+/// The other spellings, for people.
+pub(crate) fn short_forms() -> String {
+    let mut text = "Other spellings, with one dash or two, as -x v or -x=v:\n".to_owned();
+    for (alias, flag) in ALIASES {
+        let dashes = if alias.len() > 3 { "--" } else { "-" };
+        let spelling = format!("{dashes}{alias}");
+        writeln!(text, "  {spelling:<14} --{flag}").expect("writing to text cannot fail");
+    }
+    text
+}
 
 /// Flags that stand alone; the others want a value.
 const SWITCHES: &[&str] = &[

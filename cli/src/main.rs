@@ -108,7 +108,7 @@ fn run(program: &str, arguments: &[String], face: Face) -> ExitCode {
         Err(error) if error.use_stderr() => {
             return fail(&format!("{program}: {}", error.to_string().trim_end()));
         }
-        Err(help) => return say(&help.to_string()),
+        Err(help) => return say(&format!("{help}\n{}", flags::short_forms())),
     };
     if flags.version {
         return say(&format!("nats-server: v{NATS_VERSION}\n"));
@@ -127,10 +127,11 @@ fn run(program: &str, arguments: &[String], face: Face) -> ExitCode {
         Err(error) => return fail(&format!("{program}: {error}")),
     };
     if flags.check {
-        let file = settings
-            .config_file
-            .as_deref()
-            .unwrap_or_else(|| Path::new(""));
+        let Some(file) = &settings.config_file else {
+            return fail(&format!(
+                "{program}: must specify [-c, --config] option to check configuration file syntax"
+            ));
+        };
         let digest = settings.config_digest.as_deref().unwrap_or_default();
         eprintln!(
             "{program}: configuration file {} is valid ({digest})",

@@ -316,7 +316,7 @@ fn a_reload_changes_the_log_and_the_users_and_nothing_else() {
     .expect("written");
     server.signal(Signal::HUP);
     server.wait_for("Reloaded: authorization");
-    client.line_with("-ERR 'User Authentication Revoked'");
+    client.line_with("-ERR 'Authorization Violation'");
     assert!(!server.log().contains("two"), "secrets are not logged");
 }
 
