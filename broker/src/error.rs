@@ -39,13 +39,13 @@ pub enum CloseReason {
     /// Its socket failed while reading.
     #[error("Read Error")]
     ReadError,
-    /// It sent something that is no operation.
+    /// It sent an `-ERR`.
     #[error("Parse Error")]
     ParseError,
     /// It did not answer pings.
     #[error("Stale Connection")]
     StaleConnection,
-    /// An operation had wrong arguments.
+    /// It sent something that is no operation, or an operation with wrong arguments.
     #[error("Protocol Violation")]
     ProtocolViolation,
     /// It asked for a protocol level that does not exist.
@@ -54,6 +54,9 @@ pub enum CloseReason {
     /// One connection too many.
     #[error("Maximum Connections Exceeded")]
     MaxConnectionsExceeded,
+    /// It has more subscriptions than its account allows by now.
+    #[error("Maximum Subscriptions Exceeded")]
+    MaxSubscriptionsExceeded,
     /// The account has as many connections as it may have.
     #[error("Maximum Account Connections Exceeded")]
     MaxAccountConnectionsExceeded,
@@ -66,9 +69,6 @@ pub enum CloseReason {
     /// This server stops.
     #[error("Server Shutdown")]
     ServerShutdown,
-    /// HPUB without having agreed on headers.
-    #[error("Message Header Violation")]
-    MsgHeaderViolation,
     /// `no_responders` without headers.
     #[error("No Responders Requires Headers")]
     NoRespondersRequiresHeaders,
@@ -87,11 +87,12 @@ impl CloseReason {
     /// The reason that goes with a parser's refusal.
     pub(crate) const fn of_parse_error(error: ParseError) -> Self {
         match error {
-            ParseError::UnknownOperation | ParseError::PayloadEnd => Self::ParseError,
             ParseError::MaxControlLine { .. } => Self::MaxControlLineExceeded,
             ParseError::MaxPayload { .. } => Self::MaxPayloadExceeded,
-            ParseError::Arguments { .. } => Self::ProtocolViolation,
-            ParseError::HeadersNotAgreed => Self::MsgHeaderViolation,
+            ParseError::UnknownOperation
+            | ParseError::PayloadEnd
+            | ParseError::Arguments { .. }
+            | ParseError::HeadersNotAgreed => Self::ProtocolViolation,
         }
     }
 
@@ -107,13 +108,14 @@ impl CloseReason {
             WireError::MaxConnections | WireError::ConnectionThrottled => {
                 Self::MaxConnectionsExceeded
             }
+            WireError::MaxSubscriptions => Self::MaxSubscriptionsExceeded,
             WireError::MaxAccountConnections => Self::MaxAccountConnectionsExceeded,
             WireError::InvalidClientProtocol => Self::BadClientProtocolVersion,
             WireError::NoRespondersRequiresHeaders => Self::NoRespondersRequiresHeaders,
             WireError::StaleConnection => Self::StaleConnection,
             WireError::MaxPayload => Self::MaxPayloadExceeded,
             WireError::MaxControlLine => Self::MaxControlLineExceeded,
-            WireError::UnknownOperation => Self::ParseError,
+            WireError::UnknownOperation => Self::ProtocolViolation,
             _ => Self::AuthenticationViolation,
         }
     }

@@ -376,12 +376,46 @@ impl Shared {
         self.generation.load(Ordering::Relaxed)
     }
 
-    fn tls_of(&self, listener: SocketAddr) -> &Tls {
+    pub(crate) fn tls_of(&self, listener: SocketAddr) -> &Tls {
         if self.websocket_address() == Some(listener) {
             &self.tls.websocket
         } else {
             &self.tls.clients
         }
+    }
+
+    /// Ends connections of an account that are more than it may have by now, the last ones first to
+    /// go, and those that have more subscriptions than they may.
+    pub(crate) fn hold_to_limits(&self, account: &Arc<Account>) {
+        let limits = account.limits();
+        if limits.max_connections.is_none() && limits.max_subscriptions.is_none() {
+            return;
+        }
+        let is_its = |client: &Arc<Client>| {
+            let identity = client.identity();
+            let its = identity.account.as_ref();
+            its.is_some_and(|its| Arc::ptr_eq(its, account))
+        };
+        let mut clients = self.clients();
+        clients.retain(is_its);
+        clients.sort_by_key(|client| client.id());
+        let connections = limits.max_connections.map(|max| max as usize);
+        for (count, client) in clients.into_iter().enumerate() {
+            if connections.is_some_and(|max| count >= max) {
+                client.exceed_account();
+            } else if limits
+                .max_subscriptions
+                .is_some_and(|max| client.subscription_count() > max)
+            {
+                tracing::error!("{} - maximum subscriptions exceeded", client.who());
+                client.close_with(WireError::MaxSubscriptions);
+            }
+        }
+    }
+
+    /// Whether clients are told to go elsewhere and nobody is let in any more.
+    pub(crate) fn is_lame_duck(&self) -> bool {
+        self.is_lame_duck.load(Ordering::Relaxed)
     }
 
     /// Whether certificates say who the clients of a listener are.
@@ -406,7 +440,7 @@ impl Shared {
         match self.auth.directory().standing(stored, permissions.as_ref()) {
             Standing::Same => {}
             Standing::Permitted(permissions) => client.permit(permissions),
-            Standing::Refused => client.revoke(),
+            Standing::Changed | Standing::Refused => client.revoke(),
         }
     }
 
@@ -908,6 +942,7 @@ impl ServerHandle {
     /// Replaces the rules of who may connect. Connections whose user is gone or changed are closed.
     pub fn update_auth(&self, options: AuthOptions) {
         self.shared.auth.replace(&options);
+        let after = options.clone();
         let before = std::mem::replace(&mut *self.shared.auth_options.lock(), options);
         for client in self.shared.clients() {
             let proxy = client.identity().proxy.clone();
@@ -925,9 +960,10 @@ impl ServerHandle {
                 continue;
             }
             let (user, connection) = (identity.user.as_deref(), client.transport().into());
-            match self.shared.auth.standing(user, connection, &before) {
+            match self.shared.auth.standing(user, connection, &before, &after) {
                 Standing::Same => {}
                 Standing::Permitted(permissions) => client.permit(permissions),
+                Standing::Changed => client.violate(),
                 Standing::Refused => client.revoke(),
             }
         }
@@ -938,6 +974,16 @@ impl ServerHandle {
         // With an operator, tokens say it.
         if self.shared.operator().is_none() {
             log_refusals(&self.shared.accounts.describe_all(descriptions));
+            for account in self.shared.accounts.all() {
+                self.shared.hold_to_limits(&account);
+            }
+        }
+    }
+
+    /// Replaces the preloaded tokens of accounts, of a server with an operator.
+    pub(crate) fn update_preloaded(&self, tokens: BTreeMap<String, String>) {
+        if let Some(operator) = self.shared.operator() {
+            operator.preload_again(&self.shared, tokens);
         }
     }
 

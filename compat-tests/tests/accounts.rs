@@ -101,6 +101,24 @@ fn accounts_share_as_in_nats_server() -> Result<()> {
     compare(&Scenario::new("nats-py/accounts.py"), &options(), &[])
 }
 
+/// What a reload takes away, it takes from those who are connected, too.
+#[test]
+fn logins_and_limits_are_taken_away_as_by_nats_server() -> Result<()> {
+    let tokens = "authorization { token: first }\nmax_payload: 1000";
+    let limits = "accounts {
+        A { users: [{user: a, password: a}], limits { max_connections: 5 } }
+        B { users: [{user: b, password: b}], limits { max_subscriptions: 5 } }
+    }";
+    for config in [tokens, limits] {
+        compare(
+            &Scenario::new("nats-py/logins_reload.py"),
+            &ServerOptions::default().with_config(config),
+            &[],
+        )?;
+    }
+    Ok(())
+}
+
 #[test]
 fn accounts_are_reloaded_as_in_nats_server() -> Result<()> {
     compare(

@@ -126,6 +126,32 @@ fn traces_of_headers_or_of_the_start() -> Result<()> {
 }
 
 #[test]
+fn connections_that_do_wrong_end_as_in_nats_server() -> Result<()> {
+    let config = r#"
+        max_payload: 1000
+        max_control_line: 512
+        max_subscriptions: 3
+        max_sub_tokens: 4
+        authorization {
+          timeout: 1
+          users: [
+            {user: root, password: "menes-compat"}
+            {user: web, password: "menes-compat", allowed_connection_types: [WEBSOCKET]}
+            {user: limited, password: "menes-compat", permissions: {
+              publish: "ok.>", subscribe: {allow: "ok.>", deny: "ok.no"}
+            }}
+          ]
+        }
+    "#;
+    let scenario = Scenario::new("nats-py/reasons.py");
+    compare(
+        &scenario,
+        &ServerOptions::default().with_config(config),
+        &[],
+    )
+}
+
+#[test]
 fn nats_py_streams() -> Result<()> {
     same("nats-py/streams.py")
 }

@@ -94,6 +94,17 @@ fn the_nats_command_looks_after_a_server() -> Result<()> {
 }
 
 #[test]
+fn a_server_that_is_leaving_is_not_healthy() -> Result<()> {
+    let scenario = Scenario::new("nats-py/leaving.py");
+    let options = ServerOptions {
+        is_plain: true,
+        ..ServerOptions::default()
+    };
+    let config = options.login.section() + "lame_duck_duration: 40s\nlame_duck_grace_period: 30s";
+    compare(&scenario, &options.with_config(&config), &[])
+}
+
+#[test]
 fn traces_are_those_of_nats_server() -> Result<()> {
     let scenario = Scenario::new("nats-py/tracing.py");
     compare(&scenario, &ServerOptions::default(), &[])

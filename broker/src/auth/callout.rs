@@ -298,6 +298,7 @@ fn describe(shared: &Shared, attempt: &Attempt) -> AuthorizationRequest {
             version: text(&connect.version),
             protocol: connect.protocol,
         },
+        client_tls: attempt.tls.clone(),
         ..AuthorizationRequest::default()
     }
 }

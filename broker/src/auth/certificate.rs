@@ -1,11 +1,14 @@
 //! Users that a TLS certificate stands for (`verify_and_map`).
 
-use super::{Attempt, Rules, User, Verdict};
+use std::sync::Arc;
+
+use super::{Attempt, Rules, User, Verdict, check_password};
 use crate::tls::{CertificateName, Dn};
 
 impl Rules {
-    /// Decides about a connection whose certificate says who it is. Nothing that CONNECT brings
-    /// counts then, but for keys that sign.
+    /// Decides about a connection whose certificate says who it is. Of what CONNECT brings, keys
+    /// that sign count, and the password, which has to be that of the user, or none if that has
+    /// none.
     pub(super) fn check_certificate(
         &self,
         names: &[CertificateName],
@@ -14,8 +17,15 @@ impl Rules {
         let mut users = names.iter().filter_map(|name| self.user_called(name));
         match users.find(|user| user.allows(attempt.connection)) {
             Some(user) if user.needs_proxy(attempt) => Verdict::NeedsProxy,
-            Some(user) => Verdict::Accepted(user.login.clone()),
-            None => Verdict::Refused,
+            Some(User {
+                secret: Some(secret),
+                login,
+                ..
+            }) => {
+                let given = attempt.connect.pass.as_deref().unwrap_or_default();
+                check_password(Arc::clone(secret), given, Some(login.clone()))
+            }
+            Some(_) | None => Verdict::Refused,
         }
     }
 
@@ -39,9 +49,9 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::sync::Arc;
 
     use menes_auth::admission::ConnectionType;
+    use menes_protocol::connect::Connect;
 
     use super::*;
     use crate::config::options::{AuthOptions, UserOptions};
@@ -58,13 +68,18 @@ mod tests {
     }
 
     fn found(rules: &Rules, names: Vec<CertificateName>) -> Option<String> {
+        found_with(rules, names, Connect::default())
+    }
+
+    fn found_with(rules: &Rules, names: Vec<CertificateName>, connect: Connect) -> Option<String> {
         let attempt = Attempt {
-            connect: Arc::default(),
+            connect: Arc::new(connect),
             nonce: "".into(),
             address: Ipv4Addr::LOCALHOST.into(),
             cid: 1,
             connection: ConnectionType::Standard,
             certificate: None,
+            tls: None,
             is_proxied: false,
         };
         match rules.check_certificate(&names, &attempt) {
@@ -108,5 +123,31 @@ mod tests {
             found(&rules, vec![dn("O=c,CN=b")]).as_deref(),
             Some("O=c,CN=b")
         );
+    }
+
+    #[test]
+    fn a_password_that_is_given_or_wanted_has_to_be_right() {
+        let user = |name: &str, password: &str| UserOptions {
+            user: name.to_owned(),
+            password: password.to_owned(),
+            ..UserOptions::default()
+        };
+        let rules = Rules::new(&AuthOptions {
+            users: vec![user("a@x", ""), user("b@x", "secret")],
+            ..AuthOptions::default()
+        });
+        let with = |name: &str, password: Option<&str>| {
+            let connect = Connect {
+                user: Some("somebody".to_owned()),
+                pass: password.map(str::to_owned),
+                ..Connect::default()
+            };
+            found_with(&rules, vec![text(name)], connect).is_some()
+        };
+        assert!(with("a@x", None));
+        assert!(!with("a@x", Some("secret")));
+        assert!(with("b@x", Some("secret")));
+        assert!(!with("b@x", Some("other")));
+        assert!(!with("b@x", None));
     }
 }

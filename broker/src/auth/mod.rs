@@ -27,6 +27,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use menes_auth::admission::{Admission, ConnectionType};
+use menes_auth::claims::authorization::ClientTls;
 use menes_auth::key;
 use menes_jetstream::ids::AccountName;
 use menes_protocol::connect::Connect;
@@ -118,6 +119,8 @@ pub(crate) struct Attempt {
     pub(crate) connection: ConnectionType,
     /// What its certificate calls it, where that says who it is.
     pub(crate) certificate: Option<Vec<CertificateName>>,
+    /// What its TLS agreed on, where a service may want to know.
+    pub(crate) tls: Option<ClientTls>,
     /// A trusted proxy vouches for it.
     pub(crate) is_proxied: bool,
 }
@@ -185,7 +188,9 @@ pub(crate) enum Standing {
     Same,
     /// The login stands and permits something else.
     Permitted(Option<Arc<Permissions>>),
-    /// The login does not stand.
+    /// What was brought would not do any more.
+    Changed,
+    /// The user is gone.
     Refused,
 }
 
@@ -270,19 +275,25 @@ impl Authenticator {
         user: Option<&str>,
         connection: ConnectionType,
         before: &AuthOptions,
+        after: &AuthOptions,
     ) -> Standing {
         let rules = self.rules.load();
         let rules = rules.of(connection);
         let is_websocket = connection == ConnectionType::WebSocket;
-        let of_websocket = is_websocket.then(|| before.for_websocket()).flatten();
-        let before = of_websocket.as_ref().unwrap_or(before);
+        let for_it =
+            |options: &AuthOptions| is_websocket.then(|| options.for_websocket()).flatten();
+        let (own_before, own_after) = (for_it(before), for_it(after));
+        let before = own_before.as_ref().unwrap_or(before);
+        let after = own_after.as_ref().unwrap_or(after);
         let Some(name) = user else {
-            let may_stay =
-                !rules.is_required() || rules.token.is_some() || rules.no_auth_user.is_some();
+            // It brought the token, if there was one, or nothing.
+            let may_stay = !rules.is_required()
+                || rules.no_auth_user.is_some()
+                || (before.token.is_some() && before.token == after.token);
             return if may_stay {
                 Standing::Same
             } else {
-                Standing::Refused
+                Standing::Changed
             };
         };
         let was = before.users.iter().find(|was| was.user == name);
@@ -294,7 +305,8 @@ impl Authenticator {
                     Standing::Permitted(now.login.permissions.clone())
                 }
             }
-            _ => Standing::Refused,
+            (_, Some(_)) => Standing::Changed,
+            (_, None) => Standing::Refused,
         }
     }
 
@@ -584,9 +596,6 @@ impl Rules {
     }
 
     fn check_user(&self, name: &str, given: &str, attempt: &Attempt) -> Verdict {
-        if given.len() > password::MAX_BYTES {
-            return Verdict::Refused;
-        }
         let known = self
             .find(name)
             .filter(|user| user.allows(attempt.connection));
@@ -601,15 +610,7 @@ impl Rules {
                 None => return Verdict::Refused,
             },
         };
-        let check = HashCheck {
-            secret,
-            given: given.to_owned(),
-            login,
-        };
-        if check.secret.is_slow() {
-            return Verdict::Pending(check);
-        }
-        check.run().map_or(Verdict::Refused, Verdict::Accepted)
+        check_password(secret, given, login)
     }
 
     /// The user of this name; else, as in Memphis, the name with the default account's id behind
@@ -629,6 +630,22 @@ impl Rules {
         let is_its = (is_default && tenant == "1") || tenant == account;
         is_its.then_some(user)
     }
+}
+
+/// Whether the password is right; later, if it takes long to say.
+fn check_password(secret: Arc<Secret>, given: &str, login: Option<Login>) -> Verdict {
+    if given.len() > password::MAX_BYTES {
+        return Verdict::Refused;
+    }
+    let check = HashCheck {
+        secret,
+        given: given.to_owned(),
+        login,
+    };
+    if check.secret.is_slow() {
+        return Verdict::Pending(check);
+    }
+    check.run().map_or(Verdict::Refused, Verdict::Accepted)
 }
 
 /// The token, or as plain clients of Memphis send it, `<user>::<token>`.
@@ -713,6 +730,7 @@ mod tests {
     fn attempt(connect: Connect, address: IpAddr) -> Attempt {
         Attempt {
             certificate: None,
+            tls: None,
             connect: Arc::new(connect),
             nonce: NONCE.into(),
             address,
@@ -998,9 +1016,29 @@ mod tests {
         use ConnectionType::{Standard, WebSocket};
         assert!(is_let_in("ada", Standard) && is_let_in("web", WebSocket));
         assert!(!is_let_in("web", Standard) && !is_let_in("ada", WebSocket));
-        let standing = |connection| rules.standing(Some("web"), connection, &options);
+        let standing = |connection| rules.standing(Some("web"), connection, &options, &options);
         assert!(matches!(standing(WebSocket), Standing::Same));
         assert!(matches!(standing(Standard), Standing::Refused));
+    }
+
+    #[test]
+    fn who_brought_a_token_stays_while_it_is_the_token() {
+        let with = |token: Option<&str>| AuthOptions {
+            token: token.map(str::to_owned),
+            ..AuthOptions::default()
+        };
+        let stays = |before: Option<&str>, after: Option<&str>| {
+            let (before, after) = (with(before), with(after));
+            let rules = Authenticator::new(&after);
+            let standing = rules.standing(None, ConnectionType::Standard, &before, &after);
+            matches!(standing, Standing::Same)
+        };
+        assert!(stays(Some("a"), Some("a")));
+        assert!(!stays(Some("a"), Some("b")));
+        // Nobody has to bring anything any more, or now everybody has to.
+        assert!(stays(Some("a"), None));
+        assert!(stays(None, None));
+        assert!(!stays(None, Some("a")));
     }
 
     #[test]

@@ -25,6 +25,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::output::{Buffers, ByteQueue};
 use super::websocket::Cookies;
+use super::who::Who;
 use crate::account::Account;
 use crate::auth::Grant;
 use crate::auth::directory::StoredLogin;
@@ -476,6 +477,11 @@ impl Client {
     #[must_use]
     pub fn identity(&self) -> Arc<Identity> {
         Arc::clone(&self.identity.read())
+    }
+
+    /// What it is called in the log.
+    pub(crate) fn who(&self) -> Who<'_> {
+        Who(self)
     }
 
     /// What observers are told.

@@ -20,6 +20,7 @@ mod reader;
 pub(crate) mod secure;
 mod session;
 pub(crate) mod websocket;
+mod who;
 pub(crate) mod worker;
 mod writer;
 
@@ -84,11 +85,7 @@ struct Opened {
 
 fn open(worker: &Rc<Worker>, client: &Arc<Client>) -> Opened {
     let is_admitted = worker.shared().register(worker.index(), client);
-    tracing::debug!(
-        "{} - cid:{} - Client connection created",
-        client.address(),
-        client.id().0
-    );
+    tracing::debug!("{} - Client connection created", client.who());
     Opened {
         session: Session::new(Rc::clone(worker), Arc::clone(client)),
         is_admitted,
@@ -117,11 +114,7 @@ async fn converse<R, W>(
     let was_refused = session.was_refused();
     let left = leave(&client, opened, reason);
     if written.await.is_err() {
-        tracing::error!(
-            "{} - cid:{} - the writer of a connection failed",
-            client.address(),
-            client.id().0
-        );
+        tracing::error!("{} - the writer of a connection failed", client.who());
     }
     if was_refused && !left.reason.drops_output() {
         linger(&mut read).await;
@@ -152,9 +145,8 @@ fn leave(client: &Arc<Client>, mut opened: Opened, reason: CloseReason) -> Left 
 
 fn forget(worker: &Worker, client: &Client, left: Left) {
     tracing::debug!(
-        "{} - cid:{} - Client connection closed: {}",
-        client.address(),
-        client.id().0,
+        "{} - Client connection closed: {}",
+        client.who(),
         left.reason
     );
     let shared = worker.shared();

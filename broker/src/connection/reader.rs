@@ -5,6 +5,7 @@
 //! connection holds no buffer.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -243,9 +244,10 @@ fn finish(outcome: Poll<std::io::Result<()>>, count: usize) -> Result<Option<usi
         Poll::Pending => Ok(None),
         Poll::Ready(Ok(())) if count > 0 => Ok(Some(count)),
         Poll::Ready(Ok(())) => Err(CloseReason::ClientClosed),
-        Poll::Ready(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-            Err(CloseReason::ClientClosed)
-        }
-        Poll::Ready(Err(_)) => Err(CloseReason::ReadError),
+        Poll::Ready(Err(error)) => Err(match error.kind() {
+            // The latter where a client leaves without saying so inside TLS.
+            ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => CloseReason::ClientClosed,
+            _ => CloseReason::ReadError,
+        }),
     }
 }

@@ -250,9 +250,8 @@ async fn receive(
     )
     .await?;
     tracing::debug!(
-        "{} - cid:{} - TLS handshake complete, version {}, cipher suite {}",
-        client.address(),
-        client.id().0,
+        "{} - TLS handshake complete, version {}, cipher suite {}",
+        client.who(),
         secured.version,
         secured.cipher_suite,
     );
@@ -339,11 +338,7 @@ async fn handshake(
     is_first: bool,
 ) -> Result<(TlsStream<Rewound<TcpStream>>, Secured), CloseReason> {
     let log_error = |error: &dyn std::fmt::Display| {
-        tracing::error!(
-            "{} - cid:{} - TLS handshake error: {error}",
-            client.address(),
-            client.id().0
-        );
+        tracing::error!("{} - TLS handshake error: {error}", client.who());
     };
     let mut accept = tls.acceptor().accept(stream);
     let deadline = Instant::now() + tls.options().timeout;
@@ -361,11 +356,7 @@ async fn handshake(
             Err(CloseReason::TlsHandshakeError)
         }
         Err(_) => {
-            tracing::debug!(
-                "{} - cid:{} - TLS handshake timeout",
-                client.address(),
-                client.id().0
-            );
+            tracing::error!("{} - TLS handshake timeout", client.who());
             let reason = session.refuse(WireError::TlsRequired);
             if let Some(stream) = accept.get_mut() {
                 writer::flush(stream, client, worker).await?;

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
+use menes_auth::claims::authorization::ClientTls;
 use menes_protocol::connect::Connect;
 use menes_protocol::encoder::server::info;
 use menes_protocol::error::{Quoted, WireError};
 use menes_protocol::headers;
 use menes_protocol::info::Info;
-use menes_protocol::parser::Limits;
 use menes_protocol::parser::client::{ClientOp, ClientParser, Publish};
+use menes_protocol::parser::{Limits, ParseError};
 use menes_protocol::subject;
 use rand::Rng;
 
@@ -276,6 +277,7 @@ impl Session {
                 }
                 Ok(None) => break Step::Read,
                 Err(error) => {
+                    log_parse_error(&self.client, error, rest);
                     let reason = CloseReason::of_parse_error(error);
                     if let Some(error) = error.wire_error() {
                         self.refuse_in(&mut batch, error);
@@ -365,7 +367,11 @@ impl Session {
                 return Flow::Stop(Step::Close(CloseReason::ProtocolViolation));
             }
             ClientOp::Connect(json) => return self.connect(batch, json),
-            ClientOp::Err(_) => return Flow::Stop(Step::Close(CloseReason::ClientClosed)),
+            ClientOp::Err(text) => {
+                let text = String::from_utf8_lossy(text).replace(char::is_control, " ");
+                tracing::error!("{} - Client Error {text}", self.client.who());
+                return Flow::Stop(Step::Close(CloseReason::ParseError));
+            }
         }
         Flow::Next
     }
@@ -379,6 +385,34 @@ impl Session {
 
     fn error(&self, batch: &mut RouteBatch, error: WireError<'_>) {
         tell(batch, &self.client, error);
+    }
+}
+
+/// Bytes of what is no operation that the log shows.
+const SNIPPET_BYTES: usize = 32;
+
+/// Logs what is wrong with what a client sent. Of messages nothing is shown, and of a line only what
+/// is no verb.
+#[cold]
+fn log_parse_error(client: &Client, error: ParseError, rest: &[u8]) {
+    let who = client.who();
+    match error {
+        ParseError::MaxControlLine { .. } => {
+            tracing::error!("{who} - maximum control line exceeded")
+        }
+        ParseError::MaxPayload { size, limit } => {
+            tracing::error!("{who} - maximum payload exceeded: {size} vs {limit}");
+        }
+        ParseError::UnknownOperation => {
+            let start = &rest[..rest.len().min(SNIPPET_BYTES)];
+            let verb = start.split(u8::is_ascii_whitespace).next();
+            let verb = Quoted(verb.unwrap_or_default());
+            tracing::error!("{who} - Client parser ERROR: {error}: proto={verb}");
+        }
+        ParseError::HeadersNotAgreed => tracing::error!("{who} - message headers not supported"),
+        ParseError::PayloadEnd | ParseError::Arguments { .. } => {
+            tracing::error!("{who} - Client parser ERROR: {error}");
+        }
     }
 }
 
@@ -560,16 +594,18 @@ impl Bound {
             return Some(WireError::ReplyPermission { reply });
         }
         let is_reserved = matches!(reply.first(), Some(b'$' | b'_'))
-            && [&b"_R_."[..], b"$JS.ACK.", b"_GR_."]
+            && [&b"_R_."[..], b"$JS.ACK.", b"_GR_.", b"$GR."]
                 .iter()
                 .any(|prefix| reply.len() > prefix.len() && reply.starts_with(prefix));
         is_reserved.then_some(WireError::ReplyPermission { reply })
     }
 }
 
+/// Whether it is a place for answers of gateways, new or old.
 fn is_gateway_reply(subject: &[u8]) -> bool {
-    const PREFIX: &[u8] = b"_GR_.";
-    subject.len() > PREFIX.len() && subject.starts_with(PREFIX)
+    [&b"_GR_."[..], b"$GR."]
+        .iter()
+        .any(|prefix| subject.len() > prefix.len() && subject.starts_with(prefix))
 }
 
 /// Tells a requester at once that nobody listens.
@@ -592,25 +628,27 @@ fn no_responders(
 }
 
 fn log_publish_violation(client: &Client, error: &WireError<'_>) {
-    let (what, subject) = match error {
-        WireError::PublishPermission { subject } => ("Publish Violation", subject),
-        WireError::ReplyPermission { reply } => ("Publish Violation - Reply", reply),
+    let (label, subject) = match error {
+        WireError::PublishPermission { subject } => ("Subject", subject),
+        WireError::ReplyPermission { reply } => ("Reply", reply),
         _ => return,
     };
-    log_violation(client, what, "Subject", subject, "");
+    let (who, subject) = (client.who(), Quoted(subject));
+    tracing::error!("{who} - Publish Violation - {label} {subject}");
 }
 
-fn log_violation(client: &Client, what: &str, label: &str, subject: &[u8], rest: &str) {
-    let identity = client.identity();
-    let user = identity.user.as_deref().map_or_else(String::new, |user| {
-        format!("User {}, ", Quoted(user.as_bytes()))
-    });
-    tracing::error!(
-        "{} - cid:{} - {what} - {user}{label} {}{rest}",
-        client.address(),
-        client.id().0,
-        Quoted(subject),
-    );
+fn log_subscription_violation(
+    client: &Client,
+    what: &str,
+    filter: &[u8],
+    queue: Option<&[u8]>,
+    sid: &[u8],
+) {
+    let (who, filter) = (client.who(), Quoted(filter));
+    let queue = queue.map_or_else(String::new, |queue| format!(", Queue: {}", Quoted(queue)));
+    let sid = String::from_utf8_lossy(sid);
+    let sid = sid.escape_debug();
+    tracing::error!("{who} - Subscription Violation{what} - Subject {filter}{queue}, SID {sid}");
 }
 
 /// Subscribing.
@@ -628,14 +666,7 @@ impl Session {
         let is_permitted =
             permissions.is_none_or(|p| p.may_subscribe(filter, queue)) && queue != Some(b"_sys_");
         if !is_permitted {
-            let rest = format!(", SID {}", String::from_utf8_lossy(sid).escape_debug());
-            log_violation(
-                &self.client,
-                "Subscription Violation",
-                "Subject",
-                filter,
-                &rest,
-            );
+            log_subscription_violation(&self.client, "", filter, queue, sid);
             let error = WireError::SubscribePermission {
                 subject: filter,
                 queue,
@@ -646,12 +677,14 @@ impl Session {
             .max_sub_tokens
             .is_some_and(|max| subject::token_count(filter) > max)
         {
+            log_subscription_violation(&self.client, " Too Many Tokens", filter, queue, sid);
             return self.error(batch, WireError::TooManyTokens { subject: filter });
         }
         let own = bound.account.limits().max_subscriptions;
         let limits = [limits.max_subscriptions, own, bound.max_subscriptions];
         let max = limits.into_iter().flatten().min();
         if max.is_some_and(|max| self.client.subscription_count() >= max) {
+            tracing::error!("{} - maximum subscriptions exceeded", self.client.who());
             return self.error(batch, WireError::MaxSubscriptions);
         }
         // A sid in use stays what it is, whatever comes with it.
@@ -722,7 +755,21 @@ impl Session {
                 sid: subscription.sid(),
             };
             error.encode(batch.line_to(&self.client));
-            tracing::info!("Removed {error} - not authorized");
+            let (shown, sid) = (Quoted(subject), Quoted(subscription.sid()));
+            let queue = queue.map_or_else(String::new, |queue| {
+                format!(" using queue {}", Quoted(queue))
+            });
+            let identity = self.client.identity();
+            let user = Quoted(
+                identity
+                    .shown_user
+                    .as_deref()
+                    .unwrap_or_default()
+                    .as_bytes(),
+            );
+            tracing::info!(
+                "Removed sub {shown}{queue} (sid {sid}) for User {user} - not authorized"
+            );
         }
         batch.flush();
     }
@@ -778,6 +825,7 @@ impl Session {
     /// Called when [`Session::deadline`] has passed.
     pub(super) fn handle_deadline(&mut self) -> Step {
         if self.bound.is_none() {
+            tracing::debug!("{} - Authentication Timeout", self.client.who());
             let reason = self.refuse(WireError::AuthenticationTimeout);
             return Step::Close(reason);
         }
@@ -797,11 +845,7 @@ impl Session {
         }
         if self.pings.outstanding + 1 > timing.ping_max {
             self.worker.counters().went_stale();
-            tracing::debug!(
-                "{} - cid:{} - Stale Client Connection - Closing",
-                self.client.address(),
-                self.client.id().0
-            );
+            tracing::debug!("{} - Stale Client Connection - Closing", self.client.who());
             return Step::Close(self.refuse(WireError::StaleConnection));
         }
         self.pings.outstanding += 1;
@@ -833,6 +877,7 @@ fn auth_timeout(options: &Options, client: &Client) -> Duration {
 fn claimed(connect: &Connect) -> Identity {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     Identity {
+        shown_user: Identity::shown(None, connect),
         name: text(&connect.name),
         lang: text(&connect.lang),
         version: text(&connect.version),
@@ -871,11 +916,7 @@ impl Session {
         let mut connect = match parsed {
             Ok(connect) => connect,
             Err(error) => {
-                tracing::debug!(
-                    "{} - cid:{} - {error}",
-                    self.client.address(),
-                    self.client.id().0
-                );
+                tracing::error!("{} - {error}", self.client.who());
                 return Flow::Stop(Step::Close(CloseReason::ProtocolViolation));
             }
         };
@@ -906,6 +947,7 @@ impl Session {
         };
         let attempt = Attempt {
             is_proxied: self.proxy.is_some(),
+            tls: self.described_tls(),
             connect: Arc::clone(&connect),
             nonce: Arc::clone(&self.nonce),
             address: self.client.address().ip(),
@@ -935,6 +977,16 @@ impl Session {
                 Flow::Stop(Step::Decide(deferred))
             }
         }
+    }
+
+    /// What the handshake agreed on, for a service that is asked who the client is.
+    fn described_tls(&self) -> Option<ClientTls> {
+        let shared = self.worker.shared();
+        if shared.auth().callout().is_none() && shared.operator().is_none() {
+            return None;
+        }
+        let tls = shared.tls_of(self.client.listener()).current()?;
+        Some(self.client.secured()?.described(tls.authorities()))
     }
 
     /// Goes on with the CONNECT that was decided about.
@@ -978,6 +1030,10 @@ impl Session {
             None
         };
         if let Some(error) = refusal {
+            let accounts = self.worker.shared().accounts();
+            self.claim(connect, Some(accounts.get_or_create(&login.account)));
+            let text = error.to_string();
+            tracing::error!("{} - {}", self.client.who(), text.trim_matches('\''));
             return Flow::Stop(Step::Close(self.refuse_in(batch, error)));
         }
         let was_bound = self.bound.is_some();
@@ -1097,6 +1153,17 @@ impl Session {
         self.unbind(reason);
     }
 
+    /// Notes who somebody says to be that is refused, for those who look at what was closed.
+    fn claim(&self, connect: &Connect, account: Option<Arc<Account>>) {
+        if self.bound.is_none() {
+            let identity = Identity {
+                account,
+                ..claimed(connect)
+            };
+            self.client.identify(identity, false, connect.echo);
+        }
+    }
+
     /// Refuses and gives `reason` back, with which the connection ends.
     fn refuse_login(
         &mut self,
@@ -1121,21 +1188,18 @@ impl Session {
             nkey.or(user).or(token)
         });
         tracing::error!(
-            "{} - cid:{} - authentication error{}",
-            self.client.address(),
-            self.client.id().0,
+            "{} - authentication error{}",
+            self.client.who(),
             who.unwrap_or_default()
         );
-        let claimed = connect.map(|connect| Identity {
-            shown_user: Identity::shown(None, connect),
-            ..claimed(connect)
-        });
-        self.worker.shared().system().refused(
-            &self.client,
-            None,
-            claimed.unwrap_or_default(),
-            reason,
-        );
+        let claimed = connect.map(claimed).unwrap_or_default();
+        self.worker
+            .shared()
+            .system()
+            .refused(&self.client, None, claimed, reason);
+        if let Some(connect) = connect {
+            self.claim(connect, None);
+        }
         self.refuse_in(batch, WireError::AuthorizationViolation);
         reason
     }

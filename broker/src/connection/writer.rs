@@ -81,9 +81,8 @@ where
 fn report_deadline(client: &Client, worker: &Worker, deadline: Duration, left: usize) {
     worker.counters().slow_by_time();
     tracing::info!(
-        "{} - cid:{} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes.",
-        client.address(),
-        client.id().0,
+        "{} - Slow Consumer Detected: WriteDeadline of {:?} exceeded with {} total bytes.",
+        client.who(),
         deadline,
         left,
     );

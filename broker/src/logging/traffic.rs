@@ -54,7 +54,7 @@ pub(crate) fn heard(client: &Client, bytes: &[u8], op: &ClientOp<'_>) {
     let (verb, arguments) = line.split_at(verb_end.unwrap_or(line.len()));
     let verb = String::from_utf8_lossy(verb).to_ascii_uppercase();
     let arguments = String::from_utf8_lossy(arguments.trim_ascii_start());
-    let who = Who(client);
+    let who = client.who();
     match op {
         ClientOp::Connect(json) => {
             tracing::trace!("{who} - <<- [{verb} {}]", without_secrets(json));
@@ -90,7 +90,7 @@ fn tells_token(payload: &[u8]) -> bool {
 #[inline(never)]
 pub(crate) fn mapped(client: &Client, from: &[u8], to: &[u8]) {
     let (from, to) = (String::from_utf8_lossy(from), String::from_utf8_lossy(to));
-    tracing::trace!("{} - <<- [MAPPING {from} -> {to}]", Who(client));
+    tracing::trace!("{} - <<- [MAPPING {from} -> {to}]", client.who());
 }
 
 /// A client is sent this line.
@@ -99,7 +99,7 @@ pub(crate) fn mapped(client: &Client, from: &[u8], to: &[u8]) {
 pub(crate) fn said(client: &Client, line: &[u8]) {
     let text = String::from_utf8_lossy(line);
     let text = text.trim_end();
-    let who = Who(client);
+    let who = client.who();
     if let Some(error) = text.strip_prefix("-ERR ") {
         let bare = error.strip_prefix('\'').and_then(|e| e.strip_suffix('\''));
         tracing::trace!("{who} - ->> [-ERR {}]", bare.unwrap_or(error));
@@ -113,7 +113,7 @@ pub(crate) fn said(client: &Client, line: &[u8]) {
 #[inline(never)]
 pub(crate) fn delivered(client: &Client, line: &[u8], header: &[u8], message: &Message<'_>) {
     let line = String::from_utf8_lossy(line);
-    let who = Who(client);
+    let who = client.who();
     tracing::trace!("{who} - ->> [{}]", line.trim_end());
     let payload = if tells_token(message.payload) {
         REDACTED.as_bytes()
@@ -128,7 +128,7 @@ pub(crate) fn delivered(client: &Client, line: &[u8], header: &[u8], message: &M
 #[inline(never)]
 pub(crate) fn unsubscribed(client: &Client, sid: &[u8]) {
     let sid = String::from_utf8_lossy(sid);
-    tracing::trace!("{} - <-> [DELSUB {sid}]", Who(client));
+    tracing::trace!("{} - <-> [DELSUB {sid}]", client.who());
 }
 
 /// The system published something itself.
@@ -156,38 +156,6 @@ fn body(who: &dyn fmt::Display, direction: &str, header: &[u8], payload: &[u8]) 
         tracing::trace!("{who} - {direction} MSG_PAYLOAD: [{start}...\"]");
     } else {
         tracing::trace!("{who} - {direction} MSG_PAYLOAD: [{}]", Quoted(&shown));
-    }
-}
-
-/// A client as nats-server calls it in its log: where it is, its number, its library and its user.
-struct Who<'c>(&'c Client);
-
-impl fmt::Display for Who<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let client = self.0;
-        let kind = client.transport().number_name();
-        write!(f, "{} - {kind}:{}", client.address(), client.id().0)?;
-        let identity = client.identity();
-        let version = match identity.version.as_str() {
-            "" => String::new(),
-            version => format!("v{version}"),
-        };
-        let library = [version.as_str(), &identity.lang, &identity.name];
-        let library: Vec<&str> = library
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .collect();
-        if !library.is_empty() {
-            write!(f, " - {}", Quoted(library.join(":").as_bytes()))?;
-        }
-        if let (Some(account), Some(user)) = (&identity.account, identity.user_label()) {
-            let (name, title) = (account.name().as_str(), account.title());
-            let title = Some(title).filter(|title| title != name);
-            let title = title.map_or_else(String::new, |title| format!("/{title}"));
-            let text = format!("{name}{title}/{user}");
-            write!(f, " - {}", Quoted(text.as_bytes()))?;
-        }
-        Ok(())
     }
 }
 

@@ -68,6 +68,7 @@ struct HealthError {
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 enum Kind {
+    Connection,
     #[serde(rename = "BAD_REQUEST")]
     BadRequest,
     JetStream,
@@ -79,6 +80,7 @@ enum Kind {
 impl Kind {
     const fn status(self) -> (&'static str, u16) {
         match self {
+            Self::Connection => ("error", 500),
             Self::BadRequest => ("error", 400),
             Self::JetStream => ("unavailable", 503),
             Self::Account | Self::Stream | Self::Consumer => ("unavailable", 404),
@@ -176,7 +178,7 @@ impl HealthzOptions {
         };
         // A request that makes no sense names nothing.
         let named = |name: &String| {
-            let is_wrong = matches!(kind, Kind::BadRequest);
+            let is_wrong = matches!(kind, Kind::BadRequest | Kind::Connection);
             if is_wrong {
                 String::new()
             } else {
@@ -202,6 +204,15 @@ impl Monitor {
     pub(super) async fn healthz(&self, asked: &HealthzOptions) -> Health {
         if let Some((kind, text)) = asked.mistake() {
             return asked.failure(kind, text);
+        }
+        if self.shared.is_lame_duck() {
+            let mut listeners = vec!["server"];
+            if self.shared.websocket_address().is_some() {
+                listeners.push("websocket");
+            }
+            let listeners = listeners.join(", ");
+            let text = format!("failed to be ready for connections after 1ms: {listeners}");
+            return asked.failure(Kind::Connection, text);
         }
         let Some(status) = self.streams() else {
             return Health::ok();

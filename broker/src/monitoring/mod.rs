@@ -23,7 +23,7 @@ mod process;
 mod query;
 mod sharing;
 mod subsz;
-mod text;
+pub(crate) mod text;
 mod varz;
 
 use std::collections::BTreeMap;

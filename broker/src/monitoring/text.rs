@@ -20,7 +20,7 @@ pub(super) fn uptime(time: Duration) -> String {
 }
 
 /// A duration as Go prints it: `2.5ms`, `1m0.5s`, `445µs`.
-pub(super) fn go_duration(time: Duration) -> String {
+pub(crate) fn go_duration(time: Duration) -> String {
     let nanos = time.as_nanos();
     if nanos == 0 {
         return "0s".to_owned();

@@ -707,9 +707,8 @@ impl Stage {
                 Enqueued::SlowConsumer => {
                     self.counters.slow_by_size();
                     tracing::info!(
-                        "{} - cid:{} - Slow Consumer Detected: MaxPending of {} Exceeded",
-                        slot.client.address(),
-                        slot.client.id().0,
+                        "{} - Slow Consumer Detected: MaxPending of {} Exceeded",
+                        slot.client.who(),
                         slot.client.max_pending(),
                     );
                 }

@@ -7,8 +7,10 @@ use std::fmt::Debug;
 
 use super::announce::friendly_bytes;
 use super::{Running, files, streams_options};
+use crate::config::options::{HandshakeFirst, OperatorOptions, TlsOptions, WebSocketOptions};
 use crate::config::settings::{HttpSettings, JetStreamSettings, Settings};
 use crate::logging::{LogOptions, Logging};
+use crate::monitoring::text::go_duration;
 
 /// Reads the settings anew and applies them, or says why not and leaves everything as it is.
 ///
@@ -103,6 +105,13 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
     if written(&settings.server.auth) != written(&fresh.server.auth) {
         server.update_auth(fresh.server.auth.clone());
     }
+    let preload = |settings: &Settings| {
+        let operator = settings.server.operator.as_ref();
+        operator.map(|operator| operator.preload.clone())
+    };
+    if let Some(tokens) = preload(&fresh).filter(|_| preload(settings) != preload(&fresh)) {
+        server.update_preloaded(tokens);
+    }
     if settings.server.accounts != fresh.server.accounts {
         server.update_accounts(fresh.server.accounts.clone());
     }
@@ -176,6 +185,14 @@ fn shown<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
+/// What is picked of the WebSocket listener, if there is one.
+fn websocket<'s, T: Debug>(
+    settings: &'s Settings,
+    pick: impl Fn(&'s WebSocketOptions) -> T,
+) -> String {
+    written(&settings.server.websocket.as_ref().map(pick))
+}
+
 fn streams<T: Debug>(settings: &Settings, pick: fn(&JetStreamSettings) -> T) -> String {
     settings
         .jetstream
@@ -192,13 +209,16 @@ macro_rules! settings {
 /// Every setting there is. A test holds it against the keys of a configuration.
 const SETTINGS: &[Setting] = settings! {
     "Host", Refuses, |s| s.server.host.clone();
-    "Port", Refuses, |s| written(&s.server.ports);
-    "MemphisPort", Refuses, |s| written(&s.memphis_port);
-    "RestGateway", Refuses, |s| listener_of(s.rest.as_ref());
+    "Port", Refuses, |s| {
+        let ports = s.server.ports.iter().map(ToString::to_string);
+        ports.collect::<Vec<_>>().join(",")
+    };
+    "MemphisPort", Refuses, |s| shown(s.memphis_port);
+    "RestGateway", RefusesSaying("config reload not supported for RestGateway"), |s| listener_of(s.rest.as_ref());
     "RestGatewayTLS", TakesSilently("rest_gateway tls"), |s| {
         written(&s.rest.as_ref().and_then(|rest| rest.tls.as_ref()))
     };
-    "Management", Refuses, |s| listener_of(s.management.as_ref());
+    "Management", RefusesSaying("config reload not supported for Management"), |s| listener_of(s.management.as_ref());
     "ManagementTLS", TakesSilently("management tls"), |s| {
         written(&s.management.as_ref().and_then(|management| management.tls.as_ref()))
     };
@@ -209,7 +229,21 @@ const SETTINGS: &[Setting] = settings! {
     "Tags", TakesSilently("tags"), |s| written(&s.server.tags);
     "Metadata", TakesSilently("metadata"), |s| written(&s.server.metadata);
     "Accounts", TakesSilently("accounts"), |s| written(&s.server.accounts);
-    "TrustedOperators", Refuses, |s| written(&s.server.operator);
+    // In words without the tokens.
+    "TrustedOperators", RefusesSaying("config reload not supported for TrustedOperators"), |s| {
+        written(&s.server.operator.as_ref().map(|operator| {
+            let OperatorOptions { tokens, pinned_accounts, default_sentinel, system_account, .. } = operator;
+            (tokens, &operator.trust, pinned_accounts, default_sentinel, system_account)
+        }))
+    };
+    "AccountResolver", RefusesSaying("config reload not supported for AccountResolver"), |s| {
+        written(&s.server.operator.as_ref().map(|operator| {
+            (&operator.resolver, &operator.resolver_tls)
+        }))
+    };
+    "AccountResolverPreload", TakesSilently("resolver_preload"), |s| {
+        written(&s.server.operator.as_ref().map(|operator| &operator.preload))
+    };
     "AccountLimits", TakesSilently("jetstream limits of accounts"), |s| written(&s.account_limits);
     "AuthCallout", TakesSilently("auth callout"), |s| written(&s.server.auth.callout);
     "SystemAccount", Refuses, |s| s.server.system_account.clone().unwrap_or_default();
@@ -225,11 +259,13 @@ const SETTINGS: &[Setting] = settings! {
     "NoFastProducerStall", Takes("no_fast_producer_stall"), |s| {
         s.server.limits.no_fast_producer_stall.to_string()
     };
-    "PingInterval", Takes("ping_interval"), |s| written(&s.server.timing.ping_interval);
+    "PingInterval", Takes("ping_interval"), |s| go_duration(s.server.timing.ping_interval);
     "MaxPingsOut", Takes("ping_max"), |s| s.server.timing.ping_max.to_string();
-    "WriteDeadline", Takes("write_deadline"), |s| written(&s.server.timing.write_deadline);
+    "WriteDeadline", Takes("write_deadline"), |s| go_duration(s.server.timing.write_deadline);
     "WriteTimeout", Refuses, |s| written(&s.server.timing.write_timeout).to_lowercase();
-    "AuthTimeout", Takes("authorization timeout"), |s| written(&s.server.timing.auth_timeout);
+    "AuthTimeout", Takes("authorization timeout"), |s| {
+        s.server.timing.auth_timeout.as_secs_f64().to_string()
+    };
     "Users", TakesSilently("authorization users"), |s| written(&s.server.auth.users);
     "Authorization", TakesSilently("authorization token"), |s| written(&s.server.auth.token);
     "ProxyRequired", Refuses, |s| s.server.auth.proxy_required.to_string();
@@ -250,7 +286,11 @@ const SETTINGS: &[Setting] = settings! {
         written(&s.server.tls.as_ref().map(|tls| &tls.pinned_certs))
     };
     "TLSHandshakeFirst", Takes("Client TLS handshake first"), |s| {
-        written(&s.server.tls.as_ref().map(|tls| tls.handshake_first))
+        shown(s.server.tls.as_ref().map(|tls| match tls.handshake_first {
+            HandshakeFirst::Never => "false".to_owned(),
+            HandshakeFirst::Always => "true".to_owned(),
+            HandshakeFirst::Within(time) => go_duration(time),
+        }))
     };
     "TLSMap", Refuses, |s| s.server.tls.as_ref().is_some_and(|tls| tls.map_users).to_string();
     "TLSRateLimit", Refuses, |s| {
@@ -259,22 +299,44 @@ const SETTINGS: &[Setting] = settings! {
     };
     "OCSPConfig", TakesSilently("ocsp"), |s| written(&s.server.ocsp);
     "AllowNonTLS", Refuses, |s| s.server.allow_non_tls.to_string();
-    "Websocket", Refuses, |s| {
-        let mut options = s.server.websocket.clone();
-        if let Some(tls) = options.as_mut().and_then(|options| options.tls.as_mut()) {
-            *tls = crate::config::options::TlsOptions { map_users: tls.map_users, ..Default::default() };
-        }
-        written(&options)
+    "Websocket", RefusesSaying("config reload not supported for Websocket: listen"), |s| {
+        websocket(s, |options| (&options.host, options.port, options.tls.is_some()))
+    };
+    "WebsocketMap", RefusesSaying("config reload not supported for Websocket: verify_and_map"), |s| {
+        websocket(s, |options| options.tls.as_ref().is_some_and(|tls| tls.map_users))
+    };
+    "WebsocketAdvertise", RefusesSaying("config reload not supported for Websocket: advertise"), |s| {
+        websocket(s, |options| &options.advertise)
+    };
+    "WebsocketOrigins", RefusesSaying("config reload not supported for Websocket: same_origin and allowed_origins"), |s| {
+        websocket(s, |options| &options.origins)
+    };
+    "WebsocketCompression", RefusesSaying("config reload not supported for Websocket: compression"), |s| {
+        websocket(s, |options| options.compression)
+    };
+    "WebsocketHeaders", RefusesSaying("config reload not supported for Websocket: headers"), |s| {
+        websocket(s, |options| &options.headers)
+    };
+    "WebsocketTimes", RefusesSaying("config reload not supported for Websocket: handshake_timeout and ping_interval"), |s| {
+        websocket(s, |options| (options.handshake_timeout, options.ping_interval))
+    };
+    "WebsocketCookies", RefusesSaying("config reload not supported for Websocket: cookies"), |s| {
+        websocket(s, |options| &options.cookies)
     };
     "WebsocketAuthorization", RefusesSaying("config reload not supported for Websocket: authorization"), |s| {
-        written(&s.server.auth.websocket)
+        let timeout = s.server.websocket.as_ref().and_then(|options| options.auth_timeout);
+        written(&(&s.server.auth.websocket, timeout))
     };
     "WebsocketTLS", TakesSilently("websocket tls"), |s| {
-        written(&s.server.websocket.as_ref().map(|websocket| &websocket.tls))
+        websocket(s, |options| {
+            options.tls.as_ref().map(|tls| TlsOptions { map_users: false, ..tls.clone() })
+        })
     };
     "HTTPHost", Refuses, |s| shown(s.monitor.as_ref().map(|at| &at.host));
     "HTTPPort", Refuses, |s| shown(s.monitor.as_ref().map(|at| at.port));
-    "HTTPSPort", Refuses, |s| written(&s.secure_monitor);
+    "HTTPSPort", Refuses, |s| {
+        shown(s.secure_monitor.as_ref().map(|at| format!("{}:{}", at.host, at.port)))
+    };
     "HTTPBasePath", Refuses, |s| s.http_base_path.clone();
     "JetStream", Switches, |s| s.jetstream.is_some().to_string();
     "JetStreamAccounts", TakesSilently("jetstream accounts"), |s| written(&s.jetstream_accounts);
@@ -287,7 +349,9 @@ const SETTINGS: &[Setting] = settings! {
     "JetStreamMaxStore", Grows("JetStream max_file_store", |streams| streams.max_file), |s| {
         streams(s, |streams| streams.max_file)
     };
-    "JetStreamDomain", Refuses, |s| streams(s, |streams| streams.domain.clone());
+    "JetStreamDomain", Refuses, |s| {
+        shown(s.jetstream.as_ref().and_then(|streams| streams.domain.as_ref()))
+    };
     // In words without the keys.
     "JetStreamKey", RefusesSaying("config reload not supported for jetstream encryption key"), |s| {
         streams(s, |streams| streams.encryption.key.clone())
@@ -295,7 +359,7 @@ const SETTINGS: &[Setting] = settings! {
     "JetStreamOldKey", RefusesSaying("config reload not supported for jetstream encryption key"), |s| {
         streams(s, |streams| streams.encryption.previous.clone())
     };
-    "JetStreamCipher", Refuses, |s| {
+    "JetStreamCipher", RefusesSaying("config reload not supported for jetstream encryption cipher"), |s| {
         streams(s, |streams| {
             let key = streams.encryption.key.as_ref();
             key.map(|_| streams.encryption.cipher)
@@ -303,8 +367,8 @@ const SETTINGS: &[Setting] = settings! {
     };
     "PidFile", Takes("pid_file"), |s| shown(s.pid_file.as_ref().map(|path| path.display()));
     "PortsFileDir", Refuses, |s| shown(s.ports_file_dir.as_ref().map(|path| path.display()));
-    "LameDuckDuration", Refuses, |s| written(&s.lame_duck.duration);
-    "LameDuckGracePeriod", Refuses, |s| written(&s.lame_duck.grace);
+    "LameDuckDuration", Refuses, |s| go_duration(s.lame_duck.duration);
+    "LameDuckGracePeriod", Refuses, |s| go_duration(s.lame_duck.grace);
     "ConnectErrorReports", Takes("connect_error_reports"), |s| s.connect_error_reports.to_string();
     "ReconnectErrorReports", Takes("reconnect_error_reports"), |s| {
         s.reconnect_error_reports.to_string()
@@ -394,9 +458,17 @@ fn refused_limit(was: Option<u64>, is: Option<u64>) -> Option<&'static str> {
 /// What differs and may, as it is logged.
 fn changes(old: &Settings, new: &Settings) -> Vec<String> {
     let differs = |setting: &&Setting| (setting.value)(old) != (setting.value)(new);
+    // TLS that comes or goes is told as one thing.
+    let has_tls = |settings: &Settings| settings.server.tls.is_some();
+    let is_part_of_tls = |setting: &&Setting| {
+        has_tls(old) != has_tls(new)
+            && setting.name.starts_with("TLS")
+            && setting.name != "TLSConfig"
+    };
     let mut changes: Vec<String> = SETTINGS
         .iter()
         .filter(differs)
+        .filter(|setting| !is_part_of_tls(setting))
         .filter(|setting| switched(old, new).is_none() || !is_of_streams(setting.name))
         .flat_map(|setting| match setting.on_change {
             Takes(name) => vec![format!("{name} = {}", (setting.value)(new))],

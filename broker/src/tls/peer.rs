@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use data_encoding::BASE64;
+use menes_auth::claims::authorization::ClientTls;
+use rustls::pki_types::CertificateDer;
 use rustls::{ProtocolVersion, ServerConnection};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -72,6 +75,34 @@ impl Secured {
         }
     }
 
+    /// As a service is told that decides about the client. To a chain that was verified belongs the
+    /// authority that it leads to, which clients do not send.
+    pub(crate) fn described(&self, authorities: &[CertificateDer<'_>]) -> ClientTls {
+        let mut chain: Vec<&[u8]> = self.chain.iter().map(Vec::as_slice).collect();
+        if let Some(issuer) = self.chain.last().and_then(|last| names_of(last)?.1) {
+            let is_issuer = |der: &&CertificateDer<'_>| {
+                names_of(der).is_some_and(|(subject, _)| subject == issuer)
+            };
+            chain.extend(
+                authorities
+                    .iter()
+                    .find(is_issuer)
+                    .map(AsRef::<[u8]>::as_ref),
+            );
+        }
+        let chain: Vec<String> = chain.into_iter().map(pem).collect();
+        ClientTls {
+            version: self.version.to_owned(),
+            cipher: self.cipher_suite.to_owned(),
+            certs: Vec::new(),
+            verified_chains: if chain.is_empty() {
+                Vec::new()
+            } else {
+                vec![chain]
+            },
+        }
+    }
+
     /// Whether the client's certificate is among the pinned ones, if there are any.
     pub(crate) fn is_pinned(&self, pinned: &[String]) -> bool {
         pinned.is_empty()
@@ -80,6 +111,32 @@ impl Secured {
                 .first()
                 .is_some_and(|own| pinned.contains(&own.spki_sha256))
     }
+}
+
+/// The subject of a certificate, and its issuer if that is another, in DER.
+fn names_of(der: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let subject = parsed.subject().as_raw().to_vec();
+    let issuer = parsed.issuer().as_raw().to_vec();
+    let issuer = Some(issuer).filter(|issuer| *issuer != subject);
+    Some((subject, issuer))
+}
+
+/// Characters of one line of PEM.
+const PEM_LINE: usize = 64;
+
+fn pem(der: &[u8]) -> String {
+    let encoded = BASE64.encode(der);
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, behind) = rest.split_at(rest.len().min(PEM_LINE));
+        text.push_str(line);
+        text.push('\n');
+        rest = behind;
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
 }
 
 fn certificate(der: &[u8]) -> Option<PeerCertificate> {

@@ -5,13 +5,14 @@ use std::time::SystemTime;
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::{CipherSuite, NamedGroup, ProtocolVersion, SupportedProtocolVersion, version};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
-use super::certificates::{Certificates, authorities};
+use super::certificates::{Certificates, authorities, in_file};
 use super::staple::{self, Keeping, Stapling};
 use crate::config::options::{TlsOptions, TlsVersion};
 
@@ -22,6 +23,7 @@ pub(crate) struct Prepared {
     /// The same without a question for the client's certificate.
     open: Arc<ServerConfig>,
     expires: Option<SystemTime>,
+    authorities: Vec<CertificateDer<'static>>,
     certificates: Arc<Certificates>,
     stapled: Option<Keeping>,
 }
@@ -71,6 +73,11 @@ impl Prepared {
         Ok(Self {
             config: config(verifier)?,
             open: config(Arc::new(NoClientAuth))?,
+            authorities: if options.verify {
+                in_file(options.ca_file.as_deref())
+            } else {
+                Vec::new()
+            },
             options: options.clone(),
             expires,
             certificates,
@@ -90,6 +97,11 @@ impl Prepared {
     /// What it was made from.
     pub(crate) fn options(&self) -> &TlsOptions {
         &self.options
+    }
+
+    /// Who signs clients' certificates, where a file says so.
+    pub(crate) fn authorities(&self) -> &[CertificateDer<'static>] {
+        &self.authorities
     }
 
     /// Makes handshakes.

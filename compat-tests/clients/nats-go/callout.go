@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"time"
 
@@ -54,6 +56,7 @@ func callout() {
 	xkey := newPair(nkeys.PrefixByteCurve)
 	configured(issuer, &xkey)
 	delegated()
+	certified(issuer)
 }
 
 func configured(issuer pair, xkey *pair) {
@@ -182,4 +185,38 @@ func delegated() {
 	denied("operator: account not allowed", s, sentinelLogin, nats.Token("stranger"))
 	denied("operator: refused", s, sentinelLogin, nats.Token("eve"))
 	denied("operator: nothing", s)
+}
+
+// certified shows a service the certificate of a client.
+func certified(issuer pair) {
+	ca := newAuthority("authority")
+	certFile, keyFile := ca.pair("server")
+	s := start(`
+		tls { cert_file: "` + certFile + `", key_file: "` + keyFile + `", ca_file: "` + ca.file() + `", verify: true }
+		accounts: { AUTH: { users: [{ user: auth, password: pwd }] }, APP: {} }
+		authorization: { timeout: 5, auth_callout: { issuer: ` + issuer.pub + `, account: AUTH, auth_users: [auth], allowed_accounts: [APP] } }`)
+	defer s.stop()
+	certFile, keyFile = ca.pair("ada")
+	shown := []nats.Option{nats.RootCAs(ca.file()), nats.ClientCert(certFile, keyFile), nats.Secure()}
+	own := admitted("tls: service", s, append(shown, nats.UserInfo("auth", "pwd"))...)
+	defer own.Close()
+	service := &answerer{issuer: issuer}
+	service.decide = func(*jwt.AuthorizationRequestClaims) (*jwt.UserClaims, pair, string) {
+		user := &jwt.UserClaims{}
+		user.Limits.NatsLimits = jwt.NatsLimits{Subs: -1, Data: -1, Payload: -1}
+		user.Audience = "APP"
+		return user, issuer, ""
+	}
+	service.serve(own)
+	admitted("tls: ada", s, shown...).Close()
+	told := (<-service.seen).TLS
+	check("tls: told", told != nil && told.Version == "1.3" && told.Cipher != "", true)
+	check("tls: not verified", len(told.Certs), 0)
+	check("tls: chains", len(told.VerifiedChains), 1)
+	subjects := []string{}
+	for _, text := range told.VerifiedChains[0] {
+		block, _ := pem.Decode([]byte(text))
+		subjects = append(subjects, must(x509.ParseCertificate(block.Bytes)).Subject.CommonName)
+	}
+	check("tls: chain", subjects, []string{"ada", "authority"})
 }

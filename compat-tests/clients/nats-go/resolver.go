@@ -57,8 +57,40 @@ func (a *authority) pair(name string) (string, string) {
 	return writePEM(base+".pem", "CERTIFICATE", der), writePEM(base+".key", "EC PRIVATE KEY", must(x509.MarshalECPrivateKey(key)))
 }
 
+// preloaded changes the accounts of the configuration while the server runs.
+func preloaded() {
+	t := newTenancy()
+	changed, removed, added := newPair(nkeys.PrefixByteAccount), newPair(nkeys.PrefixByteAccount), newPair(nkeys.PrefixByteAccount)
+	plain := func(*jwt.AccountClaims) {}
+	config := func(tokens map[string]string) string {
+		lines := t.system.pub + ": " + t.systemJWT + "\n"
+		for key, token := range tokens {
+			lines += key + ": " + token + "\n"
+		}
+		return "operator: " + t.operatorJWT + "\nresolver: MEMORY\nresolver_preload: {\n" + lines + "}"
+	}
+	gone := t.account(removed, plain)
+	s := start(config(map[string]string{changed.pub: t.account(changed, plain), removed.pub: gone}))
+	defer s.stop()
+	stays, leaves := admitted("of an account that stays", s, login(changed.pub, changed, nil)), admitted("of one that goes", s, login(removed.pub, removed, nil))
+	denied("of one that comes", s, login(added.pub, added, nil))
+	s.reload(config(map[string]string{
+		changed.pub: t.account(changed, func(c *jwt.AccountClaims) { c.Limits.Conn = 1 }),
+		added.pub:   t.account(added, plain),
+	}))
+	check("still connected", delivers(stays, stays, "a.1", "a.*"), true)
+	_, err := dial(s, login(changed.pub, changed, nil))
+	check("more than it may have by now", err.Error(), "nats: maximum account active connections exceeded")
+	admitted("of one that came", s, login(added.pub, added, nil)).Close()
+	eventually("who is in a removed account is sent away", func() bool { return !leaves.IsConnected() })
+	denied("of one that went", s, login(removed.pub, removed, nil))
+	leaves.Close()
+	stays.Close()
+}
+
 // resolver fetches accounts over https, from a server that wants a certificate too.
 func resolver() {
+	preloaded()
 	t := newTenancy()
 	a := newPair(nkeys.PrefixByteAccount)
 	tokens := map[string]string{t.system.pub: t.systemJWT, a.pub: t.account(a, func(c *jwt.AccountClaims) { c.Limits.Conn = 1 })}

@@ -16,17 +16,15 @@ type server struct {
 	// Where WebSocket connects, if the configuration opens that.
 	ws      string
 	process *exec.Cmd
+	folder  string
 	log     string
 }
 
 // start runs the server with a configuration and waits until it lists its ports.
 func start(config string) *server {
 	folder := must(os.MkdirTemp(os.Getenv("SCENARIO_DIR"), "server-"))
-	file := filepath.Join(folder, "server.conf")
-	config = "listen: 127.0.0.1:-1\nserver_name: auth\n" + strings.ReplaceAll(config, "FOLDER", folder)
-	ok(os.WriteFile(file, []byte(config), 0o600))
-	s := &server{log: filepath.Join(folder, "server.log")}
-	s.process = exec.Command(os.Getenv("SERVER"), "-c", file, "--ports_file_dir", folder, "-l", s.log, "-D")
+	s := &server{folder: folder, log: filepath.Join(folder, "server.log")}
+	s.process = exec.Command(os.Getenv("SERVER"), "-c", s.configure(config), "--ports_file_dir", folder, "-l", s.log, "-D")
 	// The server goes when this program goes, however that ends.
 	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.process.Stderr = os.Stderr
@@ -52,6 +50,25 @@ func start(config string) *server {
 }
 
 var running []*server
+
+// configure writes the configuration and gives its file.
+func (s *server) configure(config string) string {
+	file := filepath.Join(s.folder, "server.conf")
+	config = "listen: 127.0.0.1:-1\nserver_name: auth\n" + strings.ReplaceAll(config, "FOLDER", s.folder)
+	ok(os.WriteFile(file, []byte(config), 0o600))
+	return file
+}
+
+// reload has the server read another configuration.
+func (s *server) reload(config string) {
+	count := func() int {
+		return strings.Count(string(must(os.ReadFile(s.log))), "Reloaded server configuration")
+	}
+	before := count()
+	s.configure(config)
+	ok(s.process.Process.Signal(syscall.SIGHUP))
+	eventually("the configuration is read again", func() bool { return count() > before })
+}
 
 // stop ends the server in good order.
 func (s *server) stop() {

@@ -18,6 +18,8 @@ const INFO_OF_ITS_OWN: &[&str] = &[
     "client_ip",
     "nonce",
     "xkey",
+    // It goes with the version.
+    "api_lvl",
     "cluster",
 ];
 

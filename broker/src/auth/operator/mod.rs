@@ -23,6 +23,7 @@ use jiff::tz::TimeZone;
 use menes_auth::admission::{
     AccountError, Admission, Denied, Facts, Trust, TrustedAccount, UserToken,
 };
+use menes_auth::token;
 use menes_jetstream::ids::AccountName;
 use parking_lot::{Mutex, RwLock};
 use thiserror::Error;
@@ -105,6 +106,8 @@ pub(crate) struct Operator {
     local_zone: TimeZone,
     /// Tokens in force.
     accounts: RwLock<HashMap<String, Arc<TrustedAccount>>>,
+    /// When tokens that activate an import run out, and whose import it is.
+    activations: Mutex<BTreeSet<(i64, String)>>,
     /// One change at a time.
     changing: Mutex<()>,
     /// A token was put in force: it may be the next to expire.
@@ -141,7 +144,7 @@ impl Operator {
                 account: account.clone(),
                 error,
             };
-            menes_auth::token::decode_account(token).map_err(|error| preload(error.to_string()))?;
+            token::decode_account(token).map_err(|error| preload(error.to_string()))?;
             if let Resolver::Directory(directory) = &resolver {
                 directory
                     .save_if_newer(account, token)
@@ -160,6 +163,7 @@ impl Operator {
             system_account: options.system_account.clone(),
             local_zone: TimeZone::system(),
             accounts: RwLock::default(),
+            activations: Mutex::default(),
             changing: Mutex::default(),
             installed: Notify::new(),
         })
@@ -232,7 +236,7 @@ impl Operator {
     fn user_token(&self, attempt: &Attempt) -> Result<(String, UserToken), Denied> {
         let given = attempt.connect.jwt.as_deref();
         let text = given
-            .filter(|text| menes_auth::token::decode_user(text).is_ok())
+            .filter(|text| token::decode_user(text).is_ok())
             .or(self.sentinel.as_deref())
             .or(given)
             .ok_or(Denied::NoToken)?;
@@ -342,6 +346,7 @@ impl Operator {
             .map(|(_, account)| translate::description(account));
         log_refusals(&shared.accounts().describe(descriptions));
         for (_, account) in &changed {
+            self.note_activations(account);
             if let Some(engine) = shared.ingest() {
                 let name = AccountName::from(account.key());
                 engine.change_limits(LimitChange::Account(
@@ -353,6 +358,8 @@ impl Operator {
         for (before, account) in &changed {
             if let Some(before) = before {
                 apply_to_connections(shared, before, account);
+                let name = AccountName::from(account.key());
+                shared.hold_to_limits(&shared.accounts().get_or_create(&name));
             }
         }
         self.installed.notify_one();
@@ -375,6 +382,45 @@ impl Operator {
         Ok(())
     }
 
+    /// Puts other preloaded tokens where accounts are found, and in force where accounts are in
+    /// use. Who is not among them any more is gone, if there is nowhere else to find it.
+    pub(crate) fn preload_again(&self, shared: &Arc<Shared>, tokens: BTreeMap<String, String>) {
+        if let Resolver::Directory(directory) = &self.resolver {
+            let kept = tokens.into_iter().filter_map(|(account, token)| {
+                let saved = directory.save_if_newer(&account, &token).map(drop);
+                match saved.and_then(|()| directory.load(&account)) {
+                    Ok(token) => Some((account, token?)),
+                    Err(error) => {
+                        tracing::error!("preload account error for {account:?}: {error}");
+                        None
+                    }
+                }
+            });
+            return self.take_over(shared, &kept.collect());
+        }
+        if let Resolver::Memory(known) = &self.resolver {
+            known.lock().clone_from(&tokens);
+            let in_use: Vec<String> = self.accounts.read().keys().cloned().collect();
+            for account in in_use.iter().filter(|key| !tokens.contains_key(*key)) {
+                tracing::info!("Reloaded: deleting account [removed]: {account:?}");
+                self.forget(shared, account);
+            }
+            self.take_over(shared, &tokens);
+        }
+    }
+
+    /// Puts these tokens in force where their accounts are in use.
+    fn take_over(&self, shared: &Arc<Shared>, tokens: &BTreeMap<String, String>) {
+        for (account, token) in tokens {
+            let is_newer = |loaded: Arc<TrustedAccount>| loaded.token() != token.as_str();
+            if self.loaded(account).is_some_and(is_newer)
+                && let Err(error) = self.update(shared, account, token)
+            {
+                tracing::error!("Reloaded: account {account:?} stays as it was: {error}");
+            }
+        }
+    }
+
     /// An account is gone: nobody may be in it.
     fn forget(&self, shared: &Arc<Shared>, account: &str) {
         let _one_at_a_time = self.changing.lock();
@@ -385,10 +431,47 @@ impl Operator {
         }
     }
 
-    /// Closes connections of accounts that have expired. Gives the time of the next to expire.
+    /// Notes when the imports of an account end that somebody activated for a time.
+    fn note_activations(&self, account: &TrustedAccount) {
+        let imports = account.claims().nats.imports.iter();
+        let ends = imports.filter_map(|import| {
+            let activation = token::decode_activation(&import.token).ok()?;
+            (activation.common.expires != 0).then_some(activation.common.expires)
+        });
+        let ends = ends.map(|end| (end, account.key().to_owned()));
+        self.activations.lock().extend(ends);
+    }
+
+    /// Ends imports whose activation has run out. Gives the time of the next to run out.
+    fn expire_activations(&self, shared: &Arc<Shared>, now: i64) -> Option<i64> {
+        let mut touched = BTreeSet::new();
+        let next = loop {
+            let mut activations = self.activations.lock();
+            match activations.pop_first() {
+                Some((end, account)) if end < now => touched.insert(account),
+                Some(first) => {
+                    // It still holds in the second in which it ends.
+                    let next = first.0.saturating_add(1);
+                    activations.insert(first);
+                    break Some(next);
+                }
+                None => break None,
+            };
+        };
+        let _one_at_a_time = self.changing.lock();
+        for account in touched.iter().filter_map(|account| self.loaded(account)) {
+            tracing::info!("An activation of account {:?} has expired", account.key());
+            let description = translate::description(&account);
+            log_refusals(&shared.accounts().describe([description]));
+        }
+        next
+    }
+
+    /// Closes connections of accounts that have expired, and ends what was shared for a time. Gives
+    /// the time of the next to expire.
     fn expire(&self, shared: &Arc<Shared>) -> Option<i64> {
         let now = now();
-        let mut next = None;
+        let mut next = self.expire_activations(shared, now);
         let accounts: Vec<_> = self.accounts.read().values().cloned().collect();
         for account in accounts {
             let expires = account.claims().common.expires;
@@ -449,14 +532,7 @@ fn clients_of(shared: &Shared, account: &str) -> Vec<Arc<Client>> {
 
 /// Ends the connections that the new token of their account does not allow.
 fn apply_to_connections(shared: &Shared, before: &TrustedAccount, account: &TrustedAccount) {
-    let mut clients = clients_of(shared, account.key());
-    clients.sort_by_key(|client| client.id());
-    let max = usize::try_from(account.claims().nats.limits.conn).unwrap_or(usize::MAX);
-    for (count, client) in clients.into_iter().enumerate() {
-        if count >= max {
-            client.exceed_account();
-            continue;
-        }
+    for client in clients_of(shared, account.key()) {
         let identity = client.identity();
         let Some(grant) = &identity.grant else {
             continue;

@@ -122,6 +122,41 @@ const PAIRS: &[(&str, &str, &str)] = &[
         "websocket { port: 2, no_tls: true }",
     ),
     (
+        "WebsocketMap",
+        "websocket { port: 1, tls { cert_file: ./a.crt, key_file: ./a.key, ca_file: ./a.crt, verify: true } }",
+        "websocket { port: 1, tls { cert_file: ./a.crt, key_file: ./a.key, ca_file: ./a.crt, verify_and_map: true } }",
+    ),
+    (
+        "WebsocketAdvertise",
+        "websocket { port: 1, no_tls: true }",
+        "websocket { port: 1, no_tls: true, advertise: \"a.example:443\" }",
+    ),
+    (
+        "WebsocketOrigins",
+        "websocket { port: 1, no_tls: true }",
+        "websocket { port: 1, no_tls: true, same_origin: true }",
+    ),
+    (
+        "WebsocketCompression",
+        "websocket { port: 1, no_tls: true }",
+        "websocket { port: 1, no_tls: true, compression: true }",
+    ),
+    (
+        "WebsocketHeaders",
+        "websocket { port: 1, no_tls: true }",
+        "websocket { port: 1, no_tls: true, headers { X-A: b } }",
+    ),
+    (
+        "WebsocketTimes",
+        "websocket { port: 1, no_tls: true }",
+        "websocket { port: 1, no_tls: true, handshake_timeout: 5s }",
+    ),
+    (
+        "WebsocketCookies",
+        "websocket { port: 1, no_tls: true }",
+        "websocket { port: 1, no_tls: true, token_cookie: a }",
+    ),
+    (
         "WebsocketAuthorization",
         "websocket { port: 1, no_tls: true }",
         "websocket { port: 1, no_tls: true, authorization { token: a } }",
@@ -200,7 +235,12 @@ const PAIRS: &[(&str, &str, &str)] = &[
 ];
 
 /// Settings that take signed tokens to be configured.
-const WITHOUT_PAIR: &[&str] = &["TrustedOperators", "AuthCallout"];
+const WITHOUT_PAIR: &[&str] = &[
+    "TrustedOperators",
+    "AccountResolver",
+    "AccountResolverPreload",
+    "AuthCallout",
+];
 
 const TLS: &str = "tls { cert_file: ./a.crt, key_file: ./a.key }";
 
@@ -346,4 +386,53 @@ fn secrets_are_not_shown() {
         read(folder.path(), "authorization { token: canary2 }"),
     );
     assert_eq!(changes(&old, &new), ["authorization token"]);
+}
+
+#[test]
+fn refusals_and_changes_are_told_in_words() {
+    let folder = TempDir::new().expect("a folder");
+    certificates(&folder);
+    let between = |before: &str, after: &str| {
+        let (old, new) = (read(folder.path(), before), read(folder.path(), after));
+        match first_refusal(&old, &new) {
+            Some(refusal) => vec![refusal],
+            None => changes(&old, &new),
+        }
+    };
+    let cases = [
+        (
+            "port: 1",
+            "port: 2",
+            "config reload not supported for Port: old=1, new=2",
+        ),
+        (
+            "jetstream { domain: a }",
+            "jetstream { domain: b }",
+            "config reload not supported for JetStreamDomain: old=a, new=b",
+        ),
+        (
+            "",
+            "lame_duck_duration: 50s",
+            "config reload not supported for LameDuckDuration: old=2m0s, new=50s",
+        ),
+        ("", "ping_interval: 20s", "ping_interval = 20s"),
+        (
+            "",
+            "authorization { timeout: 5 }",
+            "authorization timeout = 5",
+        ),
+        (
+            "authorization { timeout: 3 }",
+            &format!("{TLS}\nauthorization {{ timeout: 3 }}"),
+            "tls = enabled",
+        ),
+        (
+            &format!("{TLS}\nauthorization {{ timeout: 3 }}"),
+            "authorization { timeout: 3 }",
+            "tls = disabled",
+        ),
+    ];
+    for (before, after, expected) in cases {
+        assert_eq!(between(before, after), [expected], "{before} and {after}");
+    }
 }
