@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::ids::GroupId;
 use crate::ports::{
     Appended, Entry, EntryKind, EntryLocation, LogPosition, LogStore, Row, Seek, StateStore,
-    StoreError, StoreErrorKind, Table, Ticket, Write, WriteSet,
+    StoreError, StoreErrorKind, Table, Ticket, Write, WriteSet, part,
 };
 
 /// Bytes that an entry takes beyond its payload.
@@ -213,12 +213,6 @@ impl LogState {
     }
 }
 
-/// The part of a payload, when it is that long.
-fn part(payload: &Bytes, range: &Range<u32>) -> Option<Bytes> {
-    let range = range.start as usize..range.end as usize;
-    (range.start <= range.end && range.end <= payload.len()).then(|| payload.slice(range))
-}
-
 impl LogStore for MemoryLog {
     fn append(&mut self, entries: &[Entry]) -> Result<Appended, StoreError> {
         let mut state = self.state();
@@ -288,6 +282,10 @@ impl LogStore for MemoryLog {
         }
     }
 
+    fn has_parts(&self, _location: EntryLocation, _payload_len: usize) -> bool {
+        true
+    }
+
     fn read_part(
         &self,
         location: EntryLocation,
@@ -295,8 +293,8 @@ impl LogStore for MemoryLog {
         index: u64,
         range: Range<u32>,
     ) -> Result<Option<Bytes>, StoreError> {
-        let payload = self.read(location, group, index)?;
-        Ok(part(&payload, &range))
+        let payload = self.read(location, group, index).ok();
+        Ok(payload.and_then(|payload| part(&payload, &range)))
     }
 
     fn replay(

@@ -150,9 +150,13 @@ pub trait LogStore {
         index: u64,
     ) -> Result<Bytes, StoreError>;
 
-    /// Bytes of the payload of the entry at `location`, of which nothing is verified: the caller
-    /// knows a checksum of them. `None`, or other bytes, where the payload does not lie there as it
-    /// is, so that all of the entry has to be read.
+    /// Whether parts of a payload of this length can be read from `location`: it lies there as it
+    /// is, not in another form.
+    fn has_parts(&self, location: EntryLocation, payload_len: usize) -> bool;
+
+    /// Bytes of the payload of the entry at `location`. Nothing of them is verified, the caller
+    /// knows what they must be; `group` and `index` only serve to find an entry that is still on its
+    /// way to the disk. `None` where there are no such bytes.
     ///
     /// # Errors
     /// `Io` when the operating system refuses.
@@ -185,6 +189,15 @@ pub trait LogStore {
     /// # Errors
     /// As `append`. Asking for the segment being written is an error.
     fn recycle(&mut self, segments: &[u64]) -> Result<(), StoreError>;
+}
+
+/// A part of a payload, when there is as much of it: what [`LogStore::read_part`] gives of one that
+/// is in memory.
+#[must_use]
+pub fn part(payload: &Bytes, range: &Range<u32>) -> Option<Bytes> {
+    let range = range.start as usize..range.end as usize;
+    payload.get(range.clone())?;
+    Some(payload.slice(range))
 }
 
 /// A kind of row in the state store. Rows of one table are ordered by key, bytewise.

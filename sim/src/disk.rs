@@ -15,7 +15,7 @@ use menes_jetstream::consumer::{decode_batch, encode_batch};
 use menes_jetstream::memory::MemoryState;
 use menes_jetstream::ports::{
     Appended, Entry, EntryKind, EntryLocation, LogPosition, LogStore, Row, Seek, StateStore,
-    StoreError, StoreErrorKind, Table, Ticket, WriteSet,
+    StoreError, StoreErrorKind, Table, Ticket, WriteSet, part,
 };
 
 use crate::mutant::Mutant;
@@ -290,6 +290,10 @@ impl LogStore for SimLog {
         }
     }
 
+    fn has_parts(&self, _location: EntryLocation, _payload_len: usize) -> bool {
+        true
+    }
+
     fn read_part(
         &self,
         location: EntryLocation,
@@ -297,9 +301,8 @@ impl LogStore for SimLog {
         index: u64,
         range: Range<u32>,
     ) -> Result<Option<Bytes>, StoreError> {
-        let payload = self.read(location, group, index)?;
-        let range = range.start as usize..range.end as usize;
-        Ok((range.end <= payload.len()).then(|| payload.slice(range)))
+        let payload = self.read(location, group, index).ok();
+        Ok(payload.and_then(|payload| part(&payload, &range)))
     }
 
     fn replay(

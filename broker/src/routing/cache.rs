@@ -11,9 +11,9 @@ use crate::account::Account;
 /// A subject has one slot; another subject with the same slot takes it over, entry, buffers and
 /// all, but only when it comes for the second time. Most subjects that come once never come again:
 /// those of replies. Their results are made in one place that stays in the processor's cache, and
-/// of the subject remains a mark; subjects of inboxes do not even leave that, as looking for it in
-/// a large table costs as much as matching does. The table grows with its use up to [`MAX_SLOTS`], so its size is
-/// bounded whatever is published.
+/// of the subject remains a mark. Subjects of inboxes, each of which mostly comes once, share a few
+/// slots: a look into a large table costs as much as matching does. The table grows with its use by
+/// others up to [`MAX_SLOTS`], so its size is bounded whatever is published.
 #[derive(Debug)]
 pub(super) struct RouteCache {
     key: HashKey,
@@ -124,17 +124,11 @@ impl RouteCache {
 
     /// Where the entry for a subject is; it may be new.
     fn find(&mut self, account: &Arc<Account>, literal: &[u8]) -> usize {
-        if literal.starts_with(INBOXES) {
-            if !self.once.is_of(account, literal) {
-                self.once.become_of(0, account, literal);
-            }
-            return ONCE;
-        }
         let hash = self.key.hash(literal) ^ u64::from(account.id()).rotate_right(20);
         if self.slots.is_empty() {
             self.slots.resize_with(FIRST_SLOTS, Slot::default);
         }
-        let at = slot_of(hash, self.slots.len());
+        let at = self.slot_of(hash, literal);
         let known = self.slots[at]
             .entry
             .as_ref()
@@ -149,11 +143,13 @@ impl RouteCache {
     /// Makes an entry for a subject that has none.
     #[inline(never)]
     fn miss(&mut self, hash: u64, account: &Arc<Account>, literal: &[u8]) -> usize {
-        self.misses += 1;
+        if !literal.starts_with(INBOXES) {
+            self.misses += 1;
+        }
         if self.misses > 2 * self.slots.len() && self.slots.len() < MAX_SLOTS {
             self.grow();
         }
-        let at = slot_of(hash, self.slots.len());
+        let at = self.slot_of(hash, literal);
         let slot = &mut self.slots[at];
         let mark = mark_of(hash);
         if slot.mark != mark {
@@ -166,12 +162,22 @@ impl RouteCache {
         at
     }
 
+    /// The slot of a subject; inboxes share the first few.
+    #[inline]
+    fn slot_of(&self, hash: u64, literal: &[u8]) -> usize {
+        let count = match literal.starts_with(INBOXES) {
+            true => FIRST_SLOTS,
+            false => self.slots.len(),
+        };
+        slot_of(hash, count)
+    }
+
     fn grow(&mut self) {
         let count = (self.slots.len() * 4).min(MAX_SLOTS);
         let old = std::mem::take(&mut self.slots);
         self.slots.resize_with(count, Slot::default);
         for entry in old.into_iter().filter_map(|slot| slot.entry) {
-            let at = slot_of(entry.hash, count);
+            let at = self.slot_of(entry.hash, &entry.subject);
             self.slots[at].entry = Some(entry);
         }
         self.misses = 0;
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn inboxes_take_no_slots_and_follow_the_subscriptions() {
+    fn inboxes_do_not_make_the_table_grow_and_follow_the_subscriptions() {
         let account = Account::for_tests();
         let mut cache = RouteCache::new();
         let tag = IngestTag {
@@ -248,6 +254,21 @@ mod tests {
             assert_eq!(cache.lookup(&account, subject.as_bytes()).plain.len(), 1);
         }
         assert_eq!(cache.slots.len(), FIRST_SLOTS);
+        for _ in 0..3 {
+            for n in 0..4 {
+                let subject = format!("_INBOX.a.{n}");
+                assert_eq!(cache.lookup(&account, subject.as_bytes()).plain.len(), 1);
+            }
+        }
+        let is_inbox = |slot: &Slot| {
+            slot.entry
+                .as_ref()
+                .is_some_and(|entry| entry.subject[0] == b'_')
+        };
+        assert!(
+            cache.slots.iter().any(is_inbox),
+            "those that come again are kept"
+        );
     }
 
     #[test]

@@ -525,11 +525,13 @@ fn show(
                 milliseconds(figures.latency.max()),
             ))?;
         }
-        let replicas = &made["replicas"];
-        let place = match load.storage {
-            Storage::File => format!("stored on {replicas} of {replicas}"),
-            Storage::Memory => format!("in memory on {replicas} of {replicas}"),
-        };
+        let mut place = String::from(match load.storage {
+            Storage::File => "stored",
+            Storage::Memory => "in memory",
+        });
+        if let Some(replicas) = made["replicas"].as_u64() {
+            place.push_str(&format!(" on {replicas} of {replicas}"));
+        }
         output.line(&format!(
             "{place} before each acknowledgement · station {name} removed"
         ))?;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use menes_protocol::subject;
 use serde::Deserialize;
 
 use super::gather::Record;
@@ -374,6 +375,10 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 // What is below the first one was gone already.
                 if entry.seq < first {
                     return Ok(());
+                }
+                if !subject::is_literal(&entry.name) {
+                    let why = format!("message {} has no valid subject", entry.seq);
+                    return Err(ApiError::restore(why));
                 }
                 if entry.seq <= restore.previous {
                     let why = format!("message sequence {} out of order", entry.seq);

@@ -193,13 +193,16 @@ impl Block {
         // No more than the bytes can hold, whatever the row says.
         let mut spans = Vec::with_capacity((self.seqs as usize).min(bytes.len() / 8));
         let mut walk = Walk::new(self, records(bytes)?);
+        if walk.records.declared() != self.records {
+            return None;
+        }
         while let Some((ordinal, span)) = walk.step().ok()? {
             while spans.len() < ordinal as usize {
                 spans.push(RecordSpan::nothing(span.time));
             }
             spans.push(span);
         }
-        let is_whole = walk.place.records == self.records && walk.place.seqs == self.seqs;
+        let is_whole = walk.place.passed == self.records && walk.place.seqs == self.seqs;
         is_whole.then_some(spans)
     }
 }
@@ -214,9 +217,9 @@ pub(super) struct Walk<'a> {
 /// How far a walk is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    /// Records behind it.
-    records: u32,
-    /// Sequences of the block behind it.
+    /// Records of the block before it.
+    passed: u32,
+    /// Sequences of the block before it.
     pub(super) seqs: u32,
     /// Time of the last of them.
     time: Timestamp,
@@ -230,15 +233,15 @@ impl<'a> Walk<'a> {
     /// Through the whole block.
     pub(super) fn new(block: &'a Block, records: Records<'a>) -> Self {
         let place = Place {
-            records: 0,
+            passed: 0,
             seqs: 0,
             time: block.first_time,
         };
-        Self::from(block, records, place)
+        Self::at(block, records, place)
     }
 
     /// From a place on, at which `records` begins.
-    pub(super) fn from(block: &'a Block, records: Records<'a>, place: Place) -> Self {
+    pub(super) fn at(block: &'a Block, records: Records<'a>, place: Place) -> Self {
         Self {
             block,
             records,
@@ -250,19 +253,19 @@ impl<'a> Walk<'a> {
     #[inline]
     pub(super) fn step(&mut self) -> Result<Option<(u32, RecordSpan)>, Misplaced> {
         while let Some(mut span) = self.records.next() {
-            self.place.records += 1;
-            if self.block.skipped.contains(self.place.records - 1) {
+            self.place.passed += 1;
+            if self.block.skipped.contains(self.place.passed - 1) {
                 continue;
             }
             self.place.time = self.place.time.max(span.time);
             span.time = self.place.time;
             let mut ordinal = self.place.seqs;
             if let Tag::Mirror { seq, .. } = self.records.tag() {
-                let place = seq.checked_sub(self.block.first_seq).ok_or(Misplaced)?;
-                if place > u64::from(self.block.seqs) {
+                let before = seq.checked_sub(self.block.first_seq).ok_or(Misplaced)?;
+                if before >= u64::from(self.block.seqs) {
                     return Err(Misplaced);
                 }
-                ordinal = ordinal.max(place as u32);
+                ordinal = ordinal.max(before as u32);
             }
             self.place.seqs = ordinal + 1;
             return Ok(Some((ordinal, span)));

@@ -1,9 +1,9 @@
 //! Recently used blocks, shared by all streams of an engine.
 //!
 //! A slot holds the index row of a block, decoded, and, once somebody read a message of it, its
-//! bytes with the place of every message; where single messages were read, how to read the next
-//! one without all of them ([`Pieces`]) stays when the bytes go. Rows are changed in their slot and written to the store
-//! from there, so a slot is never older than the store.
+//! bytes with the place of every message. Where single messages were read, how to read the next one
+//! without all of them ([`Pieces`]) stays when the bytes go. Rows are changed in their slot and
+//! written to the store from there, so a slot is never older than the store.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,17 +19,21 @@ use super::pieces::Pieces;
 /// Bound of a cache made with [`BlockCache::default`].
 pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
 
-/// What a slot costs besides its bytes.
-const SLOT_BYTES: usize = 256;
+/// What a slot costs besides its bytes, its place in the index included.
+const SLOT_BYTES: usize = size_of::<Slot>() + 40;
 
-/// One part in so many of the bound is for rows, even where others want it for bytes.
+/// One part in so many of the bound is for rows and pieces, even where others want it for bytes.
 const ROWS_SHARE: usize = 4;
+
+/// A block is read whole when this many times its bytes were read of it in pieces: what is wanted
+/// often comes back into memory, and what was read in vain is bounded.
+const PATIENCE: u32 = 2;
 
 /// Number of a slot; good until the next insertion unless the slot is pinned.
 pub(super) type SlotId = usize;
 
 /// A slot as it was once; tells whether it still is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor {
     slot: u32,
     generation: u32,
@@ -49,8 +53,6 @@ pub struct BlockCache {
     /// Where the search for a slot to drop goes on.
     hand: usize,
     generation: u32,
-    /// The block of which a piece was read last.
-    last_piece: Cursor,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,8 @@ struct Slot {
     data: Option<Data>,
     /// Empty when pieces of the block are of no use.
     pieces: Option<Pieces>,
+    /// Bytes read in pieces since the block was last read whole.
+    in_pieces: u32,
 }
 
 /// Bytes a slot counts for.
@@ -103,7 +107,6 @@ impl BlockCache {
             limit,
             hand: 0,
             generation: 0,
-            last_piece: Cursor::default(),
         }
     }
 
@@ -218,16 +221,17 @@ impl BlockCache {
     }
 
     /// The bytes of a block to read for one message of it, when nothing but its row is here. `None`
-    /// when a whole block is better: it has no pieces, or the last one read was of the same block,
-    /// so that more will be wanted of it.
+    /// when the whole block is better: it has no pieces, or much of it was read in pieces already.
     pub(super) fn piece(&mut self, slot: SlotId, seq: u64) -> Option<Range<u32>> {
-        let cursor = self.cursor(slot);
-        let found = &self.slots[slot];
-        let pieces = found.pieces.as_ref().filter(|_| found.data.is_none())?;
-        let range = pieces.range(found.block.ordinal(seq))?;
-        let is_another = self.last_piece != cursor;
-        self.last_piece = cursor;
-        is_another.then_some(range)
+        let slot = &mut self.slots[slot];
+        let pieces = slot.pieces.as_ref().filter(|_| slot.data.is_none())?;
+        let range = pieces.range(slot.block.ordinal(seq))?;
+        let len = slot.block.at.map_or(0, |at| at.len);
+        if slot.in_pieces / PATIENCE >= len {
+            return None;
+        }
+        slot.in_pieces = slot.in_pieces.saturating_add(range.end - range.start);
+        Some(range)
     }
 
     /// The message at a sequence, out of the bytes of its [`BlockCache::piece`]. When they are not
@@ -238,27 +242,45 @@ impl BlockCache {
         seq: u64,
         bytes: Option<Bytes>,
     ) -> Option<StoredMessage> {
-        let slot = &mut self.slots[slot];
-        let pieces = slot.pieces.as_ref()?;
-        let found = bytes.and_then(|bytes| pieces.message(&slot.block, seq, bytes));
+        let read = &mut self.slots[slot];
+        let pieces = read.pieces.as_ref()?;
+        let found = bytes.and_then(|bytes| pieces.message(&read.block, seq, bytes));
         if found.is_none() {
-            slot.pieces = Some(Pieces::default());
+            read.pieces = Some(Pieces::default());
+            self.account(slot);
         }
         found
     }
 
-    /// Divides a block that has its bytes into pieces, if that was not tried before.
+    /// Divides a block that has its bytes into pieces, if that was not tried before and they may
+    /// take room.
     pub(super) fn divide(&mut self, slot: SlotId) {
+        if self.row_bytes > self.limit / ROWS_SHARE {
+            return;
+        }
         let divided = &mut self.slots[slot];
         if let (Some(data), None) = (&divided.data, &divided.pieces) {
             divided.pieces = Some(Pieces::of(&divided.block, &data.bytes));
             self.account(slot);
+            self.shrink(Some(slot));
+        }
+    }
+
+    /// Forgets all bytes that can be read again, and no rows.
+    #[cfg(test)]
+    pub(super) fn forget_bytes(&mut self) {
+        for at in 0..self.slots.len() {
+            let slot = &mut self.slots[at];
+            if !slot.pinned && slot.data.take().is_some() {
+                self.account(at);
+            }
         }
     }
 
     /// Gives a slot its bytes.
     pub(super) fn attach(&mut self, slot: SlotId, bytes: Bytes, spans: Vec<RecordSpan>) {
         self.slots[slot].data = Some(Data { bytes, spans });
+        self.slots[slot].in_pieces = 0;
         self.slots[slot].hot = true;
         self.account(slot);
         self.shrink(Some(slot));
@@ -285,6 +307,7 @@ impl BlockCache {
             block,
             data: None,
             pieces: None,
+            in_pieces: 0,
         };
         let slot = match self.free.pop() {
             Some(slot) => {
@@ -317,6 +340,7 @@ impl BlockCache {
             block: Block::default(),
             data: None,
             pieces: None,
+            in_pieces: 0,
         };
         self.free.push(slot);
     }

@@ -2,7 +2,7 @@
 //!
 //! An id is remembered as a 128-bit hash with the sequence it got. There is one row per entry that
 //! brought ids, and the table comes into memory with the first id after a start: a stream that
-//! nobody publishes to with ids pays nothing. In memory an id takes 32 bytes in the order they came,
+//! nobody publishes to with ids pays nothing. An id takes 32 bytes in memory in the order they came,
 //! and a number of 4 bytes by which it is found.
 
 use std::collections::VecDeque;

@@ -52,7 +52,7 @@ impl Filter {
         }
     }
 
-    /// The prefix, where every subject that begins with it matches.
+    /// The prefix, where every subject that begins with it matches, of those that can be stored.
     pub(super) fn everything_below(&self) -> Option<&[u8]> {
         (&self.pattern[self.prefix..] == b">").then(|| self.prefix())
     }

@@ -97,7 +97,7 @@ impl Pieces {
             return None;
         }
         let records = Records::part(&bytes, self.base, self.is_tagged);
-        let mut walk = Walk::from(block, records, piece.place);
+        let mut walk = Walk::at(block, records, piece.place);
         while let Some((at, span)) = walk.step().ok()? {
             if at == ordinal {
                 return Some(StoredMessage {

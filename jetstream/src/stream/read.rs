@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use crate::ids::StreamSeq;
-use crate::ports::{Row, Seek, StoreError, StoreErrorKind, Table};
+use crate::ports::{Seek, StoreError, StoreErrorKind, Table};
 use crate::record::StoredMessage;
 use crate::time::Timestamp;
 
@@ -95,9 +95,14 @@ impl Stream {
             if let Some(message) = view.cache.message_of_piece(slot, seq, bytes) {
                 return Ok(message);
             }
+            // The whole block will tell whether it is damaged.
+            let (stream, group) = (self.name(), self.group);
+            tracing::warn!(stream, %group, seq, "part of a block was read wrongly, it is read again");
         }
         let message = self.read(slot, seq, view)?;
-        view.cache.divide(slot);
+        if view.log.has_parts(at, message.block.len()) {
+            view.cache.divide(slot);
+        }
         Ok(message)
     }
 
@@ -431,17 +436,27 @@ impl Stream {
     /// Whether every subject matches, as far as that is seen from the first and the last of them: in
     /// the order of names all others begin as both of them do.
     fn has_only(&self, filters: &Filters, view: &View<'_>) -> Result<bool, StoreError> {
-        let (start, end) = (group_start(self.group), group_end(self.group));
-        for whole in filters.list().iter().filter_map(Filter::everything_below) {
-            let prefix = [start.as_slice(), whole].concat();
-            let is_below = |row: Option<Row>| row.is_some_and(|(key, _)| key.starts_with(&prefix));
-            if is_below(view.rows.seek(Table::Subject, &start, Seek::AtOrAfter)?)
-                && is_below(view.rows.seek(Table::Subject, &end, Seek::AtOrBefore)?)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let mut whole = filters.list().iter().filter_map(Filter::everything_below);
+        let Some(any) = whole.next() else {
+            return Ok(false);
+        };
+        let start = group_start(self.group);
+        let Some((first, _)) = view.rows.seek(Table::Subject, &start, Seek::AtOrAfter)? else {
+            return Ok(false);
+        };
+        let begins = |key: &[u8], prefix: &[u8]| {
+            let subject = key.strip_prefix(start.as_slice());
+            subject.is_some_and(|subject| subject.starts_with(prefix))
+        };
+        let Some(prefix) = std::iter::once(any)
+            .chain(whole)
+            .find(|p| begins(&first, p))
+        else {
+            return Ok(false);
+        };
+        let end = group_end(self.group);
+        let last = view.rows.seek(Table::Subject, &end, Seek::AtOrBefore)?;
+        Ok(last.is_some_and(|(last, _)| begins(&last, prefix)))
     }
 
     /// Messages of one subject at or after `from`, from the nearer end of its rows.

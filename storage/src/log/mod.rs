@@ -39,7 +39,7 @@ use bytes::Bytes;
 use menes_jetstream::ids::GroupId;
 use menes_jetstream::ports::{
     Appended, Entry, EntryKind, EntryLocation, LogPosition, LogStore, StoreError, StoreErrorKind,
-    Ticket,
+    Ticket, part,
 };
 
 use self::coverage::Coverage;
@@ -785,6 +785,10 @@ impl LogStore for SegmentLog {
         }
     }
 
+    fn has_parts(&self, location: EntryLocation, payload_len: usize) -> bool {
+        self.sealer.is_none() && location.len as usize == ENTRY_HEADER_BYTES + payload_len
+    }
+
     fn read_part(
         &self,
         location: EntryLocation,
@@ -795,9 +799,7 @@ impl LogStore for SegmentLog {
         let EntryLocation { position, len } = location;
         if let Some(entry) = self.find_in_flight(position) {
             let same = entry.location == location && entry.group == group && entry.index == index;
-            let range = range.start as usize..range.end as usize;
-            let fits = same && range.start <= range.end && range.end <= entry.payload.len();
-            return Ok(fits.then(|| entry.payload.slice(range)));
+            return Ok(same.then(|| part(&entry.payload, &range)).flatten());
         }
         let fits = range.start <= range.end && range.end <= len.saturating_sub(ENTRY_HEADER_LEN);
         if !fits || !self.segments.contains(&position.segment) {

@@ -231,7 +231,8 @@ impl Reader {
         position: LogPosition,
         range: Range<u32>,
     ) -> Result<Option<Bytes>, StoreError> {
-        let begin = u64::from(position.offset + ENTRY_HEADER_LEN) + u64::from(range.start);
+        let begin = [position.offset, ENTRY_HEADER_LEN, range.start];
+        let begin = begin.map(u64::from).iter().sum();
         let len = (range.end - range.start) as usize;
         let read = || self.file(position.segment)?.read_new(len, begin);
         match read() {

@@ -129,8 +129,64 @@ fn read_all(log: &SegmentLog, entries: &[Located]) -> Result<(), StoreError> {
             log.read(*location, entry.group, entry.index)?,
             entry.payload
         );
+        read_parts(log, *location, entry)?;
     }
     Ok(())
+}
+
+/// Parts are what they are of the payload, wherever they can be had.
+fn read_parts(log: &SegmentLog, at: EntryLocation, entry: &Entry) -> Result<(), StoreError> {
+    let payload = &entry.payload;
+    let len = u32::try_from(payload.len()).expect("small");
+    let read = |range| log.read_part(at, entry.group, entry.index, range);
+    assert_eq!(
+        read(len / 2..len + 1)?.filter(|part| payload.ends_with(part)),
+        None
+    );
+    for range in [0..len, len / 3..len / 2, len / 2..len, len..len] {
+        let part = read(range.clone())?;
+        if log.has_parts(at, payload.len()) {
+            let range = range.start as usize..range.end as usize;
+            assert_eq!(part, Some(payload.slice(range)));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn parts_can_be_had_of_what_lies_there_as_it_is() {
+    for (compress, key) in [(false, false), (true, false), (false, true)] {
+        let files = SimulatedFiles::default();
+        SEALED.set(key);
+        let options = options(IDLE);
+        let mut log = open_with(&files, options.clone()).expect("new");
+        let entry = Entry {
+            compress,
+            payload: Bytes::from(vec![b'x'; 900]),
+            ..entry(1)
+        };
+        let written = append(&mut log, &[entry]).expect("space");
+        for _ in 0..2 {
+            settle(&mut log).expect("healthy");
+            read_all(&log, &written).expect("readable");
+            let (at, entry) = &written[0];
+            assert_eq!(log.has_parts(*at, entry.payload.len()), !compress && !key);
+            log.close().expect("healthy");
+            log = open_with(&files, options.clone()).expect("closed in good order");
+        }
+        let nowhere = EntryLocation {
+            position: LogPosition {
+                segment: 9,
+                ..written[0].0.position
+            },
+            ..written[0].0
+        };
+        assert_eq!(
+            log.read_part(nowhere, GroupId(16), 1, 0..5)
+                .expect("no error"),
+            None
+        );
+    }
 }
 
 #[test]

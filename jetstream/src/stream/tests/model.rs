@@ -39,6 +39,8 @@ enum Step {
     Update(Box<StreamConfig>),
     Reload,
     Cache(usize),
+    /// The cache keeps rows, and how to read pieces.
+    ForgetBytes,
 }
 
 #[derive(Clone, Debug)]
@@ -127,6 +129,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => configs().prop_map(|config| Step::Update(Box::new(config))),
         2 => Just(Step::Reload),
         1 => select(vec![0usize, 1000, 1 << 20]).prop_map(Step::Cache),
+        4 => Just(Step::ForgetBytes),
     ]
 }
 
@@ -538,6 +541,7 @@ impl Pair {
                 }
             }
             Step::Cache(limit) => self.world.cache.set_limit(*limit),
+            Step::ForgetBytes => self.world.cache.forget_bytes(),
         }
         self.compare();
     }
