@@ -53,6 +53,8 @@ pub(super) struct Restore {
     is_finishing: bool,
     error: Option<ApiError>,
     is_done: bool,
+    /// Nothing came any more.
+    is_stalled: bool,
     pub(super) due: Timestamp,
 }
 
@@ -130,6 +132,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             is_finishing: false,
             error: None,
             is_done: false,
+            is_stalled: false,
             due: now.plus(IDLE),
         };
         self.restores.insert(listener, restore);
@@ -177,6 +180,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 && restore.due <= now
             {
                 if restore.finish.is_none() && restore.waiting.is_empty() {
+                    restore.is_stalled = true;
                     restore.fail("restore is stalled");
                 }
                 restore.due = now.plus(IDLE);
@@ -236,6 +240,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             && let Err(error) = self.propose_restored(&mut restore, listener, now)
         {
             restore.error = Some(error);
+        }
+        // Whoever sends it hears of it with the next piece.
+        let is_heard =
+            restore.is_stalled || restore.finish.is_some() || !restore.waiting.is_empty();
+        if restore.error.is_some() && !is_heard {
+            self.restores.insert(listener, restore);
+            return;
         }
         if let Some(error) = restore.error.take() {
             self.restore_fails(restore, listener, &error, out);

@@ -1,5 +1,7 @@
 //! Streams out to a backup and back.
 
+use menes_jetstream::archive::{EntryReader, MAGIC, Packer, Unpacker};
+
 use super::server::{SECOND, Server};
 
 /// Takes a backup of a stream, as pieces.
@@ -157,6 +159,43 @@ fn damage_and_a_short_backup_leave_nothing() {
     let body = serde_json::json!({"config": begun["config"], "state": begun["state"]});
     let answer = server.call("STREAM.RESTORE.S", &body.to_string());
     assert_eq!(answer["error"]["err_code"], 10130);
+}
+
+#[test]
+fn messages_without_a_valid_subject_are_not_restored() {
+    let mut server = Server::new();
+    server.stream("S", &["s.>"], "");
+    server.store("s.a");
+    server.store("s.b");
+    let (begun, pieces) = backup(&mut server, "S", "");
+    server.must("STREAM.DELETE.S", "");
+    let mut unpacked = Vec::new();
+    let mut unpacker = Unpacker::default();
+    for piece in &pieces {
+        unpacker.push(piece, &mut unpacked).expect("ours");
+    }
+    for subject in ["s.", "s..b", "s.*", ">", " "] {
+        let mut reader = EntryReader::default();
+        reader.push(&unpacked[MAGIC.len()..]);
+        let mut changed = MAGIC.to_vec();
+        while let Some(mut entry) = reader.next_entry().expect("ours") {
+            if entry.name[..] == *b"s.b" {
+                entry.name = subject.as_bytes().to_vec();
+            }
+            entry.write(&mut changed);
+        }
+        let mut packer = Packer::default();
+        packer.push(&changed);
+        packer.finish();
+        let packed = packer.take(packer.ready());
+        let answer = restore(&mut server, "S", &begun, &[packed]);
+        let why = "restore failed: message 2 has no valid subject";
+        assert_eq!(answer["error"]["description"], why, "{subject:?}");
+        server.settle();
+        assert_eq!(server.must("STREAM.NAMES", "")["total"], 0);
+    }
+    let answer = restore(&mut server, "S", &begun, &pieces);
+    assert_eq!(answer["state"]["messages"], 2, "{answer}");
 }
 
 #[test]
