@@ -24,8 +24,12 @@ def raw(face, sent):
     """The statuses that come back until the server closes, and the last of its bytes."""
     url = FACES[face]
     with socket.create_connection((url.hostname, url.port), timeout=20) as link:
-        link.sendall(sent if isinstance(sent, bytes) else sent.encode())
         seen = b""
+        try:
+            link.sendall(sent if isinstance(sent, bytes) else sent.encode())
+        except ConnectionError:
+            # Refused before all of it was sent; the answer is there.
+            pass
         try:
             while more := link.recv(65536):
                 seen += more
