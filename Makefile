@@ -6,6 +6,7 @@ SEEDS ?= 1000
 KILLS ?= 50
 SEQUENCES ?= 1000
 SEED ?= 0
+STEP ?= 1
 DATA ?= ./menes-data
 ARGS ?=
 PROFILE_DIR := target/debug
@@ -48,6 +49,10 @@ power-loss: setup clients ## Cut the power under load KILLS times and check ever
 full-disk: setup ## Fill a small disk KILLS times, purge, and go on
 	cargo build --locked --workspace --bin menes
 	MENES_FULL_DISKS=$(KILLS) cargo test --locked --workspace --test trouble full_disk -- --nocapture
+
+byte-sweep: setup ## Flip every byte of a store, one at a time, and read it through (STEP=1: every; takes hours)
+	cargo build --locked --workspace --bin menes
+	MENES_SWEEP_STEP=$(STEP) cargo test --locked --workspace --test byte_sweep -- --nocapture --test-threads=1
 
 compare: setup clients ## Run scenarios on Menes and on nats-server and print what differs
 	cargo build --locked --workspace --bin menes
@@ -105,4 +110,4 @@ fix: ## Format and apply what clippy can
 clean: ## Remove build output (the RocksDB archive in the home cache stays)
 	cargo clean
 
-.PHONY: help doctor setup build run test unit clients kill-loop power-loss full-disk compare memphis-java conformance exporter differential sim bench benchmarks benchmarks-memphis fuzz verify fix clean
+.PHONY: help doctor setup build run test unit clients kill-loop power-loss full-disk byte-sweep compare memphis-java conformance exporter differential sim bench benchmarks benchmarks-memphis fuzz verify fix clean

@@ -9,8 +9,11 @@ Rows (figures at scale 1):
   restart    2,000,000 messages of 128 bytes in one stream: start after kill -9
   subjects   10,000,000 subjects in one stream, a message each: memory, before and after a restart
   purge      publishing to one stream while another of 10,000,000 messages is purged
+  sieve      the same while 1,000,000 messages of 1,000 subjects are purged by a filter
+  shrink     the same while such a stream is told to hold 10 messages
   expiry     the same while all of them expire
   curve      server CPU for one message more in streams of 1,000 to 20,000,000, and to get one of them
+             (at scale 5 to 100,000,000, with 40 GB on the disk)
 
 Servers run one after the other on loopback, with their data below DIR. Memory is resident set size.
 """
@@ -237,12 +240,12 @@ def subjects(server, scale):
     yield "MiB after that", (server.memory() - empty) / (1 << 20)
 
 
-def beside(server, scale, what, act):
-    """Publishes to one stream while something happens to another of 10,000,000 messages."""
-    count = int(10_000_000 * scale)
+def beside(server, count, what, act, names=(b"old",)):
+    """Publishes to one stream while something happens to another with many messages."""
+    count = int(count)
     client = Client(server.port)
-    client.ask(stream("old", ["old"]), stream("new", ["new"], max_msgs=100_000))
-    client.publish((b"old" for _ in range(count)), 128)
+    client.ask(stream("old", ["old", "old.*"]), stream("new", ["new"], max_msgs=100_000))
+    client.publish((names[n % len(names)] for n in range(count)), 128)
     until_stored(client, "old", count)
     done, rates = threading.Event(), []
 
@@ -283,23 +286,39 @@ def beside(server, scale, what, act):
 
 
 def purge(server, scale):
-    yield from beside(server, scale, "purge", lambda client: client.ask(("STREAM.PURGE.old", None)))
+    yield from beside(server, 10_000_000 * scale, "purge", lambda client: client.ask(("STREAM.PURGE.old", None)))
+
+
+MANY = [b"old.%d" % n for n in range(1000)]
+
+
+def sieve(server, scale):
+    yield from beside(server, 1_000_000 * scale, "purge", lambda client: client.ask(("STREAM.PURGE.old", {"filter": "old.*"})), MANY)
+
+
+def shrink(server, scale):
+    def lower(client):
+        client.ask(("STREAM.UPDATE.old", {"name": "old", "subjects": ["old", "old.*"], "max_msgs": 10}))
+        while client.ask(("STREAM.INFO.old", None))[0]["state"]["messages"] > 10:
+            time.sleep(0.05)
+
+    yield from beside(server, 1_000_000 * scale, "shrink", lower, MANY)
 
 
 def expiry(server, scale):
     def expire(client):
-        client.ask(("STREAM.UPDATE.old", {"name": "old", "subjects": ["old"], "max_age": 1_000_000_000, "duplicate_window": 1_000_000_000}))
+        client.ask(("STREAM.UPDATE.old", {"name": "old", "subjects": ["old", "old.*"], "max_age": 1_000_000_000, "duplicate_window": 1_000_000_000}))
         while client.ask(("STREAM.INFO.old", None))[0]["state"]["messages"]:
             time.sleep(0.05)
 
-    yield from beside(server, scale, "expire", expire)
+    yield from beside(server, 10_000_000 * scale, "expire", expire)
 
 
 def curve(server, scale):
     client = Client(server.port)
     chosen = random.Random(1)
-    for size in (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 20_000_000):
-        size = int(size * scale)
+    sizes = (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 20_000_000, 50_000_000, 100_000_000)
+    for size in (size for size in sizes if size <= 20_000_000 * scale):
         name = f"c{size}"
         client.ask(stream(name, [name], max_msgs=size))
         client.publish((name.encode() for _ in range(size)), 128)
@@ -319,7 +338,7 @@ def curve(server, scale):
         client.ask((f"STREAM.DELETE.{name}", None))
 
 
-ROWS = {row.__name__: row for row in (idle, messages, restart, subjects, purge, expiry, curve)}
+ROWS = {row.__name__: row for row in (idle, messages, restart, subjects, purge, sieve, shrink, expiry, curve)}
 
 
 def main():

@@ -684,7 +684,10 @@ async fn read_on(
         is_whole = came == asked;
         left -= came;
     }
-    stream.delete_consumer(&reader.cached_info().name).await?;
+    // On a machine that is too busy to answer in time it goes by itself, later.
+    if let Err(error) = stream.delete_consumer(&reader.cached_info().name).await {
+        eprintln!("a reader stays for a while: {error}");
+    }
     Ok(())
 }
 

@@ -132,6 +132,10 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 /// What a purge removes; nothing set means everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Purge {
@@ -144,4 +148,14 @@ pub struct Purge {
     /// Keep this many of the newest that match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<u64>,
+    /// About how many messages at most; the rest is left to a purge that goes on with it. Without
+    /// it, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<u32>,
+    /// With a filter, only subjects behind this one: those up to it have been purged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// What purges that this one goes on with have removed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub purged: u64,
 }

@@ -358,6 +358,7 @@ impl World {
             let kind = sent.target.split('.').next().unwrap_or_default();
             match kind {
                 "side" => self.answered_aside(&sent)?,
+                "back" => self.told_of_backup(&sent)?,
                 "op" => self.answered(&sent)?,
                 "ack" => {
                     if let Some(delivery) = self.acks.remove(&sent.target) {

@@ -232,6 +232,13 @@ impl LogStore for SimLog {
                     .collect();
                 entry.payload = Bytes::from(encode_batch(moved.iter()));
             }
+            if self.mutant == Some(Mutant::HalfARestore) && entry.kind == EntryKind::Command {
+                let text = String::from_utf8_lossy(&entry.payload);
+                if text.contains(r#""restoring":true"#) {
+                    let whole = text.replace(r#""restoring":true"#, r#""restoring":false"#);
+                    entry.payload = Bytes::from(whole);
+                }
+            }
             let len = ENTRY_OVERHEAD + u32::try_from(entry.payload.len()).expect("small");
             if disk.end.offset > 0 && disk.end.offset + len > disk.segment_bytes {
                 disk.end = LogPosition {

@@ -21,6 +21,7 @@ pub mod mutant;
 pub mod random;
 pub mod world;
 
+mod backups;
 mod clients;
 mod model;
 mod recovery;

@@ -77,6 +77,7 @@ fn main() -> ExitCode {
                 sum.refused += report.refused;
                 sum.delivered += report.delivered;
                 sum.settled += report.settled;
+                sum.restored += report.restored;
                 if arguments.trace {
                     for event in &report.events {
                         println!("{event}");
@@ -102,8 +103,15 @@ fn main() -> ExitCode {
     }
     println!(
         "{count} seeds: {} acked, {} commands, {} refused by a full disk, {} delivered, \
-         {} double acks, {} crashes, {} of them after a failed sync; nothing contradicted",
-        sum.acked, sum.commands, sum.refused, sum.delivered, sum.settled, sum.crashes, sum.failures
+         {} double acks, {} restores, {} crashes, {} of them after a failed sync; nothing contradicted",
+        sum.acked,
+        sum.commands,
+        sum.refused,
+        sum.delivered,
+        sum.settled,
+        sum.restored,
+        sum.crashes,
+        sum.failures
     );
     ExitCode::SUCCESS
 }

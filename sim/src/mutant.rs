@@ -15,16 +15,19 @@ pub enum Mutant {
     ForgetDedupe,
     /// An ack moves the floor over messages that are not acknowledged.
     AckFloorOverUnacked,
+    /// After a restart a stream that was being filled from a backup passes for a whole one.
+    HalfARestore,
 }
 
 impl Mutant {
     /// Every planted bug.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SkipTheSync,
         Self::AckBeforeTheSync,
         Self::AppliedIndexInASecondWrite,
         Self::ForgetDedupe,
         Self::AckFloorOverUnacked,
+        Self::HalfARestore,
     ];
 
     /// Name on the command line.
@@ -36,6 +39,7 @@ impl Mutant {
             Self::AppliedIndexInASecondWrite => "applied-index-in-a-second-write",
             Self::ForgetDedupe => "forget-dedupe",
             Self::AckFloorOverUnacked => "ack-floor-over-unacked",
+            Self::HalfARestore => "half-a-restore",
         }
     }
 

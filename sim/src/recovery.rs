@@ -30,6 +30,7 @@ impl World {
         let random = &mut self.random;
         self.open.retain(|_| random.chance(20));
         self.recover_side()?;
+        self.recover_backups()?;
         self.recover_tally()
     }
 

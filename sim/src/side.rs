@@ -56,7 +56,7 @@ pub(crate) struct Side {
     plan_flight: BTreeMap<String, u64>,
     /// Fast batches by id, and how many of their messages were acknowledged.
     fast: BTreeMap<u64, u64>,
-    is_made: bool,
+    pub(crate) is_made: bool,
     checks: u64,
 }
 
@@ -474,7 +474,7 @@ impl World {
     }
 
     /// Bodies of a stream that nothing is removed from, in order.
-    fn bodies(&mut self, stream: &str) -> Result<Vec<(u64, u64)>, String> {
+    pub(crate) fn bodies(&mut self, stream: &str) -> Result<Vec<(u64, u64)>, String> {
         let info = self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), "")?;
         let info: Value = serde_json::from_str(&info).map_err(|error| error.to_string())?;
         let last = info["state"]["last_seq"].as_u64().unwrap_or(0);
@@ -567,6 +567,7 @@ impl World {
             }
         }
         self.check_batches()?;
+        self.check_backups()?;
         for subject in self.side.counters.keys().cloned().collect::<Vec<_>>() {
             let Some((seq, body)) = self.last_aside("COUNT", &subject)? else {
                 continue;

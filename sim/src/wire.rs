@@ -12,6 +12,8 @@ pub(crate) struct Sent {
     pub(crate) reply: String,
     pub(crate) header: String,
     pub(crate) payload: String,
+    /// The payload as it is, where it is not text.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Collects what the engine sends. Everyone listens but those named here.
@@ -39,13 +41,14 @@ impl Outbox for Wire {
             reply: text(message.reply),
             header: text(message.header),
             payload: text(message.payload),
+            bytes: message.payload.to_vec(),
         });
         true
     }
 
     fn has_interest(&mut self, _: &AccountName, subject: &[u8], _: Option<&[u8]>) -> bool {
         let text = &*String::from_utf8_lossy(subject);
-        if text.starts_with("$JS.M.") || text.starts_with("$JS.S.") {
+        if text.starts_with("$JS.M.") || text.starts_with("$JS.S.") || text.starts_with("$JS.R.") {
             return self.links.contains_key(text);
         }
         // Advisories have tests of their own.

@@ -6,6 +6,7 @@ use menes_jetstream::engine::{ApiRequest, Change, Engine, Options};
 use menes_jetstream::{AccountName, GroupId, Timestamp};
 
 use crate::application::Tally;
+use crate::backups::Backups;
 use crate::disk::{SimDisk, SimLog, SimState, Space};
 use crate::model::{Op, StreamModel};
 use crate::mutant::Mutant;
@@ -45,6 +46,8 @@ pub struct Report {
     pub delivered: u64,
     /// Double acks answered.
     pub settled: u64,
+    /// Streams that came back out of a backup.
+    pub restored: u64,
     /// Hash of everything that happened, in order.
     pub trace: u64,
     /// The last events, oldest first.
@@ -135,6 +138,8 @@ pub struct World {
     pub(crate) next_number: u64,
     /// Streams that are not modelled.
     pub(crate) side: Side,
+    /// A stream out to a backup and back.
+    pub(crate) backups: Backups,
     pub(crate) report: Report,
 }
 
@@ -190,6 +195,7 @@ impl World {
             tally_flight: VecDeque::new(),
             next_number: 1,
             side: Side::new(settings.seed),
+            backups: Backups::new(settings.seed),
             report: Report::default(),
         }
     }
@@ -207,6 +213,7 @@ impl World {
         }
         for _ in 0..self.settings.steps {
             self.act_aside();
+            self.act_on_backups()?;
             self.step()?;
         }
         self.heal()

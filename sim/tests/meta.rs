@@ -26,7 +26,7 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn runs_without_planted_bugs_are_clean_and_do_something() {
-    let mut sums = [0; 7];
+    let mut sums = [0; 8];
     for seed in 1..=100 {
         match World::run(settings(seed, None)) {
             Ok(report) => {
@@ -38,6 +38,7 @@ fn runs_without_planted_bugs_are_clean_and_do_something() {
                     report.refused,
                     report.delivered,
                     report.settled,
+                    report.restored,
                 ];
                 for (sum, count) in sums.iter_mut().zip(counts) {
                     *sum += count;
@@ -46,7 +47,7 @@ fn runs_without_planted_bugs_are_clean_and_do_something() {
             Err(violation) => panic!("seed {seed}: {}", violation.what),
         }
     }
-    let least = [25_000, 1_500, 600, 20, 100, 10_000, 2_000];
+    let least = [25_000, 1_500, 600, 20, 100, 10_000, 2_000, 60];
     for (sum, least) in sums.iter().zip(least) {
         assert!(*sum > least, "{sums:?} instead of {least:?}");
     }

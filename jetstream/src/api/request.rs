@@ -198,6 +198,7 @@ pub fn parse_purge(body: &[u8]) -> Result<Purge, ApiError> {
         filter: some(body.filter),
         below: (body.seq > 0).then_some(StreamSeq(body.seq)),
         keep: (body.keep > 0).then_some(body.keep),
+        ..Purge::default()
     })
 }
 

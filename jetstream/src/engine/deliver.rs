@@ -23,8 +23,8 @@ pub(super) const STREAM_TIMER: u32 = 0;
 const CONGESTION_WAIT: Duration = Duration::from_millis(5);
 /// How long a consumer that cannot read its stream waits before it tries again.
 const READ_RETRY: Duration = Duration::from_secs(1);
-/// Messages that expire before others get their turn, about: some milliseconds.
-pub(super) const MAX_EXPIRED: u32 = 2048;
+/// Messages that expire or are purged before others get their turn, about: some milliseconds.
+pub(super) const MAX_REMOVED: u32 = 2048;
 /// Messages handed out before the bytes they took are looked at.
 const MAX_STEP: u64 = 64;
 
@@ -265,6 +265,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         let deadline = if target.advancing {
             None
+        } else if !target.shrinking.is_empty() {
+            // Who waits for that is answered then, whatever it was that made it shrink.
+            Some(Timestamp::ZERO)
         } else {
             target.stream.next_expiry()
         };
@@ -329,7 +332,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return;
         }
         target.advancing = true;
-        let most = Some(MAX_EXPIRED);
+        let most = Some(MAX_REMOVED);
         let command = StreamCommand::Advance { now, most };
         self.propose_stream(group, command, Origin::None);
     }

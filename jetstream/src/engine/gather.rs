@@ -645,6 +645,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.accounts.release(publishers.claim);
                 self.complete(&publishers, |_| Err(error.clone()));
                 self.additions_refused(entry, now);
+                self.restored_refused(entry.group, error);
                 self.copies_refused(entry, error, now, out);
                 let refused = |_| PublishOutcome::Refused(error.clone());
                 self.fast_applied(entry, publishers.replies.iter(), refused, out);

@@ -3,6 +3,7 @@
 //! Calls take the same way as requests of the JetStream API and obey the same rules; their outcome
 //! comes back as a [`Completion`](super::Completion) with the token of the call.
 
+use super::deliver::MAX_REMOVED;
 use super::{Application, Engine, Origin};
 use crate::api::consumer_config::Endpoint;
 use crate::api::{ApiError, request};
@@ -241,7 +242,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 };
                 self.propose_update_stream(account, &name, request, origin.clone(), now)
             }
-            InternalCall::Purge { stream, purge } => {
+            InternalCall::Purge { stream, mut purge } => {
+                purge.most = Some(MAX_REMOVED);
                 let command = StreamCommand::Purge(purge);
                 self.propose_for(account, &stream, command, origin.clone())
             }

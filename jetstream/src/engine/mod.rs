@@ -305,6 +305,8 @@ pub(crate) struct StreamGroup {
     producing: bool,
     /// Messages of the server did not get into the log and have to be proposed again.
     additions_lost: bool,
+    /// Who is answered when it is within its limits again.
+    shrinking: Vec<Origin>,
     /// The ways to its origins.
     links: Vec<Link>,
     /// It is filled from a backup.
@@ -352,6 +354,7 @@ impl StreamGroup {
             advancing: false,
             producing: false,
             additions_lost: false,
+            shrinking: Vec::new(),
             links: Vec::new(),
             restoring: false,
             gaps: 0,
@@ -454,7 +457,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             self.refuse_everything(now, out);
         }
         self.answer_forgotten_reads(now, out);
-        let waits = !self.counting.is_empty() || !self.fast.is_empty();
+        let restores = self.poisoned.is_none() && self.restores_go_on();
+        let waits = !self.counting.is_empty() || !self.fast.is_empty() || restores;
         let may_go_on = waits && self.pending.is_empty();
         !self.ready.is_empty() || !self.gathering.is_empty() || may_go_on
     }

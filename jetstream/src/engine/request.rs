@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use menes_protocol::headers::HeaderBlock;
 
+use super::deliver::MAX_REMOVED;
 use super::{Application, Asker, Audit, Completion, Engine, Origin, StreamGroup};
 use crate::api::consumer_config::{self, Consumers, Decision, Endpoint};
 use crate::api::request::{self, MessageSelector, REQUIRED_LEVEL_HEADER, Start};
@@ -274,7 +275,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 self.propose_delete_stream(account, stream, false, origin)?;
             }
             Call::StreamPurge { stream } => {
-                let purge = request::parse_purge(body)?;
+                let mut purge = request::parse_purge(body)?;
+                purge.most = Some(MAX_REMOVED);
                 let (group, config) = self.stream_config(account, stream)?;
                 stream_config::check_purge(config)?;
                 self.propose_stream(group, StreamCommand::Purge(purge), origin);

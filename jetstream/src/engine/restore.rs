@@ -51,6 +51,8 @@ pub(super) struct Restore {
     /// Who waits for the end.
     finish: Option<Vec<u8>>,
     is_finishing: bool,
+    /// Everything was proposed, and some of it is still on its way.
+    is_held: bool,
     error: Option<ApiError>,
     is_done: bool,
     /// Nothing came any more.
@@ -130,6 +132,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             waiting: VecDeque::new(),
             finish: None,
             is_finishing: false,
+            is_held: false,
             error: None,
             is_done: false,
             is_stalled: false,
@@ -232,6 +235,20 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         debug_assert!(record::is_tagged(&entry.payload));
     }
 
+    /// Messages of a stream did not get into the log.
+    pub(super) fn restored_refused(&mut self, group: GroupId, error: &ApiError) {
+        let mut restores = self.restores.values_mut();
+        if let Some(restore) = restores.find(|restore| restore.group == Some(group)) {
+            restore.error.get_or_insert_with(|| error.clone());
+        }
+    }
+
+    /// Whether a restore gets further with the next turn, whatever comes in.
+    pub(super) fn restores_go_on(&self) -> bool {
+        let mut restores = self.restores.values();
+        restores.any(|restore| restore.is_held || restore.error.is_some() && restore.can_be_told())
+    }
+
     fn restore_goes_on(&mut self, listener: u64, now: Timestamp, out: &mut dyn Outbox) {
         let Some(mut restore) = self.restores.remove(&listener) else {
             return;
@@ -242,8 +259,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             restore.error = Some(error);
         }
         // Whoever sends it hears of it with the next piece.
-        let is_heard =
-            restore.is_stalled || restore.finish.is_some() || !restore.waiting.is_empty();
+        let is_heard = restore.is_stalled || restore.can_be_told();
         if restore.error.is_some() && !is_heard {
             self.restores.insert(listener, restore);
             return;
@@ -315,6 +331,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         listener: u64,
         now: Timestamp,
     ) -> Result<(), ApiError> {
+        let mut was_proposed = false;
         loop {
             if restore.group.is_none() && restore.has_begun() {
                 return Ok(());
@@ -323,12 +340,20 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 break;
             };
             self.propose_part(restore, part, listener, now)?;
+            was_proposed = true;
         }
         if restore.finish.is_none() || restore.is_finishing {
             return Ok(());
         }
         if !restore.has_ended {
             return Err(ApiError::restore(archive::ArchiveError::Truncated));
+        }
+        // Of what is on its way some may be refused yet, as on a full disk: it would be missing.
+        let target = restore.group.and_then(|group| self.groups.get(&group));
+        let is_quiet = |target: &super::StreamGroup| target.waiting == 0;
+        restore.is_held = was_proposed || !target.is_some_and(is_quiet);
+        if restore.is_held {
+            return Ok(());
         }
         restore.is_finishing = true;
         let command = MetaCommand::FinishRestore {
@@ -451,6 +476,11 @@ enum Part {
 impl Restore {
     fn fail(&mut self, why: impl std::fmt::Display) {
         self.error.get_or_insert_with(|| ApiError::restore(why));
+    }
+
+    /// Whether somebody waits for an answer.
+    fn can_be_told(&self) -> bool {
+        self.finish.is_some() || !self.waiting.is_empty()
     }
 
     /// Whether the stream was asked for.

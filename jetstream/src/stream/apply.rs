@@ -18,6 +18,7 @@ use super::dedup::Dedup;
 use super::directives::{Directives, Rollup, Ttl, number};
 use super::edit::{Edit, Open, room_for};
 use super::filters::Filters;
+use super::remove::Room;
 use super::rows::Rows;
 use super::subject::each_subject;
 use super::{Context, PublishOutcome, Removed, Stream, few_in_tests, ttl};
@@ -650,12 +651,13 @@ impl Edit<'_, '_, '_> {
         Ok(())
     }
 
-    /// Removes the oldest messages until the stream is within its limits.
+    /// Removes the oldest messages until the stream is within its limits, or there is no more room.
     pub(super) fn evict_to_limits(&mut self) -> Result<(), StoreError> {
         let (max_messages, max_bytes) = (self.stream.limits.messages, self.stream.limits.bytes);
         loop {
             let (messages, bytes) = (self.stream.counters.messages, self.stream.counters.bytes);
-            if messages == 0 || (messages <= max_messages && bytes <= max_bytes) {
+            let is_within = messages <= max_messages && bytes <= max_bytes;
+            if messages == 0 || is_within || self.room.is_used_up() {
                 return Ok(());
             }
             let slot = self.slot_at(self.stream.counters.first)?;
@@ -664,9 +666,11 @@ impl Edit<'_, '_, '_> {
                 || bytes.saturating_sub(block.live_bytes) >= max_bytes;
             let end = block.end();
             if whole && block.live > 1 && self.open.is_none_or(|open| open.slot != slot) {
+                self.room.take(u64::from(block.live));
                 self.take_block(slot)?;
                 self.removed.push(Removed::Below(StreamSeq(end)));
             } else {
+                self.room.take(1);
                 self.evict_first()?;
             }
         }
@@ -692,7 +696,7 @@ impl Edit<'_, '_, '_> {
             }
             Rollup::Subject => {
                 let report = self.subject_count(subject) <= MAX_REPORTED;
-                let purged = self.purge_subject(subject, seq, report)?;
+                let (purged, _) = self.purge_subject(subject, seq, report, &mut Room::all())?;
                 if purged > 0 && !report {
                     let filter = self.subject_name(subject).clone();
                     self.removed.push(Removed::Matching {
@@ -702,7 +706,7 @@ impl Edit<'_, '_, '_> {
                 }
             }
             Rollup::All => {
-                self.purge_below(seq)?;
+                self.purge_below(seq, &mut Room::all())?;
             }
         }
         Ok(())

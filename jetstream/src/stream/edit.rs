@@ -19,6 +19,7 @@ use super::cache::SlotId;
 use super::codec::{corrupt, group_end, group_start, less};
 use super::counters::Counters;
 use super::hashed::HashedMap;
+use super::remove::Room;
 use super::rows::Rows;
 use super::runs::Runs;
 use super::subject::{SubjectRow, listed_subject, listed_subjects, read_seqs, seek_seqs, seq_key};
@@ -30,6 +31,8 @@ const MAX_DIRTY_BLOCKS: usize = few_in_tests(1024);
 /// Rows of one subject kept before they are written.
 const MAX_SUBJECT_ROWS: usize = few_in_tests(64);
 
+/// Messages that go with an entry of new ones while a stream shrinks to new limits, about.
+const MAX_EVICTED: u32 = few_in_tests(256) as u32;
 /// Subjects kept before they are written.
 const MAX_SUBJECTS: usize = few_in_tests(16_384);
 
@@ -43,6 +46,8 @@ pub(super) struct Edit<'e, 'a, 's> {
     dirty: Vec<SlotId>,
     /// The block being applied.
     pub(super) open: Option<Open>,
+    /// How many messages may go because there are more than the limits allow.
+    pub(super) room: Room,
 }
 
 /// The block being applied.
@@ -82,6 +87,11 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         cx: &'e mut Context<'a, 's>,
         removed: &'e mut Vec<Removed>,
     ) -> Self {
+        let room = if stream.is_beyond_limits() {
+            Room::of(MAX_EVICTED)
+        } else {
+            Room::all()
+        };
         Self {
             stream,
             cx,
@@ -90,6 +100,7 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             by_hash: HashedMap::default(),
             dirty: Vec::new(),
             open: None,
+            room,
         }
     }
 
@@ -698,17 +709,24 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         }
     }
 
-    /// Takes out every message of a subject below a sequence.
+    /// Takes out messages of a subject below a sequence, as long as there is room; returns how many,
+    /// and whether that was all of them.
     pub(super) fn purge_subject(
         &mut self,
         subject: usize,
         below: u64,
         report: bool,
-    ) -> Result<u64, StoreError> {
+        room: &mut Room,
+    ) -> Result<(u64, bool), StoreError> {
         let mut purged = 0;
+        let mut is_over = true;
         while let Some((first, block_first)) = self.subject_first(subject)?
             && first < below
         {
+            if room.is_used_up() && purged > 0 {
+                is_over = false;
+                break;
+            }
             self.bound_memory();
             let at = self.row_of(subject, block_first)?;
             let slot = self.slot_of(block_first)?;
@@ -725,6 +743,7 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
             for (at, run) in gone.into_iter().enumerate() {
                 let count = u64::from(run.len);
                 purged += count;
+                room.take(count);
                 self.count_down(subject, count, run.start + count - 1)?;
                 debug_assert!(at + 1 == left || self.cx.cache.block(slot).live > 0);
                 self.take_from_block(slot, run.start, count, run.size)?;
@@ -741,16 +760,22 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         if purged > 0 {
             self.refresh_first()?;
         }
-        Ok(purged)
+        Ok((purged, is_over))
     }
 
-    /// Takes out every message below a sequence that is not above the last one; block by block
-    /// where it can.
-    pub(super) fn purge_below(&mut self, below: u64) -> Result<u64, StoreError> {
+    /// Takes out messages below a sequence that is not above the last one, as long as there is room;
+    /// block by block where it can.
+    pub(super) fn purge_below(&mut self, below: u64, room: &mut Room) -> Result<u64, StoreError> {
         let before = self.stream.counters.messages;
+        let mut reached = below;
         while self.stream.counters.messages > 0 && self.stream.counters.first < below {
             let first = self.stream.counters.first;
+            if room.is_used_up() {
+                reached = first;
+                break;
+            }
             let slot = self.slot_at(first)?;
+            room.take(u64::from(self.cx.cache.block(slot).live));
             let is_open = self.open.is_some_and(|open| open.slot == slot);
             if self.cx.cache.block(slot).end() <= below && !is_open {
                 self.take_block(slot)?;
@@ -770,7 +795,7 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         }
         let purged = before - self.stream.counters.messages;
         if purged > 0 {
-            self.removed.push(Removed::Below(StreamSeq(below)));
+            self.removed.push(Removed::Below(StreamSeq(reached)));
         }
         Ok(purged)
     }

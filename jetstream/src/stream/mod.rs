@@ -87,6 +87,7 @@ pub(crate) use counter::{Broken, Counted, Counter, increment_refused, is_increme
 pub use filters::Filters;
 pub use incoming::Incoming;
 pub use origins::source_id;
+pub use remove::Purged;
 pub use rows::Rows;
 pub use schedules::Produced;
 pub use segments::SegmentUse;
@@ -500,10 +501,19 @@ impl Stream {
             Some(age) if self.oldest < NEVER => Some(self.oldest.plus(age)),
             _ => None,
         };
-        match (by_age, self.next_ttl) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        // What new limits leave no room for goes now.
+        let at_once = self.is_beyond_limits().then_some(Timestamp::ZERO);
+        [by_age, self.next_ttl, at_once].into_iter().flatten().min()
+    }
+
+    /// Whether it still holds more than it may, because it has been allowed less lately and what
+    /// goes does so in portions.
+    #[must_use]
+    pub fn is_beyond_limits(&self) -> bool {
+        let (limits, counters) = (&self.limits, &self.counters);
+        !limits.discard_new
+            && counters.messages > 0
+            && (counters.messages > limits.messages || counters.bytes > limits.bytes)
     }
 
     /// The slot of the block that `from` lies in, or else of the next block.

@@ -27,16 +27,47 @@ use super::{
 /// Subjects purged before their rows are written.
 const SUBJECTS_PER_ROUND: usize = few_in_tests(1024);
 
-/// How many messages may still expire.
-struct Room(u32);
+/// What a purge came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many messages went, by this purge and those it went on with.
+    pub purged: u64,
+    /// What goes on with it, if it was not all.
+    pub rest: Option<Purge>,
+}
+
+impl Purged {
+    /// The same, with what the purges before it removed.
+    fn behind(mut self, purge: &Purge) -> Self {
+        self.purged += purge.purged;
+        if let Some(rest) = &mut self.rest {
+            rest.purged = self.purged;
+            rest.most = purge.most;
+        }
+        self
+    }
+}
+
+/// How many messages may still go.
+pub(super) struct Room(u32);
 
 impl Room {
-    fn take(&mut self, messages: u64) {
+    /// Room for everything.
+    pub(super) const fn all() -> Self {
+        Self(u32::MAX)
+    }
+
+    /// Room for about this many.
+    pub(super) const fn of(messages: u32) -> Self {
+        Self(messages)
+    }
+
+    pub(super) fn take(&mut self, messages: u64) {
         let messages = u32::try_from(messages).unwrap_or(u32::MAX);
         self.0 = self.0.saturating_sub(messages);
     }
 
-    fn is_used_up(&self) -> bool {
+    pub(super) fn is_used_up(&self) -> bool {
         self.0 == 0
     }
 }
@@ -75,8 +106,8 @@ impl Stream {
         Ok(count)
     }
 
-    /// Removes messages as a request asks, and returns how many. A purge below a sequence not yet
-    /// given moves the sequence on to it.
+    /// Removes messages as a request asks, about as many as it allows at once. A purge below a
+    /// sequence not yet given moves the sequence on to it.
     ///
     /// # Errors
     /// As [`Stream::apply_publish`].
@@ -85,31 +116,51 @@ impl Stream {
         purge: &Purge,
         cx: &mut Context<'_, '_>,
         removed: &mut Vec<Removed>,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Purged, StoreError> {
         let filters = Filters::new(purge.filter.as_deref());
         let below = purge.below.map_or(0, |below| below.0);
         let keep = purge.keep.unwrap_or(0);
+        let mut room = Room(purge.most.unwrap_or(u32::MAX));
         if filters.is_all() {
-            let purged = self.purge_to(below, keep, cx, removed)?;
+            let purged = self.purge_to(below, keep, &mut room, cx, removed)?;
             // Consumers move on to the first message even where nothing was purged.
             let first = Removed::Below(StreamSeq(self.counters.first));
             if removed.last() != Some(&first) {
                 removed.push(first);
             }
-            return Ok(purged);
+            return Ok(purged.behind(purge));
         }
-        let mut boundary = if below == 0 { u64::MAX } else { below };
+        // What comes in before the last portion of it is not meant.
+        let mut boundary = match below {
+            0 if purge.most.is_some() => self.counters.last + 1,
+            0 => u64::MAX,
+            below => below,
+        };
         if keep > 0 {
             boundary = boundary.min(self.boundary_to_keep(&filters, keep, cx)?);
         }
+        if boundary == 0 {
+            return Ok(Purged::default().behind(purge));
+        }
         let mut edit = Edit::new(self, cx, removed);
-        let purged = edit.purge_matching(&filters, boundary)?;
+        let after = purge.after.as_deref().map(str::as_bytes);
+        let (purged, stopped) = edit.purge_matching(&filters, boundary, after, &mut room)?;
         if let (true, Some(filter)) = (purged > 0, &purge.filter) {
             let below = StreamSeq(boundary.min(edit.stream.counters.last + 1));
             let filter = Bytes::copy_from_slice(filter.as_bytes());
             edit.removed.push(Removed::Matching { filter, below });
         }
         edit.finish()?;
+        if let Some(after) = stopped {
+            let rest = Purge {
+                below: Some(StreamSeq(boundary)),
+                keep: None,
+                after,
+                ..purge.clone()
+            };
+            let rest = Some(rest);
+            return Ok(Purged { purged, rest }.behind(purge));
+        }
         if let Some(filter) = &purge.filter {
             let first = StreamSeq(self.counters.first);
             let next = self.next_sequence(first, &filters, &mut cx.view())?;
@@ -119,7 +170,7 @@ impl Stream {
                 first,
             });
         }
-        Ok(purged)
+        Ok(Purged { purged, rest: None }.behind(purge))
     }
 
     /// Purges all subjects: everything, or what lies below a sequence, or all but the last messages.
@@ -127,11 +178,13 @@ impl Stream {
         &mut self,
         below: u64,
         keep: u64,
+        room: &mut Room,
         cx: &mut Context<'_, '_>,
         removed: &mut Vec<Removed>,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Purged, StoreError> {
         if below == 0 && keep == 0 {
-            return self.purge_all(cx, removed);
+            let purged = self.purge_all(cx, removed)?;
+            return Ok(Purged { purged, rest: None });
         }
         let mut boundary = if below == 0 { u64::MAX } else { below };
         if keep > 0 {
@@ -140,12 +193,18 @@ impl Stream {
         if boundary > self.counters.last {
             let purged = self.purge_all(cx, removed)?;
             self.move_on_to(boundary, cx);
-            return Ok(purged);
+            return Ok(Purged { purged, rest: None });
         }
         let mut edit = Edit::new(self, cx, removed);
-        let purged = edit.purge_below(boundary)?;
+        let purged = edit.purge_below(boundary, room)?;
         edit.finish()?;
-        Ok(purged)
+        let counters = &self.counters;
+        let is_over = counters.messages == 0 || counters.first >= boundary;
+        let rest = (!is_over).then(|| Purge {
+            below: Some(StreamSeq(boundary)),
+            ..Purge::default()
+        });
+        Ok(Purged { purged, rest })
     }
 
     /// The sequence from which on exactly `keep` matching messages lie; 0 to keep all.
@@ -273,8 +332,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Moves log time on: messages that are too old or whose own time has come go, about `most` of
-    /// them, and message ids leave the duplicate window. While more are due,
+    /// Moves log time on: messages that are too old, whose own time has come, or that new limits leave
+    /// no room for go, about `most` of them, and message ids leave the duplicate window. While more are due,
     /// [`Stream::next_expiry`] is not later than `now`.
     ///
     /// # Errors
@@ -295,6 +354,10 @@ impl Stream {
         let mut room = Room(most);
         edit.expire_by_age(now, &mut room)?;
         edit.expire_by_ttl(now, &mut room)?;
+        if edit.stream.is_beyond_limits() {
+            edit.room = room;
+            edit.evict_to_limits()?;
+        }
         edit.drop_stale_schedules(now)?;
         edit.finish()?;
         self.next_ttl = match self.next_ttl {
@@ -304,8 +367,8 @@ impl Stream {
         Ok(())
     }
 
-    /// Replaces the configuration; what exceeds its limits goes at once, but of what is too old
-    /// only about `most` messages, as in [`Stream::advance`].
+    /// Replaces the configuration; of what exceeds its limits or is too old about `most` messages go
+    /// at once, as in [`Stream::advance`], but of what a subject has too much all.
     ///
     /// # Errors
     /// As [`Stream::apply_publish`].
@@ -331,7 +394,8 @@ impl Stream {
         self.limits = limits;
         self.ageless_below = 0;
         let mut edit = Edit::new(self, cx, removed);
-        if !edit.stream.limits.discard_new {
+        if edit.stream.is_beyond_limits() {
+            edit.room = Room(most);
             edit.evict_to_limits()?;
         }
         if per_subject_lowered {
@@ -430,10 +494,21 @@ impl Edit<'_, '_, '_> {
         Ok(true)
     }
 
-    /// Purges every subject that matches, in rounds.
-    fn purge_matching(&mut self, filters: &Filters, below: u64) -> Result<u64, StoreError> {
+    /// Purges every subject that matches and lies behind `after`, in rounds. Stops when there is no
+    /// more room, and then says behind which subject to go on.
+    #[expect(
+        clippy::type_complexity,
+        reason = "there may be no subject to go on behind"
+    )]
+    fn purge_matching(
+        &mut self,
+        filters: &Filters,
+        below: u64,
+        after: Option<&[u8]>,
+        room: &mut Room,
+    ) -> Result<(u64, Option<Option<String>>), StoreError> {
         let mut purged = 0;
-        let mut after: Option<Bytes> = None;
+        let mut after: Option<Bytes> = after.map(Bytes::copy_from_slice);
         loop {
             let mut names = Vec::new();
             each_subject_after(
@@ -450,13 +525,22 @@ impl Edit<'_, '_, '_> {
                     }
                 },
             )?;
-            let Some(last) = names.last() else {
-                return Ok(purged);
-            };
-            after = Some(last.clone());
-            for name in &names {
-                let subject = self.subject(name, name)?;
-                purged += self.purge_subject(subject, below, false)?;
+            if names.is_empty() {
+                return Ok((purged, None));
+            }
+            for name in names {
+                if room.is_used_up() {
+                    let after = after.map(|name| String::from_utf8_lossy(&name).into_owned());
+                    return Ok((purged, Some(after)));
+                }
+                // One that is looked at and keeps all it has is not for nothing either.
+                room.take(1);
+                let subject = self.subject(&name, &name)?;
+                let (count, is_over) = self.purge_subject(subject, below, false, room)?;
+                purged += count;
+                if is_over {
+                    after = Some(name);
+                }
             }
             self.let_go_of_subjects()?;
         }
@@ -485,7 +569,8 @@ impl Edit<'_, '_, '_> {
         let mut purged = 0;
         for name in &names {
             let subject = self.subject(name, name)?;
-            purged += self.purge_subject(subject, below, false)?;
+            let (count, _) = self.purge_subject(subject, below, false, &mut Room::all())?;
+            purged += count;
         }
         Ok(purged)
     }
@@ -562,7 +647,7 @@ impl Edit<'_, '_, '_> {
             break;
         }
         if below > 0 {
-            self.purge_below(below)?;
+            self.purge_below(below, &mut Room::all())?;
         }
         self.stream.oldest = if self.stream.counters.messages > 0 {
             oldest

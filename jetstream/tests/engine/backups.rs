@@ -312,3 +312,33 @@ fn a_receiver_that_does_not_answer_gets_no_more() {
     server.pass(3 * SECOND);
     assert!(server.wire.listeners.is_empty());
 }
+
+#[test]
+fn a_restore_on_a_full_disk_fails_and_leaves_nothing() {
+    for storage in ["file", "memory"] {
+        let mut server = Server::new();
+        server.stream("S", &["s.>"], &format!(r#","storage":"{storage}""#));
+        for _ in 0..20 {
+            server.store("s.a");
+        }
+        let (begun, pieces) = backup(&mut server, "S", "");
+        server.must("STREAM.DELETE.S", "");
+        // Commands still have room.
+        server.log.set_full(true);
+        let answer = restore(&mut server, "S", &begun, &pieces);
+        server.settle();
+        if storage == "file" {
+            let error = "restore failed: insufficient storage resources available";
+            assert_eq!(answer["error"]["description"], error, "{answer}");
+            assert_eq!(server.must("STREAM.NAMES", "")["total"], 0);
+            server.crash();
+            server.settle();
+            assert_eq!(server.must("STREAM.NAMES", "")["total"], 0);
+            server.log.set_full(false);
+            let answer = restore(&mut server, "S", &begun, &pieces);
+            assert_eq!(answer["state"]["messages"], 20, "{answer}");
+        } else {
+            assert_eq!(answer["state"]["messages"], 20, "{answer}");
+        }
+    }
+}

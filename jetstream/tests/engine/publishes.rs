@@ -233,6 +233,122 @@ fn other_streams_go_on_while_many_messages_expire() {
 }
 
 #[test]
+fn other_streams_go_on_while_many_messages_are_purged() {
+    let purges = [
+        (r#"{"filter":"old.*"}"#, 7000),
+        (r#"{"filter":"old.7"}"#, 70),
+        (r#"{"filter":"old.*","keep":10}"#, 6990),
+        (r#"{"filter":"old.*","seq":6000}"#, 5999),
+        (r#"{"keep":10}"#, 6990),
+        (r#"{"seq":6000}"#, 5999),
+        ("", 7000),
+    ];
+    for (body, purged) in purges {
+        let mut server = Server::new();
+        server.stream("OLD", &["old.>"], "");
+        server.stream("S", &["s.>"], "");
+        for n in 0..7000 {
+            server.publish(&format!("old.{}", n % 100));
+        }
+        server.settle();
+        let purge = server.request("$JS.API.STREAM.PURGE.OLD", body);
+        let mut rounds = 0;
+        while server.engine().in_flight() > 0 || rounds == 0 {
+            rounds += 1;
+            let inbox = server.publish("s.a");
+            // What comes in meanwhile is not meant.
+            server.publish("old.7");
+            server.sync();
+            let ack = format!(r#""seq":{rounds}"#);
+            assert!(server.answer(&inbox).contains(&ack), "{body}");
+        }
+        let is_much = !body.is_empty() && purged > 4096;
+        assert!(rounds > u64::from(is_much), "{body} in {rounds}");
+        let told = server.answer(&purge);
+        assert!(
+            told.contains(&format!(r#""purged":{purged}"#)),
+            "{body}: {told}"
+        );
+        server.settle();
+        assert_eq!(
+            server.state("OLD")["messages"],
+            7000 - purged + rounds,
+            "{body}"
+        );
+        assert_eq!(server.state("OLD")["last_seq"], 7000 + rounds);
+    }
+}
+
+#[test]
+fn other_streams_go_on_while_a_stream_shrinks_to_new_limits() {
+    for limit in [r#""max_msgs":10"#, r#""max_bytes":400"#] {
+        let mut server = Server::new();
+        server.stream("OLD", &["old.>"], "");
+        server.stream("S", &["s.>"], "");
+        // Small entries, as many publishers make them.
+        for n in 0..7000 {
+            server.publish(&format!("old.{}", n % 100));
+            if n % 100 == 0 {
+                server.sync();
+            }
+        }
+        server.settle();
+        let body = format!(r#"{{"name":"OLD","subjects":["old.>"],{limit}}}"#);
+        let mut update = server.request("$JS.API.STREAM.UPDATE.OLD", &body);
+        let mut rounds = 0;
+        while server.engine().in_flight() > 0 || rounds == 0 {
+            rounds += 1;
+            let inbox = server.publish("s.a");
+            server.publish("old.7");
+            server.sync();
+            let ack = format!(r#""seq":{rounds}"#);
+            assert!(server.answer(&inbox).contains(&ack), "{limit}");
+            if rounds == 2 {
+                // A crash in between changes nothing, but nobody waits for the answer any more.
+                server.crash();
+                update = server.request("$JS.API.STREAM.UPDATE.OLD", &body);
+            }
+        }
+        assert!(rounds >= 3, "{limit} in {rounds}");
+        server.pass(1);
+        let told: serde_json::Value = serde_json::from_str(&server.answer(&update)).expect("JSON");
+        let state = server.state("OLD");
+        // Who asked is answered when it is done.
+        for state in [&told["state"], &state] {
+            let left = state["messages"].as_u64().expect("a count");
+            assert!((1..=10).contains(&left), "{limit}: {state}");
+        }
+        assert_eq!(state["last_seq"], 7000 + rounds);
+    }
+}
+
+#[test]
+fn a_purge_that_a_crash_cut_short_can_be_asked_for_again() {
+    let mut server = Server::new();
+    server.stream("OLD", &["old.>"], "");
+    for n in 0..7000 {
+        server.publish(&format!("old.{}", n % 100));
+    }
+    server.settle();
+    let body = r#"{"filter":"old.*","keep":10}"#;
+    server.request("$JS.API.STREAM.PURGE.OLD", body);
+    server.sync();
+    server.crash();
+    server.settle();
+    let left = server.state("OLD")["messages"].as_u64().expect("a count");
+    assert!(left > 10 && left < 7000, "{left}");
+    let purge = server.request("$JS.API.STREAM.PURGE.OLD", body);
+    server.settle();
+    let told = server.answer(&purge);
+    assert!(
+        told.contains(&format!(r#""purged":{}"#, left - 10)),
+        "{told}"
+    );
+    assert_eq!(server.state("OLD")["messages"], 10);
+    assert_eq!(server.state("OLD")["first_seq"], 6991);
+}
+
+#[test]
 fn names_of_header_fields_are_the_clients_own() {
     let mut server = Server::new();
     server.stream("S", &["s.>"], "");

@@ -12,6 +12,7 @@ pub(super) use self::consumers::is_logged;
 use menes_protocol::headers::HeaderBlock;
 
 use super::fast::is_fast;
+use super::request::Applied;
 use super::{Application, Completion, Context, Engine, StreamGroup, ended, meta};
 use crate::api::{self, ApiError};
 use crate::command::StreamCommand;
@@ -23,7 +24,7 @@ use crate::ports::{
 };
 use crate::record;
 use crate::stream::config::Retention;
-use crate::stream::{self, PublishOutcome, Removed};
+use crate::stream::{self, PublishOutcome, Purged, Removed};
 use crate::time::Timestamp;
 use crate::txn::Txn;
 
@@ -423,12 +424,27 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         let result = if self.groups.contains_key(&entry.group) {
             match command {
-                StreamCommand::Purge(purge) => self.purge(entry, location, &purge)?,
+                StreamCommand::Purge(purge) => match self.purge(entry, location, &purge)? {
+                    Ok(Purged { purged, rest: None }) => Ok(Applied::Purged(purged)),
+                    Ok(Purged {
+                        rest: Some(rest), ..
+                    }) => {
+                        // Who asked is answered when all of it is done, and others have their turn
+                        // in between.
+                        if let Some(Context::Stream(_, origin)) = context.take() {
+                            self.propose_markers(entry.group, now);
+                            let rest = StreamCommand::Purge(rest);
+                            self.propose_stream(entry.group, rest, origin);
+                        }
+                        return Ok(());
+                    }
+                    Err(refusal) => Err(refusal),
+                },
                 StreamCommand::DeleteMessage { seq } => {
                     self.delete_message(entry, location, seq)?
                 }
                 StreamCommand::Advance { now, most } => {
-                    self.advance(entry, location, now, most.unwrap_or(u32::MAX))?
+                    self.advance(entry, location, now, most.unwrap_or(u32::MAX), out)?
                 }
                 StreamCommand::CreateConsumer {
                     name,

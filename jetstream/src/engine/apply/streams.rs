@@ -5,13 +5,13 @@ use crate::api::{ApiError, stream_config};
 use crate::command::{MetaCommand, Purge};
 use crate::consumer::StopReason;
 use crate::engine::advisory::{Action, Event};
-use crate::engine::deliver::MAX_EXPIRED;
+use crate::engine::deliver::MAX_REMOVED;
 use crate::engine::request::Applied;
 use crate::engine::{Application, Change, Context, Engine, Figures, StreamGroup, ended, meta};
 use crate::ids::{AccountName, StreamSeq};
 use crate::ports::{Entry, EntryLocation, LogStore, Outbox, StateStore, StoreError, WriteSet};
 use crate::stream::config::{Retention, Storage};
-use crate::stream::{self, Filters, Removed, Stream};
+use crate::stream::{self, Filters, Purged, Removed, Stream};
 use crate::time::Timestamp;
 use crate::txn::Txn;
 
@@ -89,7 +89,15 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         if let Some(Context::Meta(_, origin, claim)) = context.take() {
             self.accounts.release(claim);
-            self.answer(origin, result, now, out);
+            match result {
+                Ok(Applied::Stream(group))
+                    if let Some(target) = self.groups.get_mut(&group)
+                        && target.stream.is_beyond_limits() =>
+                {
+                    target.shrinking.push(origin);
+                }
+                result => self.answer(origin, result, now, out),
+            }
         }
         Ok(())
     }
@@ -322,7 +330,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         target
             .stream
-            .update_config(config, now, MAX_EXPIRED, &mut cx, &mut removed)?;
+            .update_config(config, now, MAX_REMOVED, &mut cx, &mut removed)?;
         if retention.0 != retention.1 {
             target.follow_retention(group, &mut cx);
         }
@@ -410,6 +418,9 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         }
         let writes = txn.into_writes();
         self.commit(entry, location, writes)?;
+        for origin in std::mem::take(&mut target.shrinking) {
+            self.answer(origin, Err(ApiError::stream_not_found()), now, out);
+        }
         let was_seen = !target.restoring;
         for consumer in target.consumers.values_mut() {
             consumer.stop(StopReason::Deleted, account, name, out);
@@ -438,7 +449,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         entry: &Entry,
         location: Option<EntryLocation>,
         purge: &Purge,
-    ) -> Outcome {
+    ) -> Result<Result<Purged, ApiError>, StoreError> {
         let config = self.groups.get(&entry.group).map(|t| t.stream.config());
         if let Some(refusal) = config.and_then(|config| stream_config::check_purge(config).err()) {
             self.skip(entry, location)?;
@@ -447,7 +458,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         let purged = self.change_stream(entry, location, |stream, cx, removed| {
             stream.purge(purge, cx, removed)
         })?;
-        Ok(Ok(Applied::Purged(purged)))
+        Ok(Ok(purged))
     }
 
     pub(super) fn delete_message(
@@ -481,6 +492,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         location: Option<EntryLocation>,
         now: Timestamp,
         most: u32,
+        out: &mut dyn Outbox,
     ) -> Outcome {
         self.change_stream(entry, location, |stream, cx, removed| {
             stream.advance(now, most, cx, removed)
@@ -489,6 +501,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             target.advancing = false;
         }
         self.schedule_expiry(entry.group);
+        if let Some(target) = self.groups.get_mut(&entry.group)
+            && !target.stream.is_beyond_limits()
+        {
+            for origin in std::mem::take(&mut target.shrinking) {
+                self.answer(origin, Ok(Applied::Stream(entry.group)), now, out);
+            }
+        }
         Ok(Ok(Applied::Done))
     }
 

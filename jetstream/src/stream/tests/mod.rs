@@ -13,6 +13,7 @@ use crate::record::{BlockBuilder, StoredMessage};
 use crate::time::Timestamp;
 use crate::txn::Txn;
 
+use super::Purged;
 use super::config::{Storage, StreamConfig};
 use super::{
     BlockCache, Context, Filters, PublishOutcome, Removed, SegmentUse, Stream, StreamState, View,
@@ -80,6 +81,8 @@ struct World {
     removed: Vec<Removed>,
     /// Every entry, to apply them again elsewhere.
     history: Vec<Operation>,
+    /// What came of the last purge.
+    purged: Option<Purged>,
 }
 
 /// What a stream was told.
@@ -92,7 +95,7 @@ enum Operation {
     Update(Box<StreamConfig>, Timestamp),
 }
 
-/// How many messages expire with one operation, about.
+/// How many messages expire or are purged with one operation, about.
 const MAX_EXPIRED: u32 = 3;
 
 impl World {
@@ -113,6 +116,7 @@ impl World {
             interest: |_| true,
             removed: Vec::new(),
             history: Vec::new(),
+            purged: None,
         }
     }
 
@@ -161,8 +165,23 @@ impl World {
 
     fn purge(&mut self, purge: Purge) -> u64 {
         let before = self.stream.messages();
-        self.apply(&Operation::Purge(purge));
-        before - self.stream.messages()
+        let mut rest = Some(Purge {
+            most: Some(MAX_EXPIRED),
+            ..purge
+        });
+        let mut told = 0;
+        while let Some(purge) = rest {
+            self.apply(&Operation::Purge(purge));
+            let purged = self.purged.take().expect("it was applied");
+            assert!(
+                purged.rest.is_none() || purged.purged <= before,
+                "each gets further"
+            );
+            (told, rest) = (purged.purged, purged.rest);
+        }
+        let went = before - self.stream.messages();
+        assert_eq!(told, went);
+        went
     }
 
     fn remove(&mut self, seq: u64) -> bool {
@@ -220,7 +239,8 @@ impl World {
                     .expect("applies");
             }
             Operation::Purge(purge) => {
-                self.stream.purge(&purge, &mut cx, removed).expect("purges");
+                let purged = self.stream.purge(&purge, &mut cx, removed);
+                self.purged = Some(purged.expect("purges"));
             }
             Operation::Remove(seqs) => {
                 self.stream

@@ -512,6 +512,7 @@ impl Pair {
                     filter: filter.map(str::to_owned),
                     below: below.map(|b| StreamSeq(self.model.first() + span * b / 100)),
                     keep: *keep,
+                    ..Purge::default()
                 };
                 let before = self.model.messages.len();
                 let purged = self.world.purge(purge.clone());
