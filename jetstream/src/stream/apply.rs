@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use menes_protocol::headers::HeaderBlock;
 use menes_protocol::subject::has_wildcard;
 
 use crate::api::ApiError;
@@ -21,7 +22,7 @@ use super::filters::Filters;
 use super::remove::Room;
 use super::rows::Rows;
 use super::subject::each_subject;
-use super::{Context, PublishOutcome, Removed, Stream, few_in_tests, ttl};
+use super::{Context, PublishOutcome, Removed, Stream, few_in_tests, origins, ttl};
 
 /// Longest header block that is stored, bytes.
 pub(super) const MAX_HEADER_BYTES: usize = 65_535;
@@ -193,6 +194,19 @@ impl Edit<'_, '_, '_> {
         };
         if let Tag::Source { id, seq, .. } = record.tag
             && !outcome.is_refusal()
+        {
+            self.stream
+                .origins
+                .set(self.cx.txn, self.stream.group, id, seq);
+        }
+        // What comes back out of a backup was taken from a source before.
+        if let Tag::Mirror { .. } = record.tag
+            && !outcome.is_refusal()
+            && !self.stream.config.sources.is_empty()
+            && let Ok(header) = HeaderBlock::parse(record.header())
+            && let Some(value) = header.get("Nats-Stream-Source")
+            && let Some((id, seq)) = origins::named_source(&self.stream.config.sources, value)
+            && seq > self.stream.origins.get(id)
         {
             self.stream
                 .origins

@@ -86,7 +86,7 @@ pub use config::{StreamConfig, StreamState};
 pub(crate) use counter::{Broken, Counted, Counter, increment_refused, is_increment, text_of};
 pub use filters::Filters;
 pub use incoming::Incoming;
-pub use origins::source_id;
+pub use origins::{source_id, source_identity};
 pub use remove::Purged;
 pub use rows::Rows;
 pub use schedules::Produced;

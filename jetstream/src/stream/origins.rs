@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ids::GroupId;
@@ -39,6 +40,60 @@ pub fn source_id(source: &StreamSource) -> u64 {
         text.push_str(&consumer.name);
     }
     xxh3_64(text.as_bytes())
+}
+
+/// Origin, filters and what they become, as the reference server writes them.
+#[must_use]
+pub fn source_identity(source: &StreamSource) -> String {
+    let mut name = source.name.clone();
+    if let Some(external) = &source.external {
+        name.push(':');
+        name.push_str(&short_hash(&external.api));
+    }
+    if let Some(durable) = &source.consumer {
+        name.push_str(":C=");
+        name.push_str(&short_hash(&durable.name));
+    }
+    let or_all = |text: &str| if text.is_empty() { ">" } else { text }.to_owned();
+    if source.subject_transforms.is_empty() {
+        return format!("{name} {} >", or_all(&source.filter_subject));
+    }
+    let transforms = source.subject_transforms.iter();
+    let sources: Vec<String> = transforms.clone().map(|t| or_all(&t.src)).collect();
+    let destinations: Vec<String> = transforms.map(|t| or_all(&t.dest)).collect();
+    format!(
+        "{name} {} {}",
+        sources.join("\u{c}"),
+        destinations.join("\u{c}")
+    )
+}
+
+/// Eight letters and digits that stand for a name, as nats-server shortens names.
+fn short_hash(name: &str) -> String {
+    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    Sha256::digest(name.as_bytes())
+        .iter()
+        .take(8)
+        .map(|byte| char::from(DIGITS[usize::from(*byte) % 62]))
+        .collect()
+}
+
+/// Which of the sources a copy names in its header, and the sequence it had there.
+pub(super) fn named_source(sources: &[StreamSource], value: &[u8]) -> Option<(u64, u64)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let mut words = text.split(' ');
+    let name = words.next()?;
+    let seq = words.next()?.parse().ok()?;
+    let rest: Vec<&str> = words.take(2).collect();
+    let is_named = |source: &&StreamSource| match rest.as_slice() {
+        [filters, destinations] => {
+            source_identity(source) == format!("{name} {filters} {destinations}")
+        }
+        // As servers of long ago wrote it.
+        _ => source.name == name,
+    };
+    let source = sources.iter().find(is_named)?;
+    Some((source_id(source), seq))
 }
 
 /// Sequence of the last message taken from each source.

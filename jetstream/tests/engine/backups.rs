@@ -342,3 +342,30 @@ fn a_restore_on_a_full_disk_fails_and_leaves_nothing() {
         }
     }
 }
+
+#[test]
+fn a_stream_with_sources_goes_on_behind_what_came_back() {
+    let mut server = Server::new();
+    server.stream("A", &["a.>"], "");
+    server.stream("B", &["b.>"], "");
+    let body = r#"{"name":"S","sources":[{"name":"A"},{"name":"B","subject_transforms":[{"src":"b.*","dest":"c.{{wildcard(1)}}"}]}]}"#;
+    server.must("STREAM.CREATE.S", body);
+    for n in 0..5 {
+        server.store("a.x");
+        server.store(&format!("b.{n}"));
+    }
+    server.pass(SECOND);
+    assert_eq!(server.state("S")["messages"], 10);
+    let (begun, pieces) = backup(&mut server, "S", "");
+    server.must("STREAM.DELETE.S", "");
+    server.store("a.x");
+    server.store("b.x");
+    let answer = restore(&mut server, "S", &begun, &pieces);
+    assert_eq!(answer["state"]["messages"], 10, "{answer}");
+    server.pass(20 * SECOND);
+    assert_eq!(server.state("S")["messages"], 12);
+    server.restart();
+    server.store("a.x");
+    server.pass(20 * SECOND);
+    assert_eq!(server.state("S")["messages"], 13);
+}

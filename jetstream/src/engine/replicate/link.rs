@@ -5,14 +5,13 @@ use std::time::Duration;
 use menes_protocol::headers::{HeaderBlock, HeaderBuilder};
 use menes_protocol::transform::Transform;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::api::ApiError;
 use crate::api::response::SourceInfo;
 use crate::consumer::config::{AckPolicy, DeliverPolicy};
 use crate::ids::StreamSeq;
 use crate::stream::config::{StreamSource, SubjectTransform};
-use crate::stream::source_id;
+use crate::stream::{source_id, source_identity};
 use crate::time::Timestamp;
 
 /// How often the origin says that it is there.
@@ -323,7 +322,7 @@ impl Link {
                 && !name.starts_with(b"Nats-Expected-")
                 && !name.starts_with(b"Nats-Batch-")
         });
-        let mut value = self.identity().into_bytes();
+        let mut value = source_identity(&self.source).into_bytes();
         let place = value
             .iter()
             .position(|byte| *byte == b' ')
@@ -334,32 +333,6 @@ impl Link {
         value.extend_from_slice(subject);
         own.push("Nats-Stream-Source", &value);
         own.finish().to_vec()
-    }
-
-    /// Origin, filters and what they become, as the reference server writes them.
-    fn identity(&self) -> String {
-        let source = &self.source;
-        let mut name = source.name.clone();
-        if let Some(external) = &source.external {
-            name.push(':');
-            name.push_str(&short_hash(&external.api));
-        }
-        if let Some(durable) = &source.consumer {
-            name.push_str(":C=");
-            name.push_str(&short_hash(&durable.name));
-        }
-        let or_all = |text: &str| if text.is_empty() { ">" } else { text }.to_owned();
-        if source.subject_transforms.is_empty() {
-            return format!("{name} {} >", or_all(&source.filter_subject));
-        }
-        let transforms = source.subject_transforms.iter();
-        let sources: Vec<String> = transforms.clone().map(|t| or_all(&t.src)).collect();
-        let destinations: Vec<String> = transforms.map(|t| or_all(&t.dest)).collect();
-        format!(
-            "{name} {} {}",
-            sources.join("\u{c}"),
-            destinations.join("\u{c}")
-        )
     }
 
     pub(super) fn info(&self, position: StreamSeq, now: Timestamp) -> SourceInfo {
@@ -375,14 +348,4 @@ impl Link {
             subject_transforms: self.source.subject_transforms.clone(),
         }
     }
-}
-
-/// Eight letters and digits that stand for a name, as nats-server shortens names.
-fn short_hash(name: &str) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    Sha256::digest(name.as_bytes())
-        .iter()
-        .take(8)
-        .map(|byte| char::from(DIGITS[usize::from(*byte) % 62]))
-        .collect()
 }
