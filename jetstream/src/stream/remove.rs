@@ -355,7 +355,8 @@ impl Stream {
         edit.expire_by_age(now, &mut room)?;
         edit.expire_by_ttl(now, &mut room)?;
         if edit.stream.is_beyond_limits() {
-            edit.room = room;
+            // What was looked at and is not old has used up room, too.
+            edit.room = Room(most);
             edit.evict_to_limits()?;
         }
         edit.drop_stale_schedules(now)?;
@@ -496,10 +497,6 @@ impl Edit<'_, '_, '_> {
 
     /// Purges every subject that matches and lies behind `after`, in rounds. Stops when there is no
     /// more room, and then says behind which subject to go on.
-    #[expect(
-        clippy::type_complexity,
-        reason = "there may be no subject to go on behind"
-    )]
     fn purge_matching(
         &mut self,
         filters: &Filters,
