@@ -68,7 +68,7 @@ impl Outbox for Wire {
         let shown = format!(
             "{} {} {}{}",
             text(message.subject),
-            text(message.reply),
+            place_of(&text(message.reply)),
             text(message.header),
             text(message.payload)
         );
@@ -79,6 +79,14 @@ impl Outbox for Wire {
     fn has_interest(&mut self, _: &AccountName, subject: &[u8], _: Option<&[u8]>) -> bool {
         subject.starts_with(b"_INBOX.")
     }
+}
+
+/// Of the subject of an ack the sequence in the stream: deliveries are counted without what could
+/// not be read.
+fn place_of(reply: &str) -> String {
+    let is_ack = reply.starts_with("$JS.ACK.");
+    let place = reply.split('.').nth(5).filter(|_| is_ack);
+    place.unwrap_or(reply).to_owned()
 }
 
 /// A place in memory, if there is one: a case writes some hundred kilobytes.
