@@ -60,7 +60,7 @@ pub struct Violation {
     /// Which, and how.
     pub what: String,
     /// What the run had done by then.
-    pub report: Report,
+    pub report: Box<Report>,
 }
 
 /// An operation that was sent and is not answered.
@@ -154,7 +154,7 @@ impl World {
             Ok(()) => Ok(world.report),
             Err(what) => Err(Violation {
                 what,
-                report: world.report,
+                report: Box::new(world.report),
             }),
         }
     }

@@ -396,7 +396,12 @@ impl Stream {
         self.ageless_below = 0;
         let mut edit = Edit::new(self, cx, removed);
         if edit.stream.is_beyond_limits() {
-            edit.room = Room(most);
+            // What a subject has too much is found among what is left.
+            edit.room = if per_subject_lowered {
+                Room::all()
+            } else {
+                Room(most)
+            };
             edit.evict_to_limits()?;
         }
         if per_subject_lowered {
