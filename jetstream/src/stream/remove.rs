@@ -351,15 +351,17 @@ impl Stream {
             dedup.expire(cx.txn, self.group, window, now);
         }
         let mut edit = Edit::new(self, cx, removed);
-        let mut room = Room(most);
-        edit.expire_by_age(now, &mut room)?;
-        edit.expire_by_ttl(now, &mut room)?;
         if edit.stream.is_beyond_limits() {
-            // What was looked at and is not old has used up room, too.
             edit.room = Room(most);
             edit.evict_to_limits()?;
         }
-        edit.drop_stale_schedules(now)?;
+        // In this order, as if all of it had gone at once.
+        if !edit.stream.is_beyond_limits() {
+            let mut room = Room(most);
+            edit.expire_by_age(now, &mut room)?;
+            edit.expire_by_ttl(now, &mut room)?;
+            edit.drop_stale_schedules(now)?;
+        }
         edit.finish()?;
         self.next_ttl = match self.next_ttl {
             Some(_) => ttl::next(Rows::Txn(cx.txn), self.group)?,
