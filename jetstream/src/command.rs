@@ -47,6 +47,9 @@ pub enum MetaCommand {
         config: Box<StreamConfig>,
         /// Time of the proposal.
         now: Timestamp,
+        /// About how many of the messages that it leaves no room for go at once; without it, all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        most: Option<u32>,
     },
     /// Removes a stream, its messages and its consumers.
     DeleteStream {
@@ -154,7 +157,7 @@ pub struct Purge {
     pub most: Option<u32>,
     /// With a filter, only subjects behind this one: those up to it have been purged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
+    pub after: Option<Vec<u8>>,
     /// What purges that this one goes on with have removed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub purged: u64,

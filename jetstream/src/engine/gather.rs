@@ -607,6 +607,13 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             .collect();
         self.in_flight_bytes = 0;
         self.refuse_all(waiting, &ApiError::temporarily_unavailable(), now, out);
+        let groups = self.groups.values_mut();
+        let shrinking: Vec<_> = groups
+            .flat_map(|target| std::mem::take(&mut target.shrinking))
+            .collect();
+        for origin in shrinking {
+            self.answer(origin, Err(ApiError::temporarily_unavailable()), now, out);
+        }
         // Behind those of the same batch that were on their way.
         self.propose_fast(now, out);
         if std::mem::replace(&mut self.is_stopped, true) {

@@ -526,6 +526,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             account: account.clone(),
             config: Box::new(config),
             now,
+            most: Some(MAX_REMOVED),
         };
         self.propose_meta(command, origin, None);
         Ok(())

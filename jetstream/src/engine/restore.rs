@@ -245,8 +245,16 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
 
     /// Whether a restore gets further with the next turn, whatever comes in.
     pub(super) fn restores_go_on(&self) -> bool {
+        // While messages are on their way to the disk, the end of that is what it goes on with.
+        let is_waiting = |restore: &Restore| {
+            let target = restore.group.and_then(|group| self.groups.get(&group));
+            target.is_some_and(|target| target.waiting > 0)
+        };
         let mut restores = self.restores.values();
-        restores.any(|restore| restore.is_held || restore.error.is_some() && restore.can_be_told())
+        restores.any(|restore| {
+            restore.is_held && !is_waiting(restore)
+                || restore.error.is_some() && restore.can_be_told()
+        })
     }
 
     fn restore_goes_on(&mut self, listener: u64, now: Timestamp, out: &mut dyn Outbox) {
@@ -349,9 +357,8 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
             return Err(ApiError::restore(archive::ArchiveError::Truncated));
         }
         // Of what is on its way some may be refused yet, as on a full disk: it would be missing.
-        let target = restore.group.and_then(|group| self.groups.get(&group));
-        let is_quiet = |target: &super::StreamGroup| target.waiting == 0;
-        restore.is_held = was_proposed || !target.is_some_and(is_quiet);
+        let is_idle = restore.group.is_none_or(|group| self.is_idle(group));
+        restore.is_held = was_proposed || !is_idle;
         if restore.is_held {
             return Ok(());
         }

@@ -312,7 +312,7 @@ impl Edit<'_, '_, '_> {
         if let Some(Ttl::Seconds(seconds)) = expires {
             self.note_ttl(seconds, seq, span.time);
         }
-        self.make_room(number)?;
+        self.make_room(number, size)?;
         if let Some(rollup) = rollup {
             self.roll_up(rollup, number, seq)?;
         }
@@ -648,8 +648,8 @@ impl Edit<'_, '_, '_> {
         Ok(None)
     }
 
-    /// Removes what is too much after a message of `subject` was stored.
-    fn make_room(&mut self, subject: usize) -> Result<(), StoreError> {
+    /// Removes what is too much after a message of `subject`, of so many bytes, was stored.
+    fn make_room(&mut self, subject: usize, size: u64) -> Result<(), StoreError> {
         let per_subject = self.stream.limits.per_subject;
         while self.subject_count(subject) > per_subject {
             let Some((first, block_first)) = self.subject_first(subject)? else {
@@ -660,6 +660,7 @@ impl Edit<'_, '_, '_> {
             self.take(slot, subject, first, true)?;
         }
         if !self.stream.limits.discard_new {
+            self.room.grow(size);
             self.evict_to_limits()?;
         }
         Ok(())
@@ -680,12 +681,13 @@ impl Edit<'_, '_, '_> {
                 || bytes.saturating_sub(block.live_bytes) >= max_bytes;
             let end = block.end();
             if whole && block.live > 1 && self.open.is_none_or(|open| open.slot != slot) {
-                self.room.take(u64::from(block.live));
+                self.room.take_with(u64::from(block.live), block.live_bytes);
                 self.take_block(slot)?;
                 self.removed.push(Removed::Below(StreamSeq(end)));
             } else {
-                self.room.take(1);
                 self.evict_first()?;
+                self.room
+                    .take_with(1, bytes.saturating_sub(self.stream.counters.bytes));
             }
         }
     }

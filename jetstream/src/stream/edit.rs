@@ -31,8 +31,6 @@ const MAX_DIRTY_BLOCKS: usize = few_in_tests(1024);
 /// Rows of one subject kept before they are written.
 const MAX_SUBJECT_ROWS: usize = few_in_tests(64);
 
-/// Messages that go with an entry of new ones while a stream shrinks to new limits, about.
-const MAX_EVICTED: u32 = few_in_tests(256) as u32;
 /// Subjects kept before they are written.
 const MAX_SUBJECTS: usize = few_in_tests(16_384);
 
@@ -46,7 +44,8 @@ pub(super) struct Edit<'e, 'a, 's> {
     dirty: Vec<SlotId>,
     /// The block being applied.
     pub(super) open: Option<Open>,
-    /// How many messages may go because there are more than the limits allow.
+    /// How many messages may go because there are more than the limits allow: all, unless they were
+    /// lowered.
     pub(super) room: Room,
 }
 
@@ -88,7 +87,7 @@ impl<'e, 'a, 's> Edit<'e, 'a, 's> {
         removed: &'e mut Vec<Removed>,
     ) -> Self {
         let room = if stream.is_beyond_limits() {
-            Room::of(MAX_EVICTED)
+            Room::of(0)
         } else {
             Room::all()
         };

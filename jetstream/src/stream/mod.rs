@@ -200,7 +200,8 @@ pub enum Removed {
     },
     /// Every message below a sequence.
     Below(StreamSeq),
-    /// Every message below a sequence whose subject matches a filter.
+    /// Messages below a sequence whose subject matches a filter: every one of them, or what a
+    /// portion of a purge came to.
     Matching {
         /// The filter, with or without wildcards.
         filter: Bytes,

@@ -48,29 +48,59 @@ impl Purged {
     }
 }
 
-/// How many messages may still go.
-pub(super) struct Room(u32);
+/// The subject behind which a purge goes on; none before the first.
+type Behind = Option<Vec<u8>>;
+
+/// How much may still go; what goes at once, as a block does, may be more, and is owed then.
+pub(super) struct Room {
+    messages: i64,
+    /// Counted only for what comes in meanwhile, [`Room::grow`].
+    bytes: i64,
+}
 
 impl Room {
     /// Room for everything.
     pub(super) const fn all() -> Self {
-        Self(u32::MAX)
+        Self {
+            messages: i64::MAX,
+            bytes: 0,
+        }
     }
 
-    /// Room for about this many.
-    pub(super) const fn of(messages: u32) -> Self {
-        Self(messages)
+    /// Room for about this many messages.
+    pub(super) fn of(messages: u32) -> Self {
+        Self {
+            messages: i64::from(messages),
+            bytes: 0,
+        }
+    }
+
+    /// Makes room because a message of so many bytes was stored: for more than came in, so that a
+    /// stream gets within its limits however much is published to it.
+    pub(super) fn grow(&mut self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.messages = self.messages.saturating_add(GOES_FOR_EACH);
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
     pub(super) fn take(&mut self, messages: u64) {
-        let messages = u32::try_from(messages).unwrap_or(u32::MAX);
-        self.0 = self.0.saturating_sub(messages);
+        self.take_with(messages, 0);
+    }
+
+    pub(super) fn take_with(&mut self, messages: u64, bytes: u64) {
+        let amount = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.messages = self.messages.saturating_sub(amount(messages));
+        self.bytes = self.bytes.saturating_sub(amount(bytes));
     }
 
     pub(super) fn is_used_up(&self) -> bool {
-        self.0 == 0
+        self.messages <= 0 && self.bytes <= 0
     }
 }
+
+/// How many messages go for one that is stored while a stream shrinks to new limits, about. What
+/// entries of the log come to depends on it, so it never changes.
+const GOES_FOR_EACH: i64 = 2;
 
 impl Stream {
     /// Removes one message, because somebody deleted it or everybody who wanted it settled it.
@@ -120,7 +150,7 @@ impl Stream {
         let filters = Filters::new(purge.filter.as_deref());
         let below = purge.below.map_or(0, |below| below.0);
         let keep = purge.keep.unwrap_or(0);
-        let mut room = Room(purge.most.unwrap_or(u32::MAX));
+        let mut room = purge.most.map_or_else(Room::all, Room::of);
         if filters.is_all() {
             let purged = self.purge_to(below, keep, &mut room, cx, removed)?;
             // Consumers move on to the first message even where nothing was purged.
@@ -143,7 +173,7 @@ impl Stream {
             return Ok(Purged::default().behind(purge));
         }
         let mut edit = Edit::new(self, cx, removed);
-        let after = purge.after.as_deref().map(str::as_bytes);
+        let after = purge.after.as_deref();
         let (purged, stopped) = edit.purge_matching(&filters, boundary, after, &mut room)?;
         if let (true, Some(filter)) = (purged > 0, &purge.filter) {
             let below = StreamSeq(boundary.min(edit.stream.counters.last + 1));
@@ -332,9 +362,9 @@ impl Stream {
         Ok(())
     }
 
-    /// Moves log time on: messages that are too old, whose own time has come, or that new limits leave
-    /// no room for go, about `most` of them, and message ids leave the duplicate window. While more are due,
-    /// [`Stream::next_expiry`] is not later than `now`.
+    /// Moves log time on: messages that are too old, whose own time has come, or that new limits
+    /// leave no room for go, about `most` of them, and message ids leave the duplicate window. While
+    /// more are due, [`Stream::next_expiry`] is not later than `now`.
     ///
     /// # Errors
     /// As [`Stream::apply_publish`].
@@ -352,12 +382,12 @@ impl Stream {
         }
         let mut edit = Edit::new(self, cx, removed);
         if edit.stream.is_beyond_limits() {
-            edit.room = Room(most);
+            edit.room = Room::of(most);
             edit.evict_to_limits()?;
         }
         // In this order, as if all of it had gone at once.
         if !edit.stream.is_beyond_limits() {
-            let mut room = Room(most);
+            let mut room = Room::of(most);
             edit.expire_by_age(now, &mut room)?;
             edit.expire_by_ttl(now, &mut room)?;
             edit.drop_stale_schedules(now)?;
@@ -402,7 +432,7 @@ impl Stream {
             edit.room = if per_subject_lowered {
                 Room::all()
             } else {
-                Room(most)
+                Room::of(most)
             };
             edit.evict_to_limits()?;
         }
@@ -510,7 +540,7 @@ impl Edit<'_, '_, '_> {
         below: u64,
         after: Option<&[u8]>,
         room: &mut Room,
-    ) -> Result<(u64, Option<Option<String>>), StoreError> {
+    ) -> Result<(u64, Option<Behind>), StoreError> {
         let mut purged = 0;
         let mut after: Option<Bytes> = after.map(Bytes::copy_from_slice);
         loop {
@@ -534,8 +564,7 @@ impl Edit<'_, '_, '_> {
             }
             for name in names {
                 if room.is_used_up() {
-                    let after = after.map(|name| String::from_utf8_lossy(&name).into_owned());
-                    return Ok((purged, Some(after)));
+                    return Ok((purged, Some(after.map(Vec::from))));
                 }
                 // One that is looked at and keeps all it has is not for nothing either.
                 room.take(1);

@@ -328,6 +328,15 @@ fn a_restore_on_a_full_disk_fails_and_leaves_nothing() {
         let answer = restore(&mut server, "S", &begun, &pieces);
         server.settle();
         if storage == "file" {
+            // The same where nothing waits for an answer.
+            let to = begin(&mut server, "S", &begun);
+            for piece in &pieces {
+                server.tell(&to, "_INBOX.piece", piece);
+            }
+            server.tell(&to, "_INBOX.end", b"");
+            server.settle();
+            let told = server.answer("_INBOX.end");
+            assert!(told.contains("insufficient storage resources"), "{told}");
             let error = "restore failed: insufficient storage resources available";
             assert_eq!(answer["error"]["description"], error, "{answer}");
             assert_eq!(server.must("STREAM.NAMES", "")["total"], 0);

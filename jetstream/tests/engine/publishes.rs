@@ -323,6 +323,70 @@ fn other_streams_go_on_while_a_stream_shrinks_to_new_limits() {
 }
 
 #[test]
+fn a_stream_that_shrinks_gets_there_however_much_is_published_and_after_a_crash() {
+    let payload = [b'x'; 300];
+    for (limit, has_crashed) in [
+        (r#""max_msgs":10"#, false),
+        (r#""max_bytes":4000"#, false),
+        (r#""max_msgs":10"#, true),
+        (r#""max_bytes":4000"#, true),
+    ] {
+        let mut server = Server::new();
+        server.stream("OLD", &["old.>"], "");
+        for n in 0..20_000 {
+            server.publish(&format!("old.{}", n % 100));
+        }
+        server.settle();
+        let body = format!(r#"{{"name":"OLD","subjects":["old.>"],{limit}}}"#);
+        server.request("$JS.API.STREAM.UPDATE.OLD", &body);
+        server.sync();
+        let mut before = server.state("OLD")["messages"].as_u64().expect("a count");
+        assert!(before > 10_000, "{before}");
+        if has_crashed {
+            // Nobody asks again.
+            server.crash();
+            server.settle();
+        } else {
+            // More at once than goes in a portion.
+            while before > 100 {
+                for n in 0..4000 {
+                    server.publish_with(&format!("old.{}", n % 100), "", &payload);
+                }
+                server.sync();
+                let now = server.state("OLD")["messages"].as_u64().expect("a count");
+                assert!(now < before, "{limit}: {before}, {now}");
+                before = now;
+            }
+        }
+        let left = server.state("OLD")["messages"].as_u64().expect("a count");
+        assert!((1..=110).contains(&left), "{limit}, {has_crashed}: {left}");
+    }
+}
+
+#[test]
+fn a_purge_goes_on_behind_subjects_of_any_bytes() {
+    let mut server = Server::new();
+    server.stream("OLD", &["old.>"], "");
+    let group = server.group_of("old.a").expect("captured");
+    for n in 0..6000u32 {
+        let mut subject = b"old.".to_vec();
+        // Not UTF-8, on both sides of what stands for that.
+        subject.push(if n % 2 == 0 { 0x85 } else { 0xf9 });
+        subject.extend_from_slice(format!("{n:05}").as_bytes());
+        server.publish_into(group, &subject, "", "", b"x");
+    }
+    server.settle();
+    assert_eq!(server.state("OLD")["messages"], 6000);
+    let purge = server.request(
+        "$JS.API.STREAM.PURGE.OLD",
+        r#"{"filter":"old.*","seq":6001}"#,
+    );
+    server.settle();
+    assert!(server.answer(&purge).contains(r#""purged":6000"#));
+    assert_eq!(server.state("OLD")["messages"], 0);
+}
+
+#[test]
 fn a_purge_that_a_crash_cut_short_can_be_asked_for_again() {
     let mut server = Server::new();
     server.stream("OLD", &["old.>"], "");

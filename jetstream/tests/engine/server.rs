@@ -349,9 +349,21 @@ impl<S: StateStore> Server<S> {
     /// Publishes with a reply subject of one's own.
     pub(crate) fn publish_to(&mut self, subject: &str, reply: &str, header: &str, payload: &[u8]) {
         let group = self.group_of(subject).expect("a stream captures it");
+        self.publish_into(group, subject.as_bytes(), reply, header, payload);
+    }
+
+    /// Publishes to a subject of any bytes that this stream captures.
+    pub(crate) fn publish_into(
+        &mut self,
+        group: GroupId,
+        subject: &[u8],
+        reply: &str,
+        header: &str,
+        payload: &[u8],
+    ) {
         let message = Publish {
             reply: reply.as_bytes(),
-            subject: subject.as_bytes(),
+            subject,
             header: header.as_bytes(),
             payload,
         };

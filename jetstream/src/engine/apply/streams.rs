@@ -5,7 +5,6 @@ use crate::api::{ApiError, stream_config};
 use crate::command::{MetaCommand, Purge};
 use crate::consumer::StopReason;
 use crate::engine::advisory::{Action, Event};
-use crate::engine::deliver::MAX_REMOVED;
 use crate::engine::request::Applied;
 use crate::engine::{Application, Change, Context, Engine, Figures, StreamGroup, ended, meta};
 use crate::ids::{AccountName, StreamSeq};
@@ -77,9 +76,11 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
                 account,
                 config,
                 now: at,
+                most,
             } => {
                 let is_live = context.is_some();
-                self.update_stream(entry, location, &account, *config, at, is_live, out)?
+                let config = (*config, most.unwrap_or(u32::MAX));
+                self.update_stream(entry, location, &account, config, at, is_live, out)?
             }
             MetaCommand::DeleteStream {
                 account,
@@ -277,7 +278,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         entry: &Entry,
         location: Option<EntryLocation>,
         account: &AccountName,
-        config: stream::StreamConfig,
+        (config, most): (stream::StreamConfig, u32),
         now: Timestamp,
         is_live: bool,
         out: &mut dyn Outbox,
@@ -330,7 +331,7 @@ impl<L: LogStore, S: StateStore, A: Application> Engine<L, S, A> {
         };
         target
             .stream
-            .update_config(config, now, MAX_REMOVED, &mut cx, &mut removed)?;
+            .update_config(config, now, most, &mut cx, &mut removed)?;
         if retention.0 != retention.1 {
             target.follow_retention(group, &mut cx);
         }
