@@ -27,7 +27,7 @@ const ROWS_SHARE: usize = 4;
 
 /// A block is read whole when this many times its bytes were read of it in pieces: what is wanted
 /// often comes back into memory, and what was read in vain is bounded.
-const PATIENCE: u32 = 2;
+const PATIENCE: u32 = 8;
 
 /// Number of a slot; good until the next insertion unless the slot is pinned.
 pub(super) type SlotId = usize;

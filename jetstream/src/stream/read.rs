@@ -169,6 +169,9 @@ impl Stream {
         while let Some((slot, seq)) = self.next_live(view.rows, view.cache, from)? {
             // A block at hand is walked; one that is not is worth a look at the index first.
             if blocks_until_jump == 0 && !(is_first && view.cache.has_data(slot)) {
+                if self.has_only(filters, view)? {
+                    return Ok(Some((slot, seq)));
+                }
                 match self.jump(seq, filters, MAX_JUMP_SUBJECTS, view)? {
                     Jump::To(slot, seq) => return Ok(Some((slot, seq))),
                     Jump::Nowhere => return Ok(None),
