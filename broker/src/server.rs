@@ -384,31 +384,41 @@ impl Shared {
         }
     }
 
-    /// Ends connections of an account that are more than it may have by now, the last ones first to
-    /// go, and those that have more subscriptions than they may.
-    pub(crate) fn hold_to_limits(&self, account: &Arc<Account>) {
-        let limits = account.limits();
-        if limits.max_connections.is_none() && limits.max_subscriptions.is_none() {
+    /// Ends connections of these accounts that are more than each may have by now, the last ones
+    /// first to go, and those that have more subscriptions than they may.
+    pub(crate) fn hold_to_limits(&self, accounts: impl IntoIterator<Item = Arc<Account>>) {
+        let limits = |account: Arc<Account>| {
+            let limits = account.limits();
+            let is_limited = limits.max_connections.is_some() || limits.max_subscriptions.is_some();
+            is_limited.then(|| (account.name().clone(), (limits, Vec::new())))
+        };
+        let mut limited: HashMap<_, (_, Vec<Arc<Client>>)> =
+            accounts.into_iter().filter_map(limits).collect();
+        if limited.is_empty() {
             return;
         }
-        let is_its = |client: &Arc<Client>| {
-            let identity = client.identity();
-            let its = identity.account.as_ref();
-            its.is_some_and(|its| Arc::ptr_eq(its, account))
-        };
-        let mut clients = self.clients();
-        clients.retain(is_its);
-        clients.sort_by_key(|client| client.id());
-        let connections = limits.max_connections.map(|max| max as usize);
-        for (count, client) in clients.into_iter().enumerate() {
-            if connections.is_some_and(|max| count >= max) {
-                client.exceed_account();
-            } else if limits
-                .max_subscriptions
-                .is_some_and(|max| client.subscription_count() > max)
-            {
-                tracing::error!("{} - maximum subscriptions exceeded", client.who());
-                client.close_with(WireError::MaxSubscriptions);
+        for table in &self.registry {
+            for client in table.lock().values().filter(|client| !client.is_closed()) {
+                let identity = client.identity();
+                let account = identity.account.as_ref();
+                if let Some((_, its)) = account.and_then(|its| limited.get_mut(its.name())) {
+                    its.push(Arc::clone(client));
+                }
+            }
+        }
+        for (limits, mut clients) in limited.into_values() {
+            clients.sort_by_key(|client| client.id());
+            let connections = limits.max_connections.map(|max| max as usize);
+            for (count, client) in clients.into_iter().enumerate() {
+                if connections.is_some_and(|max| count >= max) {
+                    client.exceed_account();
+                } else if limits
+                    .max_subscriptions
+                    .is_some_and(|max| client.subscription_count() > max)
+                {
+                    tracing::error!("{} - maximum subscriptions exceeded", client.who());
+                    client.close_with(WireError::MaxSubscriptions);
+                }
             }
         }
     }
@@ -974,9 +984,7 @@ impl ServerHandle {
         // With an operator, tokens say it.
         if self.shared.operator().is_none() {
             log_refusals(&self.shared.accounts.describe_all(descriptions));
-            for account in self.shared.accounts.all() {
-                self.shared.hold_to_limits(&account);
-            }
+            self.shared.hold_to_limits(self.shared.accounts.all());
         }
     }
 

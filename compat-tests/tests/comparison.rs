@@ -5,6 +5,7 @@
 
 use anyhow::Result;
 use menes_compat_tests::ServerOptions;
+use menes_compat_tests::certificates::Certificates;
 use menes_compat_tests::comparison::{Exclusion, compare};
 use menes_compat_tests::scenario::Scenario;
 
@@ -101,6 +102,25 @@ fn who_brings_nothing_is_the_user_of_those() -> Result<()> {
 }
 
 #[test]
+fn a_certificates_user_is_nobody_by_name_alone() -> Result<()> {
+    let certificates = Certificates::new()?;
+    let keys = certificates.server_keys();
+    for (more, nobody) in [
+        ("", ""),
+        (", allowed_connection_types: [STANDARD]", ""),
+        ("", "no_auth_user: guest"),
+    ] {
+        let users =
+            format!("users: [ {{user: root, password: menes-compat}}, {{user: guest{more}}} ]");
+        let websocket = format!("websocket {{ port: -1, tls {{ {keys}, verify_and_map: true }} }}");
+        let config = format!("authorization {{ {users} }}\n{websocket}\n{nobody}\n");
+        let options = ServerOptions::default().with_config(&config);
+        compare(&Scenario::new("nats-py/nobody.py"), &options, &[])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn traces_of_the_protocol() -> Result<()> {
     for argument in ["-V", "-VV", "-DV"] {
         let options = ServerOptions {
@@ -133,7 +153,7 @@ fn connections_that_do_wrong_end_as_in_nats_server() -> Result<()> {
         max_subscriptions: 3
         max_sub_tokens: 4
         authorization {
-          timeout: 1
+          timeout: 5
           users: [
             {user: root, password: "menes-compat"}
             {user: web, password: "menes-compat", allowed_connection_types: [WEBSOCKET]}

@@ -77,6 +77,7 @@ mod tests {
             nonce: "".into(),
             address: Ipv4Addr::LOCALHOST.into(),
             cid: 1,
+            who: String::new(),
             connection: ConnectionType::Standard,
             certificate: None,
             tls: None,

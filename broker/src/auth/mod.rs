@@ -115,6 +115,8 @@ pub(crate) struct Attempt {
     pub(crate) address: IpAddr,
     /// Number of the connection.
     pub(crate) cid: u64,
+    /// What the connection is called in the log.
+    pub(crate) who: String,
     /// How it is connected.
     pub(crate) connection: ConnectionType,
     /// What its certificate calls it, where that says who it is.
@@ -214,6 +216,8 @@ struct Rules {
     websocket: Option<Box<Self>>,
     /// Everyone has to log in, as a stored user where there is no other.
     is_closed: bool,
+    /// Kinds of connection at whose listener certificates say who clients are.
+    mapped: Vec<ConnectionType>,
 }
 
 /// Decides about logins. The rules can be replaced while the server runs.
@@ -503,6 +507,7 @@ impl Rules {
                 .collect(),
             websocket: options.for_websocket().map(|own| Box::new(Self::new(&own))),
             is_closed: options.is_closed,
+            mapped: options.mapped.clone(),
         }
     }
 
@@ -602,6 +607,7 @@ impl Rules {
         if known.is_some_and(|user| user.needs_proxy(attempt)) {
             return Verdict::NeedsProxy;
         }
+        let known = known.filter(|user| !self.needs_certificate(user));
         let known = known.and_then(|user| Some((user.secret.clone()?, user.login.clone())));
         let (secret, login) = match known {
             Some((secret, login)) => (secret, Some(login)),
@@ -611,6 +617,15 @@ impl Rules {
             },
         };
         check_password(secret, given, login)
+    }
+
+    /// Whether only a certificate can be this user: it has no password, and some listener knows it
+    /// by that. Its name alone, with a password as empty as its own, is nobody.
+    fn needs_certificate(&self, user: &User) -> bool {
+        let options = &user.options;
+        options.password.is_empty()
+            && self.no_auth_user.as_deref() != Some(options.user.as_str())
+            && self.mapped.iter().any(|kind| user.allows(*kind))
     }
 
     /// The user of this name; else, as in Memphis, the name with the default account's id behind
@@ -735,6 +750,7 @@ mod tests {
             nonce: NONCE.into(),
             address,
             cid: 1,
+            who: String::new(),
             connection: ConnectionType::Standard,
             is_proxied: false,
         }
@@ -781,6 +797,64 @@ mod tests {
             "{}",
         ] {
             assert_eq!(login(&rules, wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_user_without_a_password_needs_its_certificate_where_some_listener_maps_it() {
+        use ConnectionType::{Standard, WebSocket};
+        let of = |name: &str, types: &[ConnectionType]| UserOptions {
+            connection_types: types.to_vec(),
+            ..user(name, "")
+        };
+        let rules = |mapped: &[ConnectionType], more: Vec<UserOptions>| {
+            let users = vec![
+                of("any", &[]),
+                of("plain", &[Standard]),
+                of("both", &[Standard, WebSocket]),
+                of("guest", &[]),
+                user("ada", "p"),
+            ];
+            Authenticator::new(&AuthOptions {
+                users: users.into_iter().chain(more).collect(),
+                no_auth_user: Some("guest".to_owned()),
+                mapped: mapped.to_vec(),
+                ..Default::default()
+            })
+        };
+        let by_name = |rules: &Authenticator, name: &str| {
+            login(rules, &format!(r#"{{"user":"{name}"}}"#)).is_some()
+        };
+        let nothing_maps = rules(&[], vec![]);
+        for name in ["any", "plain", "both", "guest"] {
+            assert!(by_name(&nothing_maps, name), "{name}");
+        }
+        let websocket_maps = rules(&[WebSocket], vec![]);
+        for (name, is_in) in [
+            ("any", false),
+            ("any$1", false),
+            ("plain", true),
+            ("both", false),
+            ("guest", true),
+            ("ada", false),
+        ] {
+            assert_eq!(by_name(&websocket_maps, name), is_in, "{name}");
+        }
+        assert!(login(&websocket_maps, r#"{"user":"ada","pass":"p"}"#).is_some());
+        assert!(!by_name(&rules(&[Standard], vec![]), "plain"));
+        // As slow as one that nobody knows.
+        let hash = bcrypt::hash("p", 4).expect("a cost in range");
+        let hashed = rules(&[WebSocket], vec![user("eve", &hash)]);
+        for name in ["any", "nobody-knows"] {
+            let connect = Connect {
+                user: Some(name.to_owned()),
+                ..Connect::default()
+            };
+            let Verdict::Pending(check) = hashed.check(&attempt(connect, HOME), Instant::now())
+            else {
+                panic!("{name} is decided at once");
+            };
+            assert!(check.run().is_none(), "{name}");
         }
     }
 

@@ -367,6 +367,10 @@ pub struct AuthOptions {
     /// Everyone has to log in; where nothing else here says who may, stored users may. Default
     /// false: where nothing says who may, everyone may.
     pub is_closed: bool,
+    /// Kinds of connection at whose listener a certificate says which user a client is: there a user
+    /// without a password is known by the certificate, and can be nobody's by its name alone
+    /// elsewhere. Default none.
+    pub mapped: Vec<ConnectionType>,
 }
 
 /// Who may connect to one listener, beside those users that all listeners know.

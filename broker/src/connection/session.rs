@@ -952,6 +952,7 @@ impl Session {
             nonce: Arc::clone(&self.nonce),
             address: self.client.address().ip(),
             cid: self.client.id().0,
+            who: self.client.who().to_string(),
             connection: self.client.transport().into(),
             certificate: self.is_mapped().then(|| {
                 let secured = self.client.secured();

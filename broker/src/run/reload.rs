@@ -7,6 +7,7 @@ use std::fmt::Debug;
 
 use super::announce::friendly_bytes;
 use super::{Running, files, streams_options};
+use crate::auth::operator::check_preload;
 use crate::config::options::{HandshakeFirst, OperatorOptions, TlsOptions, WebSocketOptions};
 use crate::config::settings::{HttpSettings, JetStreamSettings, Settings};
 use crate::logging::{LogOptions, Logging};
@@ -47,6 +48,9 @@ fn try_reload(running: &Running<'_>, settings: &mut Settings) -> Result<Vec<Stri
     let fresh = again.make()?;
     if let Some(refusal) = first_refusal(settings, &fresh) {
         return Err(refusal);
+    }
+    if let Some(operator) = &fresh.server.operator {
+        check_preload(operator).map_err(|error| error.to_string())?;
     }
     let changes = changes(settings, &fresh);
     let prepared = http_tls

@@ -10,7 +10,7 @@ use menes_jetstream::ids::AccountName;
 use crate::harness::{Peer, Running, eventually};
 
 /// Options from a configuration.
-fn configured(text: &str) -> Options {
+pub(crate) fn configured(text: &str) -> Options {
     try_configured(text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
@@ -374,6 +374,31 @@ fn limits_of_an_account_hold_for_its_connections() {
     first.say("PUB a 11\r\n");
     first.expect("-ERR 'Maximum Payload Violation'\r\n");
     first.expect_closed();
+}
+
+#[test]
+fn limits_that_get_lower_end_what_is_more_than_they_allow() {
+    let accounts = |limits: [&str; 2]| {
+        let [a, b] = limits;
+        configured(&format!(
+            "accounts {{ A {{ users [{{user: a, pass: p}}], limits {{ {a} }} }}
+             B {{ users [{{user: b, pass: p}}], limits {{ {b} }} }} C {{ users [{{user: c, pass: p}}] }} }}"
+        ))
+    };
+    let server = Running::new(accounts(["", ""]));
+    let mut peers: Vec<Peer> = ["a", "b", "c", "a", "b", "c"]
+        .map(|name| login(&server, name))
+        .into();
+    peers[4].say("SUB x 1\r\nSUB y 2\r\nPING\r\n");
+    peers[4].expect("PONG\r\n");
+    let lower = accounts(["max_connections: 1", "max_subscriptions: 1"]);
+    server.handle().update_accounts(lower.accounts);
+    peers[3].expect("-ERR 'maximum account active connections exceeded'\r\n");
+    peers[4].expect("-ERR 'maximum subscriptions exceeded'\r\n");
+    for stays in [0, 1, 2, 5] {
+        peers[stays].say("PING\r\n");
+        peers[stays].expect("PONG\r\n");
+    }
 }
 
 #[test]

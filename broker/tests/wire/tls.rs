@@ -15,6 +15,7 @@ use rustls::{ClientConfig, ProtocolVersion, RootCertStore};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::accounts::configured;
 use crate::harness::{Peer, Running, eventually, options, user, with_users};
 
 /// An authority and what it signs, in files.
@@ -375,6 +376,31 @@ fn the_certificate_says_who_the_client_is() {
         .expect("TLS");
     peer.say("CONNECT {\"user\":\"ada@example.com\",\"pass\":\"\"}\r\n");
     peer.expect("-ERR 'Authorization Violation'\r\n");
+}
+
+#[test]
+fn a_certificates_user_is_nobody_by_name_alone_where_no_certificate_says_so() {
+    let authority = Authority::new();
+    let files = &authority.server().certificates[0];
+    let server = Running::new(configured(&format!(
+        "websocket {{ host: 127.0.0.1, port: -1, tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify_and_map: true }} }}
+         authorization {{ users: [
+           {{user: \"ada@example.com\"}}
+           {{user: bob, allowed_connection_types: [STANDARD]}}
+         ] }}",
+        files.cert_file,
+        files.key_file,
+        authority.folder.path().join("ca.pem"),
+    )));
+    let log_in = |user: &str| {
+        let mut peer = server.silent();
+        peer.say(&format!(
+            "CONNECT {{\"verbose\":false,\"user\":\"{user}\",\"pass\":\"\"}}\r\nPING\r\n"
+        ));
+        peer
+    };
+    log_in("ada@example.com").expect("-ERR 'Authorization Violation'\r\n");
+    log_in("bob").expect("PONG\r\n");
 }
 
 #[test]

@@ -74,6 +74,9 @@ func preloaded() {
 	defer s.stop()
 	stays, leaves := admitted("of an account that stays", s, login(changed.pub, changed, nil)), admitted("of one that goes", s, login(removed.pub, removed, nil))
 	denied("of one that comes", s, login(added.pub, added, nil))
+	s.refuses(config(map[string]string{added.pub: "broken"}))
+	check("still there", delivers(leaves, leaves, "a.1", "a.*"), true)
+	admitted("once more of one that goes", s, login(removed.pub, removed, nil)).Close()
 	s.reload(config(map[string]string{
 		changed.pub: t.account(changed, func(c *jwt.AccountClaims) { c.Limits.Conn = 1 }),
 		added.pub:   t.account(added, plain),

@@ -60,10 +60,13 @@ func (s *server) configure(config string) string {
 }
 
 // reload has the server read another configuration.
-func (s *server) reload(config string) {
-	count := func() int {
-		return strings.Count(string(must(os.ReadFile(s.log))), "Reloaded server configuration")
-	}
+func (s *server) reload(config string) { s.reread(config, "Reloaded server configuration") }
+
+// refuses has the configuration read again, which changes nothing.
+func (s *server) refuses(config string) { s.reread(config, "Failed to reload server configuration") }
+
+func (s *server) reread(config, said string) {
+	count := func() int { return strings.Count(string(must(os.ReadFile(s.log))), said) }
 	before := count()
 	s.configure(config)
 	ok(s.process.Process.Signal(syscall.SIGHUP))

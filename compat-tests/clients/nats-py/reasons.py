@@ -50,7 +50,7 @@ async def raw(connect, text):
     hello = "" if connect is None else "CONNECT " + json.dumps(connect) + "\r\n"
     writer.write((hello + text).encode())
     try:
-        heard = await asyncio.wait_for(reader.read(), 10)
+        heard = await asyncio.wait_for(reader.read(), 30)
     except ConnectionError:
         # Bytes it did not read any more reset the connection, which may lose its last words.
         heard = b""

@@ -7,7 +7,7 @@
 //! ones it is; everything else stays as it is written. What is not certainly understood has no
 //! shape, and is validated as a whole.
 
-/// Longest document that has a shape, and so longest shape, bytes.
+/// Longest document that has a shape, and longest shape, bytes.
 pub(super) const MAX_BYTES: usize = 4 * 1024;
 /// Most different values of a kind.
 const MAX_VALUES: usize = 64;
@@ -62,7 +62,8 @@ pub(super) fn of(text: &str) -> Option<Vec<u8>> {
         };
         at += length;
     }
-    Some(shape)
+    // One of nothing but short tokens is up to three times as long as they are.
+    (shape.len() <= MAX_BYTES).then_some(shape)
 }
 
 /// The values that were seen, of each kind.
@@ -213,5 +214,12 @@ mod tests {
             assert_eq!(of(text), None, "{text}");
         }
         assert_eq!(of(&format!("{{{}}}", "a ".repeat(MAX_BYTES))), None);
+        let longest = format!("{{a{}}}", "()".repeat((MAX_BYTES - 6) / 4));
+        assert_eq!(of(&longest).map(|shape| shape.len()), Some(MAX_BYTES - 2));
+        assert_eq!(
+            of(&format!("{longest}b")).map(|shape| shape.len()),
+            Some(MAX_BYTES)
+        );
+        assert_eq!(of(&format!("{longest}bb")), None);
     }
 }

@@ -293,6 +293,9 @@ fn resend(body: &Body, request: &Request<'_>) -> Result<Opened, Refused> {
     let mut reading = false;
     let lock = match &selection.station {
         Some(station) => station_lock(station, Hold::Shared),
+        // Whose they are is known only once they are read. Each turn sends what it found for
+        // stations that are there and finished in that turn; of one that goes right behind it nobody
+        // is left to hear it, and what changes of another has no part in what is sent.
         None => Vec::new(),
     };
     Ok(course(lock, move |cx, results| {

@@ -95,6 +95,27 @@ impl Resolver {
     }
 }
 
+/// Looks whether there is a place for preloaded tokens, and whether they can be read.
+///
+/// # Errors
+/// [`OperatorError::ReadOnly`] and [`OperatorError::Preload`].
+pub(crate) fn check_preload(options: &OperatorOptions) -> Result<(), OperatorError> {
+    if matches!(options.resolver, ResolverOptions::Url(_)) && !options.preload.is_empty() {
+        return Err(OperatorError::ReadOnly);
+    }
+    for (account, token) in &options.preload {
+        token::decode_account(token).map_err(|error| preload_error(account, &error))?;
+    }
+    Ok(())
+}
+
+fn preload_error(account: &str, error: &dyn std::fmt::Display) -> OperatorError {
+    OperatorError::Preload {
+        account: account.to_owned(),
+        error: error.to_string(),
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Operator {
@@ -120,11 +141,9 @@ impl Operator {
     /// # Errors
     /// See [`OperatorError`].
     pub(crate) fn open(options: &OperatorOptions) -> Result<Self, OperatorError> {
+        check_preload(options)?;
         let resolver = match &options.resolver {
             ResolverOptions::Memory => Resolver::Memory(Mutex::new(options.preload.clone())),
-            ResolverOptions::Url(_) if !options.preload.is_empty() => {
-                return Err(OperatorError::ReadOnly);
-            }
             ResolverOptions::Url(url) => {
                 let resolver = UrlResolver::new(url, options.resolver_tls.as_ref())?;
                 resolver.check().map_err(OperatorError::Unreachable)?;
@@ -139,16 +158,11 @@ impl Operator {
                 Resolver::Directory(Directory::cache(folder, *ttl, *limit)?)
             }
         };
-        for (account, token) in &options.preload {
-            let preload = |error: String| OperatorError::Preload {
-                account: account.clone(),
-                error,
-            };
-            token::decode_account(token).map_err(|error| preload(error.to_string()))?;
-            if let Resolver::Directory(directory) = &resolver {
+        if let Resolver::Directory(directory) = &resolver {
+            for (account, token) in &options.preload {
                 directory
                     .save_if_newer(account, token)
-                    .map_err(|error| preload(error.to_string()))?;
+                    .map_err(|error| preload_error(account, &error))?;
             }
         }
         let mut pinned = options.pinned_accounts.clone();
@@ -358,10 +372,12 @@ impl Operator {
         for (before, account) in &changed {
             if let Some(before) = before {
                 apply_to_connections(shared, before, account);
-                let name = AccountName::from(account.key());
-                shared.hold_to_limits(&shared.accounts().get_or_create(&name));
             }
         }
+        let replaced = changed.iter().filter(|(before, _)| before.is_some());
+        let replaced = replaced.map(|(_, account)| AccountName::from(account.key()));
+        let replaced = replaced.map(|name| shared.accounts().get_or_create(&name));
+        shared.hold_to_limits(replaced);
         self.installed.notify_one();
     }
 
@@ -425,13 +441,21 @@ impl Operator {
     fn forget(&self, shared: &Arc<Shared>, account: &str) {
         let _one_at_a_time = self.changing.lock();
         if self.accounts.write().remove(account).is_some() {
+            self.forget_activations(account);
             for client in clients_of(shared, account) {
                 client.expire_account();
             }
         }
     }
 
-    /// Notes when the imports of an account end that somebody activated for a time.
+    fn forget_activations(&self, account: &str) {
+        self.activations
+            .lock()
+            .retain(|(_, whose)| whose != account);
+    }
+
+    /// Notes when the imports of an account end that somebody activated for a time, in place of
+    /// what was noted of its token before.
     fn note_activations(&self, account: &TrustedAccount) {
         let imports = account.claims().nats.imports.iter();
         let ends = imports.filter_map(|import| {
@@ -439,6 +463,7 @@ impl Operator {
             (activation.common.expires != 0).then_some(activation.common.expires)
         });
         let ends = ends.map(|end| (end, account.key().to_owned()));
+        self.forget_activations(account.key());
         self.activations.lock().extend(ends);
     }
 
@@ -496,9 +521,9 @@ fn now() -> i64 {
 fn refuse(attempt: &Attempt, denied: &Denied) -> CloseReason {
     match denied {
         Denied::Source(_) | Denied::Times => {
-            tracing::error!("{} - cid:{} - {denied}", attempt.address, attempt.cid);
+            tracing::error!("{} - {denied}", attempt.who);
         }
-        _ => tracing::debug!("{} - cid:{} - {denied}", attempt.address, attempt.cid),
+        _ => tracing::debug!("{} - {denied}", attempt.who),
     }
     match denied {
         Denied::ProxyRequired => CloseReason::ProxyRequired,
@@ -552,5 +577,104 @@ fn apply_to_connections(shared: &Shared, before: &TrustedAccount, account: &Trus
             // What it may do is decided when it connects; it connects again at once.
             client.revoke();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use menes_auth::claims::account::{AccountClaims, AccountLimits, ExportKind, Import};
+    use menes_auth::claims::activation::ActivationClaims;
+    use menes_auth::claims::{Claims, Common};
+    use menes_auth::key::{KeyKind, Signer};
+
+    use super::*;
+
+    fn common(of: &Signer, expires: i64) -> Common {
+        Common {
+            subject: of.public_key().to_owned(),
+            expires,
+            ..Common::default()
+        }
+    }
+
+    /// The account's token, with an import that ends at each of these times.
+    fn account(operator: &Signer, account: &Signer, ends: &[i64]) -> String {
+        let exporter = Signer::generate(KeyKind::Account);
+        let imports = ends.iter().enumerate().map(|(n, end)| {
+            let subject = format!("private.{n}");
+            let activation = Claims {
+                common: common(account, *end),
+                nats: ActivationClaims {
+                    import_subject: subject.clone(),
+                    import_kind: Some(ExportKind::Stream),
+                    ..ActivationClaims::default()
+                },
+            };
+            Import {
+                account: exporter.public_key().to_owned(),
+                subject,
+                token: token::encode(activation, &exporter, now()),
+                kind: Some(ExportKind::Stream),
+                ..Import::default()
+            }
+        });
+        let claims = Claims {
+            common: common(account, 0),
+            nats: AccountClaims {
+                imports: imports.collect(),
+                limits: AccountLimits::unlimited(),
+                ..AccountClaims::default()
+            },
+        };
+        token::encode(claims, operator, now())
+    }
+
+    #[test]
+    fn preloaded_tokens_need_a_place_and_have_to_be_tokens() {
+        let one = Signer::generate(KeyKind::Account);
+        let options = |resolver: ResolverOptions, token: &str| OperatorOptions {
+            resolver,
+            preload: BTreeMap::from([(one.public_key().to_owned(), token.to_owned())]),
+            ..OperatorOptions::default()
+        };
+        let token = account(&Signer::generate(KeyKind::Operator), &one, &[]);
+        assert!(check_preload(&options(ResolverOptions::Memory, &token)).is_ok());
+        let broken = check_preload(&options(ResolverOptions::Memory, "broken"));
+        assert!(matches!(broken, Err(OperatorError::Preload { .. })));
+        let url = ResolverOptions::Url("http://127.0.0.1:1/".to_owned());
+        let nowhere = check_preload(&options(url, &token));
+        assert!(matches!(nowhere, Err(OperatorError::ReadOnly)));
+    }
+
+    #[test]
+    fn activations_are_those_of_the_token_in_force() {
+        let operator = Operator::open(&OperatorOptions::default()).expect("memory");
+        let signer = Signer::generate(KeyKind::Operator);
+        let trust = Trust::in_keys([signer.public_key()]).expect("an operator's");
+        let (one, other) = (
+            Signer::generate(KeyKind::Account),
+            Signer::generate(KeyKind::Account),
+        );
+        let later = now() + 1000;
+        let note = |of: &Signer, ends: &[i64]| {
+            let text = account(&signer, of, ends);
+            let account = TrustedAccount::open(&text, &trust, now()).expect("trusted");
+            operator.note_activations(&account);
+        };
+        let noted = |of: &Signer| -> Vec<i64> {
+            let activations = operator.activations.lock();
+            let its = activations
+                .iter()
+                .filter(|(_, whose)| whose == of.public_key());
+            its.map(|(end, _)| end - later).collect()
+        };
+        note(&one, &[later, later + 5]);
+        note(&other, &[later + 7]);
+        note(&one, &[later + 9]);
+        assert_eq!((noted(&one), noted(&other)), (vec![9], vec![7]));
+        operator.forget_activations(one.public_key());
+        assert_eq!((noted(&one), noted(&other)), (vec![], vec![7]));
+        note(&other, &[]);
+        assert!(operator.activations.lock().is_empty());
     }
 }

@@ -22,6 +22,7 @@ mod websocket;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use menes_auth::admission::ConnectionType;
 use menes_jetstream::ids::AccountName;
 
 use self::accounts::accounts;
@@ -35,7 +36,7 @@ use self::values::{
 };
 use self::websocket::websocket;
 use super::grammar::{ConfigError, Field, Map, Node, Value};
-use super::options::{Limits, WriteTimeout};
+use super::options::{Limits, Options, WriteTimeout};
 use super::settings::{Address, Settings};
 use crate::account::description::AccountDescription;
 
@@ -91,11 +92,28 @@ pub(super) fn apply(map: &Map, settings: &mut Settings) -> Result<(), Vec<Config
         }
     }
     errors.extend(operator.finish(settings).err());
+    settings.server.auth.mapped = mapped(&settings.server);
     if errors.is_empty() {
         Ok(())
     } else {
         Err(errors)
     }
+}
+
+/// Kinds of connection that certificates say the users of.
+fn mapped(server: &Options) -> Vec<ConnectionType> {
+    let websocket = server.websocket.as_ref();
+    [
+        (ConnectionType::Standard, server.tls.as_ref()),
+        (
+            ConnectionType::WebSocket,
+            websocket.and_then(|listener| listener.tls.as_ref()),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, tls)| tls.is_some_and(|tls| tls.map_users))
+    .map(|(connection, _)| connection)
+    .collect()
 }
 
 /// Takes one key. `store_dir` is for the streams, wherever it stands.
