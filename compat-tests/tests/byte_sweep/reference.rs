@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, AckKind, consumer, kv, object_store, stream};
 use futures_util::StreamExt;
@@ -65,7 +65,15 @@ pub(crate) async fn make(key: Option<&str>, end: End) -> Result<Image> {
         End::Killed => {
             // Until the log has noted that all of it is synced, a torn tail and a damaged one look
             // the same.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            let log = server.folder().join("data/log");
+            let until = Instant::now() + Duration::from_secs(30);
+            while !is_noted(&log)? {
+                ensure!(
+                    Instant::now() < until,
+                    "the log does not note that it is synced"
+                );
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             server.kill_9()?;
         }
     }
@@ -81,6 +89,34 @@ pub(crate) async fn make(key: Option<&str>, end: End) -> Result<Image> {
         made: SystemTime::now(),
         ids: ids.collect(),
     })
+}
+
+/// Whether the newest record of the log's `sidecar` says that everything was synced that is written.
+fn is_noted(log: &Path) -> Result<bool> {
+    // Serial of the record, segment, and where in it what was synced ends, of each sound record; one
+    // that is being written is of no serial that fits.
+    let sidecar = fs::read(log.join("sidecar"))?;
+    let records = sidecar
+        .chunks_exact(4096)
+        .filter(|at| at.starts_with(b"SYNC"));
+    let number = |bytes: &[u8]| {
+        let bytes = bytes.iter().rev();
+        bytes.fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let newest = records
+        .map(|record| {
+            (
+                number(&record[8..16]),
+                number(&record[24..32]),
+                number(&record[36..40]),
+            )
+        })
+        .max();
+    let (_, segment, end) = newest.context("the sidecar has records")?;
+    let written = fs::read(log.join(format!("{segment:020}.segment")))?;
+    let behind = written.get(usize::try_from(end)?..);
+    let is_last = !log.join(format!("{:020}.segment", segment + 1)).exists();
+    Ok(is_last && behind.is_some_and(|behind| behind.iter().all(|byte| *byte == 0)))
 }
 
 fn collect(root: &Path, folder: &Path, files: &mut Vec<Content>) -> Result<()> {
@@ -221,9 +257,9 @@ async fn fill(server: &TestServer) -> Result<()> {
     objects.get("report").await?.read_to_end(&mut read).await?;
     ensure!(read.len() == 13 * 20, "the object is {} long", read.len());
     let mut mirrored = js.get_stream("COPY").await?;
-    let until = std::time::Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(20);
     while mirrored.info().await?.state.last_sequence < IDS {
-        ensure!(std::time::Instant::now() < until, "the mirror stands still");
+        ensure!(Instant::now() < until, "the mirror stands still");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
