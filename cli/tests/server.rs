@@ -405,7 +405,7 @@ fn versions_and_help_go_to_standard_output() {
         .arg("frobnicate")
         .output()
         .expect("it runs");
-    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(unknown.status.code(), Some(2), "wrong use");
 }
 
 /// Starts a server with data in `folder`; also what it prints.
