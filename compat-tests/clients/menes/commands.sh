@@ -20,7 +20,11 @@ fails() {
 }
 
 # A request that the broker refuses.
-nats_error() { ! nats request "$1" "$2" --raw 2>/dev/null | grep -q '"error"'; }
+nats_error() {
+    local said
+    said=$(nats request "$1" "$2" --raw)
+    [[ $said != *'"error"'* ]]
+}
 
 field() { python3 -c 'import json,sys; value=json.load(sys.stdin)
 for key in sys.argv[1:]: value=value[int(key) if key.lstrip("-").isdigit() else key]
