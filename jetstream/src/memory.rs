@@ -8,7 +8,6 @@
 //! keeps another to play the disk.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use bytes::Bytes;
 use crate::ids::GroupId;
 use crate::ports::{
     Appended, Entry, EntryKind, EntryLocation, LogPosition, LogStore, Row, Seek, StateStore,
-    StoreError, StoreErrorKind, Table, Ticket, Write, WriteSet, part,
+    StoreError, StoreErrorKind, Table, Ticket, Write, WriteSet,
 };
 
 /// Bytes that an entry takes beyond its payload.
@@ -280,21 +279,6 @@ impl LogStore for MemoryLog {
                 ),
             )),
         }
-    }
-
-    fn has_parts(&self, _location: EntryLocation, _payload_len: usize) -> bool {
-        true
-    }
-
-    fn read_part(
-        &self,
-        location: EntryLocation,
-        group: GroupId,
-        index: u64,
-        range: Range<u32>,
-    ) -> Result<Option<Bytes>, StoreError> {
-        let payload = self.read(location, group, index).ok();
-        Ok(payload.and_then(|payload| part(&payload, &range)))
     }
 
     fn replay(

@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use menes_jetstream::consumer::{decode_batch, encode_batch};
 use menes_jetstream::memory::MemoryState;
 use menes_jetstream::ports::{
     Appended, Entry, EntryKind, EntryLocation, LogPosition, LogStore, Row, Seek, StateStore,
-    StoreError, StoreErrorKind, Table, Ticket, WriteSet, part,
+    StoreError, StoreErrorKind, Table, Ticket, WriteSet,
 };
 
 use crate::mutant::Mutant;
@@ -295,21 +294,6 @@ impl LogStore for SimLog {
                 format!("no entry {index} of group {group} at {location:?}"),
             )),
         }
-    }
-
-    fn has_parts(&self, _location: EntryLocation, _payload_len: usize) -> bool {
-        true
-    }
-
-    fn read_part(
-        &self,
-        location: EntryLocation,
-        group: GroupId,
-        index: u64,
-        range: Range<u32>,
-    ) -> Result<Option<Bytes>, StoreError> {
-        let payload = self.read(location, group, index).ok();
-        Ok(payload.and_then(|payload| part(&payload, &range)))
     }
 
     fn replay(

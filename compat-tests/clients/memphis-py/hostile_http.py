@@ -3,7 +3,6 @@ that two servers read differently, bodies that grow, paths that lead elsewhere; 
 that was ever told to the server is in what it writes and shows."""
 
 import base64
-import glob
 import json
 import os
 import signal
@@ -13,7 +12,8 @@ import tempfile
 import urllib.parse
 
 import nats
-from scenario import Memphis, check, eventually, run
+from own_server import ANY_PORTS, listening
+from scenario import Memphis, check, run
 
 USER, PASSWORD = os.environ["NATS_USER"], os.environ["NATS_PASSWORD"]
 FACES = {name: urllib.parse.urlparse(os.environ[f"{name}_URL"]) for name in ("MANAGEMENT", "REST")}
@@ -118,25 +118,12 @@ async def secrets():
         with open(config, "w", encoding="utf-8") as file:
             file.write(f'authorization {{ users: [{{user: root, password: "{CANARY}root"}}] }}\n')
         os.chmod(config, 0o644)
-        every = [part for face in ("p", "m", "-memphis_port", "-ws_port", "-rest_port", "-api_port", "-metrics_port") for part in (f"-{face}", "-1")]
         log = os.path.join(folder, "log")
-        command = [os.environ["MENES"], "serve", "-a", "127.0.0.1", "-c", config, *every, "-DV", "-sd", os.path.join(folder, "data"), "--ports_file_dir", folder]
+        command = [os.environ["MENES"], "serve", "-a", "127.0.0.1", "-c", config, *ANY_PORTS, "-DV", "-sd", os.path.join(folder, "data"), "--ports_file_dir", folder]
         with open(log, "wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=out)
         try:
-            ports = {}
-
-            async def listens():
-                for name in glob.glob(f"{folder}/*.ports"):
-                    with open(name, encoding="utf-8") as file:
-                        try:
-                            listed = json.load(file)
-                        except ValueError:
-                            return False
-                    ports.update({face: urls[0] for face, urls in listed.items() if urls})
-                return bool(ports)
-
-            await eventually("a server of its own", listens, 30)
+            ports = await listening(folder)
             shown = await told(ports)
         finally:
             process.send_signal(signal.SIGTERM)

@@ -1,7 +1,6 @@
 """What anyone who reaches a port may take up over HTTP, and what pages of strangers may ask of a
 server that lets anyone in (`menes dev`)."""
 
-import glob
 import http.client
 import json
 import os
@@ -11,7 +10,8 @@ import subprocess
 import tempfile
 import urllib.parse
 
-from scenario import check, eventually, run
+from own_server import ANY_PORTS, listening
+from scenario import check, run
 
 FACES = {name: urllib.parse.urlparse(os.environ[f"{name}_URL"]) for name in ("MANAGEMENT", "REST")}
 
@@ -63,23 +63,10 @@ def got(port, path, **headers):
 
 async def pages():
     with tempfile.TemporaryDirectory(prefix="menes-dev-") as folder:
-        every = [part for face in ("p", "m", "-memphis_port", "-ws_port", "-rest_port", "-api_port", "-metrics_port") for part in (f"-{face}", "-1")]
         with open(os.path.join(folder, "log"), "wb") as log:
-            process = subprocess.Popen([os.environ["MENES"], "dev", *every, "-sd", os.path.join(folder, "data"), "--ports_file_dir", folder], stdout=log, stderr=log)
+            process = subprocess.Popen([os.environ["MENES"], "dev", *ANY_PORTS, "-sd", os.path.join(folder, "data"), "--ports_file_dir", folder], stdout=log, stderr=log)
         try:
-            ports = {}
-
-            async def listens():
-                for name in glob.glob(f"{folder}/*.ports"):
-                    with open(name, encoding="utf-8") as file:
-                        try:
-                            listed = json.load(file)
-                        except ValueError:
-                            return False
-                    ports.update({face: urllib.parse.urlparse(urls[0]).port for face, urls in listed.items() if urls})
-                return bool(ports)
-
-            await eventually("menes dev listens", listens, 30)
+            ports = {face: urllib.parse.urlparse(url).port for face, url in (await listening(folder)).items()}
             upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
             asked = {"management": ("/api/v1/stations", {}, 200), "rest": ("/monitoring/status", {}, 200), "monitoring": ("/varz", {}, 200), "metrics": ("/metrics", {}, 200), "websocket": ("/", upgrade, 101)}
             for face, (path, headers, good) in asked.items():

@@ -356,8 +356,8 @@ impl Opened {
         drop((Store { state, log }).close());
     }
 
-    /// The answer, or none of an engine that gave up.
-    fn ask(&mut self, question: &Question) -> Result<Option<String>> {
+    /// Asks; gives the inbox to which the answer goes.
+    fn send(&mut self, question: &Question) -> String {
         self.asked += 1;
         let inbox = format!("_INBOX.{}", self.asked);
         let request = ApiRequest {
@@ -369,6 +369,12 @@ impl Opened {
             client: b"",
         };
         self.engine.request(request, self.now, &mut self.wire);
+        inbox
+    }
+
+    /// The answer, or none of an engine that gave up.
+    fn ask(&mut self, question: &Question) -> Result<Option<String>> {
+        let inbox = self.send(question);
         let until = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(at) = self.wire.sent.iter().position(|(to, _)| *to == inbox) {
@@ -444,17 +450,7 @@ impl Opened {
                     subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
                     body: r#"{"batch":100,"no_wait":true}"#.to_owned(),
                 };
-                self.asked += 1;
-                let inbox = format!("_INBOX.{}", self.asked);
-                let request = ApiRequest {
-                    account: &AccountName::global(),
-                    subject: question.subject.as_bytes(),
-                    reply: inbox.as_bytes(),
-                    header: b"",
-                    payload: question.body.as_bytes(),
-                    client: b"",
-                };
-                self.engine.request(request, self.now, &mut self.wire);
+                let inbox = self.send(&question);
                 let until = Instant::now() + Duration::from_secs(20);
                 let mut is_over = false;
                 while !is_over {

@@ -18,7 +18,8 @@
 //! 2. A ticket is published only after everything up to it was synced.
 //! 3. The first failed or short write and the first failed sync are the last: the log is poisoned.
 //! 4. What may have been acknowledged is never cut: recovery cuts a torn tail or refuses to open.
-//! 5. What is read is what was appended for that group and index, or an error.
+//! 5. What is read whole is what was appended for that group and index, or an error; of parts that
+//!    are read the caller has a hash.
 //!
 //! Which entries still matter is for the engine to say; the log knows nothing of their meaning.
 
